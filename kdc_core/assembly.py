@@ -1,0 +1,157 @@
+"""From what the program returns, at network scale, to a Prediction in image pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.ndimage import find_objects
+
+from kdc_core.grid import Grid, Letterbox
+from kdc_core.results import Person, Prediction
+
+
+@dataclass(frozen=True)
+class Raw:
+    """People of one picture as a runtime returns them, numpy, without batch axis.
+
+    Attributes as in `kdc_core.decode.people.People`: score (P,), keypoints (P, K, 3), centroids
+    (P, K', 4), owner (uh, uw) int32, confidence (uh, uw) float32.
+    """
+
+    score: np.ndarray
+    keypoints: np.ndarray
+    centroids: np.ndarray
+    owner: np.ndarray
+    confidence: np.ndarray
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What counts as a person, a visible keypoint, a pixel of a mask."""
+
+    confidence: float
+    keypoint: float
+    mask: float
+    max_persons: int = 32
+
+
+def fine_grid(grid: Grid, upsample: int) -> Grid:
+    """Where the cells of owner and confidence lie, for maps upsampled from a grid."""
+    shift = grid.stride * (0.5 / upsample - 0.5)
+    return Grid(grid.stride, grid.offset + shift)
+
+
+def assemble(
+    raw: Raw,
+    letterbox: Letterbox,
+    image: tuple[int, int],
+    grid: Grid,
+    upsample: int,
+    thresholds: Thresholds,
+) -> Prediction:
+    """Bring people to the image and apply the thresholds.
+
+    A person's score is that of its pose times the mean confidence over its pixels (0.5 where it
+    has none).
+
+    Args:
+        raw: what the program returned.
+        letterbox: how the image was put into the network input.
+        image: (height, width) of the image.
+        grid: lattice of the network's maps.
+        upsample: factor by which owner and confidence are finer than it.
+        thresholds: see Thresholds.
+    """
+    people = len(raw.score)
+    score = raw.score * _mask_quality(raw, people, thresholds.mask)
+    order = np.argsort(-score, kind="stable")
+    order = order[(score[order] > 0) & (score[order] >= thresholds.confidence)]
+    order = order[: thresholds.max_persons]
+
+    labels = np.zeros(image, np.uint16)
+    if len(order):
+        rank = np.zeros(people + 1, np.uint8)
+        rank[order + 1] = np.arange(1, len(order) + 1)
+        labels = _labels(raw, rank, letterbox, image, grid, upsample, thresholds.mask)
+    keypoints = raw.keypoints[order].astype(np.float32)
+    keypoints[..., :2] = letterbox.to_image(keypoints[..., :2])
+    centroids = raw.centroids[order].astype(np.float32)
+    centroids[..., 1:3] = letterbox.to_image(centroids[..., 1:3])
+
+    slices = find_objects(labels, max_label=len(order)) if len(order) else []
+    persons, kept = [], np.zeros(len(order) + 1, np.uint16)
+    for index, place in enumerate(slices):
+        points = keypoints[index]
+        visible = points[:, 2] >= thresholds.keypoint
+        if place is None and not visible.any():
+            continue
+        persons.append(
+            _person(score[order[index]], points, visible, centroids[index], labels, index, place)
+        )
+        kept[index + 1] = len(persons)
+    if len(persons) < len(order):
+        labels = kept[labels]
+    return Prediction(image, tuple(persons), labels)
+
+
+def _mask_quality(raw: Raw, people: int, threshold: float) -> np.ndarray:
+    """Mean confidence over each person's pixels above the threshold: (P,)."""
+    confidence = np.where(raw.confidence >= threshold, raw.confidence, 0).ravel()
+    owner = np.where(confidence > 0, raw.owner.ravel(), 0)
+    total = np.bincount(owner, confidence, people + 1)[1:]
+    count = np.bincount(owner, minlength=people + 1)[1:]
+    return np.where(count > 0, total / np.maximum(count, 1), 0.5)
+
+
+def _labels(
+    raw: Raw,
+    rank: np.ndarray,
+    letterbox: Letterbox,
+    image: tuple[int, int],
+    grid: Grid,
+    upsample: int,
+    threshold: float,
+) -> np.ndarray:
+    """Owner (nearest) and confidence (bilinear) at the image, cut at the threshold."""
+    fine = fine_grid(grid, upsample)
+    step = fine.stride / upsample
+    # cell = (network pixel - offset) / step, network pixel = (x + 0.5) * scale - 0.5
+    matrix = np.array(
+        [
+            [letterbox.scale_x / step, 0, (0.5 * letterbox.scale_x - 0.5 - fine.offset) / step],
+            [0, letterbox.scale_y / step, (0.5 * letterbox.scale_y - 0.5 - fine.offset) / step],
+        ]
+    )
+    size = image[::-1]
+    inverse = cv2.WARP_INVERSE_MAP
+    owner = cv2.warpAffine(
+        rank[raw.owner], matrix, size, flags=cv2.INTER_NEAREST | inverse,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    confidence = cv2.warpAffine(
+        raw.confidence, matrix, size, flags=cv2.INTER_LINEAR | inverse,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    return np.where(confidence >= threshold, owner, 0).astype(np.uint16)
+
+
+def _person(
+    score: float,
+    keypoints: np.ndarray,
+    visible: np.ndarray,
+    centroids: np.ndarray,
+    labels: np.ndarray,
+    index: int,
+    place: tuple[slice, slice] | None,
+) -> Person:
+    used = centroids[centroids[:, 3] > 0.01]
+    if place is None:
+        points = keypoints[visible, :2]
+        box = np.concatenate((points.min(0), points.max(0)))
+        return Person(float(score), keypoints, box, np.zeros((0, 0), bool), (0, 0), used)
+    rows, columns = place
+    box = np.array([columns.start, rows.start, columns.stop, rows.stop], np.float32) - 0.5
+    mask = labels[place] == index + 1
+    return Person(float(score), keypoints, box, mask, (columns.start, rows.start), used)

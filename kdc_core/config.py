@@ -1,0 +1,142 @@
+"""Configuration: every setting of a model and of its training, typed, in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+PRESETS = Path(__file__).parent / "presets"
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the text says which key and why."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FieldsConfig(Section):
+    """What the maps mean (paper III-A, III-B)."""
+
+    skeleton: Literal["coco17"] = "coco17"
+    stride: int = Field(4, ge=1, le=32)
+    grid_offset: float = 0.0
+    disk_radius_px: Positive = 32.0
+    edges: list[Literal["tree", "star", "star_out"]] = ["tree", "star"]
+
+
+class NetworkConfig(Section):
+    """Widths of SegNet; PoseNet is MoveNet MultiPose."""
+
+    segnet_width: int = Field(80, ge=8)
+    segnet_tower: int = Field(96, ge=8)
+    segnet_depth: int = Field(4, ge=1)
+
+
+class DecodeConfig(Section):
+    """Fields to people. Sizes are constants of the exported program."""
+
+    peaks: int = Field(32, ge=1, description="N, peaks kept per type")
+    seeds: int = Field(96, ge=1, description="M, seeds grown into poses")
+    people: int = Field(32, ge=1, le=256, description="P, people at most")
+    score_tau_px: Positive = Field(4.0, description="width of the short-offset term of a score")
+    peak_window: int = Field(7, ge=3, description="cells; odd")
+    min_peak: Share = Field(0.05, description="weaker peaks seed nobody")
+    keypoint_seed_weight: float = Field(1.0, ge=0, description="rank of keypoint seeds")
+    center_seed_weight: float = Field(0.5, ge=0, description="rank of body-centre seeds")
+    snap_px: Positive = Field(8.0, description="reach of the snap rule for local edges")
+    snap_scale: float = Field(0.2, ge=0, description="reach for long hops, in person sizes")
+    skip_radius_px: Positive = Field(10.0, description="r of the skip test")
+    same_pose_oks: Share = Field(0.7, description="poses more alike than this are one")
+    suppression_rounds: int = Field(12, ge=1)
+    min_pose_score: Share = Field(0.01, description="weaker poses take no pixels")
+    pose_score: Literal["mean", "center"] = Field(
+        "mean", description="mean of keypoint scores, or that times the centre's score"
+    )
+    centroid: Literal["static", "dynamic", "dynamic_multi", "personlab"] = "dynamic_multi"
+    centroids: int = Field(5, ge=1, description="K', most confident keypoints used")
+    visible: Share = Field(0.3, description="score from which `personlab` counts a keypoint")
+    sigma_scale: Positive = Field(0.25, description="alpha: sigma in person sizes")
+    sigma_min_px: Positive = 3.0
+    igo_sigma_cells: float = Field(0.0, ge=0, description="Gaussian smoothing of phi; 0 = none")
+    phi_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    upsample: Literal[1, 2, 3, 4] = 2
+
+
+class PredictConfig(Section):
+    """Defaults of the Predictor; each can be set per call or as a node parameter."""
+
+    longer_side: int = Field(448, ge=64, le=4096)
+    confidence: Share = 0.5
+    keypoint_threshold: Share = 0.3
+    mask_threshold: Share = 0.5
+
+
+class TrainConfig(Section):
+    """One training run."""
+
+    train: list[Literal["posenet", "segnet"]] = ["segnet"]
+    crop: int = Field(384, ge=64, description="side of the square crop, px")
+    longer_side: tuple[int, int] = Field((300, 760), description="log-uniform range, px")
+    flip: Share = 0.5
+    rotate_degrees: float = Field(0.0, ge=0, le=180)
+    color: Share = Field(0.3, description="strength of brightness, contrast, saturation")
+    batch: int = Field(8, ge=1)
+    steps: int = Field(2400, ge=1)
+    rate: Positive = 2.5e-3
+    weight_decay: float = Field(1e-4, ge=0)
+    warmup_steps: int = Field(100, ge=0)
+    ema: Share = 0.998
+    clip: Positive = 5.0
+    seed: int = 0
+    workers: int = Field(1, ge=0)
+    weight_heat: float = Field(4.0, ge=0)
+    weight_short: float = Field(1.0, ge=0)
+    weight_mid: float = Field(0.25, ge=0)
+    weight_mask: float = Field(1.0, ge=0)
+    weight_dice: float = Field(0.5, ge=0)
+    weight_embedding: float = Field(1.5, ge=0)
+
+
+class Config(Section):
+    """A model and how it was made; travels inside every model file and checkpoint."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    fields: FieldsConfig = FieldsConfig()
+    network: NetworkConfig = NetworkConfig()
+    decode: DecodeConfig = DecodeConfig()
+    predict: PredictConfig = PredictConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def parse_config(text: str, origin: str) -> Config:
+    """Read a configuration from YAML or JSON text.
+
+    Raises:
+        ConfigError: unknown keys, wrong types or values out of range, each named.
+    """
+    try:
+        return Config.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin}: not YAML: {error}") from error
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'top level'}: {e['msg']}, got {e['input']!r:.60}"
+            for e in error.errors()
+        )
+        raise ConfigError(f"{origin}: {faults}") from error
+
+
+def load_preset(name: str) -> Config:
+    """Read a preset by name, or any YAML file by path."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+        raise ConfigError(f"no preset '{name}'; expected one of {known}, or a .yaml file")
+    return parse_config(path.read_text(encoding="utf-8"), str(path))

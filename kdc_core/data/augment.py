@@ -1,0 +1,118 @@
+"""Augmentation: one affine per sample for picture, masks and keypoints, then colour."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from kdc_core.config import TrainConfig
+from kdc_core.data.sample import Sample
+from kdc_core.skeleton import Skeleton
+
+# Pixels and masks outside the picture; 0 is what the letterbox pads with.
+PADDING = 0
+
+
+def warp(
+    sample: Sample, matrix: np.ndarray, size: tuple[int, int], flip: tuple[int, ...] | None
+) -> Sample:
+    """Move a sample by one affine.
+
+    Args:
+        sample: what to move.
+        matrix: (2, 3) float, source pixel to target pixel (pixel centres at integers).
+        size: (height, width) of the result.
+        flip: for a matrix that mirrors, each keypoint's mirror image; else None.
+
+    Returns:
+        The sample in the target frame; keypoints that leave it become unlabelled, persons that
+        leave it wholly are dropped.
+    """
+    height, width = size
+    matrix = np.asarray(matrix, np.float64)
+    scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    image = cv2.warpAffine(
+        sample.image,
+        matrix,
+        (width, height),
+        flags=cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR,
+        borderValue=(PADDING,) * 3,
+    )
+    keypoints = sample.keypoints.copy()
+    keypoints[..., :2] = keypoints[..., :2] @ matrix[:, :2].T + matrix[:, 2]
+    if flip is not None:
+        keypoints = keypoints[:, list(flip)]
+    x, y = keypoints[..., 0], keypoints[..., 1]
+    inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
+    keypoints[~(inside & (keypoints[..., 2] > 0))] = 0
+
+    corners = sample.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+    corners = corners @ matrix[:, :2].T + matrix[:, 2]
+    boxes = np.concatenate((corners.min(1), corners.max(1)), 1).astype(np.float32)
+    boxes[:, 0::2] = boxes[:, 0::2].clip(-0.5, width - 0.5)
+    boxes[:, 1::2] = boxes[:, 1::2].clip(-0.5, height - 0.5)
+    kept = (boxes[:, 2] - boxes[:, 0] > 1) & (boxes[:, 3] - boxes[:, 1] > 1)
+
+    def move(mask: np.ndarray) -> np.ndarray:
+        moved = cv2.warpAffine(
+            mask.astype(np.uint8), matrix, (width, height), flags=cv2.INTER_NEAREST
+        )
+        return moved.astype(bool)
+
+    masks = np.zeros((int(kept.sum()), height, width), bool)
+    if sample.has_masks:
+        for index, mask in enumerate(sample.masks[kept]):
+            masks[index] = move(mask)
+    crowd = move(sample.crowd) if sample.crowd.any() else np.zeros(size, bool)
+    return Sample(image, keypoints[kept], boxes[kept], masks, crowd, sample.has_masks)
+
+
+def augment(
+    sample: Sample, train: TrainConfig, skeleton: Skeleton, rng: np.random.Generator
+) -> Sample:
+    """Scale, turn, mirror and crop at random around a random person, then change colours."""
+    height, width = sample.image.shape[:2]
+    low, high = train.longer_side
+    scale = np.exp(rng.uniform(np.log(low), np.log(high))) / max(height, width)
+    angle = np.deg2rad(rng.uniform(-train.rotate_degrees, train.rotate_degrees))
+    mirror = rng.random() < train.flip
+    center = np.array([width, height]) / 2
+    if len(sample.boxes) and rng.random() < 0.8:
+        box = sample.boxes[rng.integers(len(sample.boxes))]
+        center = rng.uniform(box[:2], np.maximum(box[2:], box[:2] + 1))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * scale
+    if mirror:
+        turn = np.diag([-1.0, 1.0]) @ turn
+
+    # Where the crop reaches past a picture larger than it, move it back inside.
+    span = np.abs(turn) @ np.array([width, height])
+    middle = turn @ (np.array([width - 1, height - 1]) / 2)
+    at = turn @ center
+    half = train.crop / 2
+    room = np.maximum(span / 2 - half, 0)
+    at = middle + np.clip(at - middle + rng.uniform(-0.25, 0.25, 2) * train.crop, -room, room)
+    shift = (train.crop - 1) / 2 - at
+    matrix = np.concatenate((turn, shift[:, None]), 1)
+    moved = warp(sample, matrix, (train.crop, train.crop), skeleton.flip if mirror else None)
+    moved.image = change_color(moved.image, train.color, rng)
+    return moved
+
+
+def change_color(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Change brightness, contrast, saturation and, now and then, drop colour.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        strength: 0 leaves it alone; 0.3 changes each by up to 30 %.
+        rng: source of randomness.
+    """
+    if strength == 0:
+        return image
+    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
+    if rng.random() < 0.05:
+        saturation = 0.0
+    # All three are linear in the colours: one 3x3 matrix and an offset.
+    gray = np.tile([0.299, 0.587, 0.114], (3, 1))
+    matrix = (saturation * np.eye(3) + (1 - saturation) * gray) * contrast * brightness
+    offset = 128 * (1 - contrast) * brightness
+    return cv2.transform(image, np.c_[matrix, np.full(3, offset)].astype(np.float32))

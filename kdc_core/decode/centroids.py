@@ -1,0 +1,140 @@
+"""MaskCentroid: which person each pixel belongs to (paper III-B and III-C)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdc_core.config import DecodeConfig
+from kdc_core.decode.grouping import Poses, person_size
+from kdc_core.grid import Grid
+
+# Positions are multiplied and subtracted in squares: in these units float32 has room.
+UNIT_PX = 32.0
+# Exponent of an absent person: exp(-80) takes no pixel and is no denormal.
+NEVER = -80.0
+# Weight of the body centre where no keypoint is confident enough to be a centroid.
+FALLBACK = 1e-4
+
+
+def centroid_weights(poses: Poses, config: DecodeConfig) -> tuple[Tensor, Tensor]:
+    """Choose each person's centroids; every choice is one set of weights over the types.
+
+    static: the body centre (SM_c). dynamic: the single most confident keypoint (DM_c).
+    dynamic_multi: the K' most confident keypoints by confidence. personlab: every visible
+    keypoint alike.
+
+    Returns:
+        weight, kind: (B, P, K') weights with sum 1 and their types.
+    """
+    score = poses.keypoint_score
+    center = torch.zeros_like(score)
+    center[..., -1] = 1.0
+    keypoints = score * (1 - center)
+    if config.centroid == "static":
+        weight, count = center, 1
+    elif config.centroid == "dynamic":
+        weight, count = keypoints + FALLBACK * center, 1
+    elif config.centroid == "dynamic_multi":
+        weight, count = keypoints + FALLBACK * center, config.centroids
+    else:
+        weight = (keypoints > config.visible).to(score.dtype) + FALLBACK * center
+        count = score.shape[-1]
+    weight, kind = weight.topk(count)
+    return weight / weight.sum(-1, keepdim=True), kind
+
+
+def assign(
+    embedding: Tensor, poses: Poses, weight: Tensor, kind: Tensor, grid: Grid, config: DecodeConfig
+) -> Tensor:
+    """How much each pixel is each person's.
+
+    phi_j(x) = sum_k w_jk exp(-|e_k(x) - c_jk|^2 / (2 sigma_j^2)), with e_k(x) the place where
+    pixel x expects keypoint k of its person, and sigma_j in proportion to the person's size. The
+    exponents of all people and centroids are one matrix product.
+
+    Args:
+        embedding: (B, T, 2, h, w) pixels.
+        poses: P people; those of score 0 take nothing.
+        weight, kind: (B, P, K') of `centroid_weights`.
+        grid: where the cells are.
+        config: sigma.
+
+    Returns:
+        (B, P, h, w) in 0..1.
+    """
+    batch, types, _, height, width = embedding.shape
+    people, count = kind.shape[1:]
+    device, dtype = embedding.device, embedding.dtype
+    x = grid.to_pixel(torch.arange(width, device=device, dtype=dtype))
+    y = grid.to_pixel(torch.arange(height, device=device, dtype=dtype))[:, None]
+    ex = ((embedding[:, :, 0] + x) / UNIT_PX).flatten(2)
+    ey = ((embedding[:, :, 1] + y) / UNIT_PX).flatten(2)
+    columns = torch.cat((ex, ey, ex.square() + ey.square(), torch.ones_like(ex[:, :1])), 1)
+
+    at = poses.position.gather(2, kind[..., None].expand(-1, -1, -1, 2)) / UNIT_PX
+    sigma = (config.sigma_scale * person_size(poses.position)).clamp(min=config.sigma_min_px)
+    sharp = 0.5 * (UNIT_PX / sigma[..., None]).square()
+    one_hot = (kind[..., None] == torch.arange(types, device=device)).to(dtype)
+    constant = torch.log(weight.clamp(min=1e-30)) - sharp * at.square().sum(-1)
+    rows = torch.cat(
+        (
+            one_hot * (2 * sharp * at[..., 0])[..., None],
+            one_hot * (2 * sharp * at[..., 1])[..., None],
+            one_hot * -sharp[..., None],
+            constant[..., None],
+        ),
+        -1,
+    )
+    absent = poses.score <= 0
+    rows = torch.where(absent[..., None, None], torch.zeros_like(rows), rows)
+    phi = torch.exp((rows.flatten(1, 2) @ columns).clamp(min=NEVER))
+    phi = phi.reshape(batch, people, count, height, width).sum(2)
+    return phi * (~absent).to(dtype)[..., None, None]
+
+
+def smooth(phi: Tensor, sigma_cells: float) -> Tensor:
+    """Instance-wise Gaussian optimisation (paper III-B): smooth each person's map.
+
+    Args:
+        phi: (B, P, h, w).
+        sigma_cells: width of the Gaussian in cells of the grid; 0 leaves phi as it is.
+    """
+    if sigma_cells == 0:
+        return phi
+    half = max(1, math.ceil(2 * sigma_cells))
+    x = torch.arange(-half, half + 1, device=phi.device, dtype=phi.dtype)
+    kernel = torch.exp(-0.5 * (x / sigma_cells).square())
+    kernel = kernel / kernel.sum()
+    people = phi.shape[1]
+    phi = F.conv2d(phi, kernel.reshape(1, 1, 1, -1).expand(people, -1, -1, -1),
+                   padding=(0, half), groups=people)  # fmt: skip
+    return F.conv2d(phi, kernel.reshape(1, 1, -1, 1).expand(people, -1, -1, -1),
+                    padding=(half, 0), groups=people)  # fmt: skip
+
+
+def decide(phi: Tensor, mask: Tensor, config: DecodeConfig) -> tuple[Tensor, Tensor]:
+    """Bring phi and the person map to the finer grid, then give each pixel to one person.
+
+    Args:
+        phi: (B, P, h, w).
+        mask: (B, 1, h, w) logits of the person map.
+        config: `upsample` and `phi_threshold`.
+
+    Returns:
+        owner: (B, uh, uw) int32, 1 + index of the person, 0 where nobody comes near.
+        confidence: (B, uh, uw) in 0..1: the lesser of the person map and of phi raised to the
+            power at which `phi_threshold` becomes 0.5. Cut at 0.5 it is the paper's rule.
+    """
+    if config.upsample > 1:
+        factor = float(config.upsample)
+        phi = F.interpolate(phi, scale_factor=factor, mode="bilinear", align_corners=False)
+        mask = F.interpolate(mask, scale_factor=factor, mode="bilinear", align_corners=False)
+    best, index = phi.max(1)
+    owner = torch.where(best > 1e-3, index + 1, torch.zeros_like(index)).to(torch.int32)
+    power = math.log(0.5) / math.log(config.phi_threshold)
+    confidence = torch.minimum(torch.sigmoid(mask[:, 0]), best.clamp(1e-6, 1.0) ** power)
+    return owner, confidence * (owner > 0)

@@ -1,0 +1,251 @@
+"""Which keypoints belong together: seeds grown along edges, duplicates skipped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kdc_core.config import DecodeConfig
+from kdc_core.decode.peaks import Peaks, sample, sample_offset
+from kdc_core.fields import Fields
+from kdc_core.grid import Grid
+from kdc_core.skeleton import Skeleton
+
+# Keypoints nearer to their person's size than this share count as no size at all.
+LEAST_SIZE_PX = 8.0
+
+
+@dataclass
+class Poses:
+    """n poses; T types each, the body centre last.
+
+    Attributes:
+        position: (B, n, T, 2) pixels.
+        keypoint_score: (B, n, T) 0..1.
+        score: (B, n) 0..1.
+    """
+
+    position: Tensor
+    keypoint_score: Tensor
+    score: Tensor
+
+    def take(self, index: Tensor) -> Poses:
+        """Select poses by index (B, m)."""
+        wide = index[..., None].expand(-1, -1, self.position.shape[2])
+        return Poses(
+            self.position.gather(1, wide[..., None].expand(-1, -1, -1, 2)),
+            self.keypoint_score.gather(1, wide),
+            self.score.gather(1, index),
+        )
+
+
+@dataclass
+class Way:
+    """One set of edges as breadth-first tables (`Skeleton.hops`), (T, T) each."""
+
+    parent: Tensor
+    edge: Tensor
+    depth: Tensor
+    hops: int  # the longest path
+    local: bool  # short hops between neighbours, so that landings are precise
+
+
+def make_ways(skeleton: Skeleton, kinds: tuple[str, ...]) -> list[Way]:
+    """Tables of every kind of edges; channels are numbered over all kinds together."""
+    ways, first = [], 0
+    for kind in kinds:
+        edges = skeleton.edges((kind,))
+        parent, edge, depth = skeleton.hops(edges)
+        tables = (torch.from_numpy(table) for table in (parent, edge + first, depth))
+        ways.append(Way(*tables, hops=int(depth.max()), local=kind == "tree"))
+        first += len(edges)
+    return ways
+
+
+@dataclass
+class Seeds:
+    """M starting points in descending order: type (B, M), position (B, M, 2), score (B, M)."""
+
+    kind: Tensor
+    position: Tensor
+    score: Tensor
+
+
+def pick_seeds(peaks: Peaks, config: DecodeConfig, skeleton: Skeleton) -> Seeds:
+    """Take the M best peaks of all types (the paper's priority queue)."""
+    batch, types, count = peaks.score.shape
+    rank = torch.full((types, 1), config.keypoint_seed_weight, device=peaks.score.device)
+    rank[skeleton.center] = config.center_seed_weight
+    strong = peaks.score * (peaks.score > config.min_peak)
+    value, index = (strong * rank).flatten(1).topk(config.seeds)
+    position = peaks.position.flatten(1, 2).gather(1, index[..., None].expand(-1, -1, 2))
+    score = strong.flatten(1).gather(1, index) * (value > 0)
+    return Seeds(torch.div(index, count, rounding_mode="floor"), position, score)
+
+
+def grow_poses(
+    seeds: Seeds,
+    peaks: Peaks,
+    score: Tensor,
+    fields: Fields,
+    ways: list[Way],
+    grid: Grid,
+    config: DecodeConfig,
+) -> Poses:
+    """Grow every seed into a pose, all at once.
+
+    Each way of edges is followed from the seed's type outwards; a type it does not reach is
+    reached by the embedding at the seed. Per keypoint the way whose landing place has the higher
+    heatmap value wins; then it snaps to a peak nearby.
+
+    Args:
+        seeds: where to start.
+        peaks: the peaks of every type.
+        score: (B, T, h, w) score map.
+        fields: the network's maps.
+        ways: tables of the kinds of edges.
+        grid: where the cells are.
+        config: reach of the snap rule and others.
+    """
+    batch, count = seeds.kind.shape
+    types = fields.heat.shape[1]
+    kinds = torch.arange(types, device=seeds.kind.device).expand(batch, count, types)
+    flat = kinds.flatten(1)
+    start = seeds.position[:, :, None].expand(-1, -1, types, -1)
+    by_embedding = start + sample_offset(
+        fields.embedding, flat, start.flatten(1, 2), grid
+    ).reshape(batch, count, types, 2)
+
+    position, value, local = by_embedding, None, None
+    for way in ways:
+        landing = _follow(seeds, way, by_embedding, fields, flat, grid)
+        found = sample(fields.heat, flat, landing.flatten(1, 2), grid)
+        found = found.reshape(batch, count, types)
+        precise = torch.full_like(found, float(way.local))
+        if value is None or local is None:
+            position, value, local = landing, found, precise
+        else:
+            better = found > value
+            position = torch.where(better[..., None], landing, position)
+            local = torch.where(better, precise, local)
+            value = torch.maximum(found, value)
+    is_root = kinds == seeds.kind[..., None]
+    position = torch.where(is_root[..., None], start, position)
+
+    size = person_size(position)[..., None]
+    wide = (config.snap_scale * size).clamp(min=config.snap_px)
+    reach = wide if local is None else torch.where(local > 0, config.snap_px, wide)
+    position, keypoint_score = _snap(position, reach, peaks, score, flat, grid)
+    position = torch.where(is_root[..., None], start, position)
+    keypoint_score = torch.where(is_root, seeds.score[..., None], keypoint_score)
+    mean = keypoint_score.mean(-1)
+    whole = mean * keypoint_score[..., -1] if config.pose_score == "center" else mean
+    return Poses(position, keypoint_score, whole * (seeds.score > 0))
+
+
+def _follow(
+    seeds: Seeds, way: Way, otherwise: Tensor, fields: Fields, flat: Tensor, grid: Grid
+) -> Tensor:
+    """Walk the edges of one way: (B, M, T, 2) landing places."""
+    batch, count, types, _ = otherwise.shape
+    parent, edge, depth = (
+        table.to(seeds.kind.device)[seeds.kind] for table in (way.parent, way.edge, way.depth)
+    )
+    start = seeds.position[:, :, None]
+    position = torch.where((depth < 0)[..., None], otherwise, start)
+    for hop in range(1, way.hops + 1):
+        here = position.gather(2, parent[..., None].expand(-1, -1, -1, 2)).flatten(1, 2)
+        landing = here + sample_offset(fields.mid, edge.flatten(1), here, grid)
+        landing = landing + sample_offset(fields.short, flat, landing, grid)
+        landing = landing.reshape(batch, count, types, 2)
+        position = torch.where((depth == hop)[..., None], landing, position)
+    return position
+
+
+def _snap(
+    position: Tensor, reach: Tensor, peaks: Peaks, score: Tensor, flat: Tensor, grid: Grid
+) -> tuple[Tensor, Tensor]:
+    """Move keypoints to the peak of highest score * exp(-d^2 / (2 reach^2)), if one is near."""
+    square = (position[:, :, :, None] - peaks.position[:, None]).square().sum(-1)
+    pull = peaks.score[:, None] * torch.exp(-0.5 * square / reach[..., None].square())
+    best, index = pull.max(-1)
+    at = peaks.position[:, None].expand(-1, position.shape[1], -1, -1, -1)
+    at = at.gather(3, index[..., None, None].expand(-1, -1, -1, 1, 2))[..., 0, :]
+    worth = peaks.score[:, None].expand(-1, position.shape[1], -1, -1)
+    worth = worth.gather(3, index[..., None])[..., 0]
+    here = sample(score, flat, position.flatten(1, 2), grid).reshape(best.shape)
+    near = best >= here
+    return torch.where(near[..., None], at, position), torch.where(near, worth, here)
+
+
+def person_size(position: Tensor) -> Tensor:
+    """Square root of the area of the keypoints' box, pixels: (..., T, 2) -> (...)."""
+    points = position[..., :-1, :]
+    side = (points.amax(-2) - points.amin(-2)).clamp(min=LEAST_SIZE_PX)
+    return side.prod(-1).sqrt()
+
+
+def conflicts(seeds: Seeds, poses: Poses, skeleton: Skeleton, config: DecodeConfig) -> Tensor:
+    """Which later seeds an earlier pose makes superfluous.
+
+    Returns:
+        (B, M, M) bool: [i, j] with j < i, where pose j has a keypoint of seed i's type within
+        the skip radius of it, or poses i and j are alike by OKS.
+    """
+    batch, count, types, _ = poses.position.shape
+    device = poses.position.device
+    order = torch.arange(count, device=device)
+    index = order[None, None] * types + seeds.kind[..., None]
+    theirs = poses.position.flatten(1, 2).gather(
+        1, index.flatten(1)[..., None].expand(-1, -1, 2)
+    )
+    theirs = theirs.reshape(batch, count, count, 2)
+    distance = (theirs - seeds.position[:, :, None]).square().sum(-1)
+    near = distance < config.skip_radius_px**2
+    return (near | (pose_oks(poses.position, skeleton) > config.same_pose_oks)) & (
+        order[:, None] > order
+    )
+
+
+def pose_oks(position: Tensor, skeleton: Skeleton) -> Tensor:
+    """OKS of each pose against each other, over all keypoints: (B, M, T, 2) -> (B, M, M).
+
+    The scale is the larger of the two keypoint boxes.
+    """
+    points = position[..., :-1, :]
+    square = (points[:, :, None] - points[:, None]).square().sum(-1)
+    area = person_size(position).square()
+    area = torch.maximum(area[:, :, None], area[:, None])
+    spread = torch.tensor(skeleton.sigmas, device=position.device).mul(2).square()
+    return torch.exp(-square / (2 * area[..., None] * spread)).mean(-1)
+
+
+def skip_test(alive: Tensor, conflict: Tensor, rounds: int) -> Tensor:
+    """Keep seeds in order, dropping each that conflicts with an earlier kept one.
+
+    All seeds at once: after n rounds every seed whose chain of conflicts is at most n long is
+    decided as the sequential loop decides it.
+
+    Args:
+        alive: (B, M) bool, seeds that exist.
+        conflict: (B, M, M) bool of `conflicts`.
+        rounds: number of rounds.
+    """
+    table = conflict.float()
+    keep = alive
+    for _ in range(rounds):
+        beaten = (table @ keep.float()[..., None])[..., 0] > 0
+        keep = alive & ~beaten
+    return keep
+
+
+def unclaimed(poses: Poses, radius_px: float) -> Tensor:
+    """Keypoint scores, 0 where an earlier pose has the same keypoint there (soft scoring)."""
+    square = (poses.position[:, :, None] - poses.position[:, None]).square().sum(-1)
+    order = torch.arange(square.shape[1], device=square.device)
+    earlier = (order[:, None] > order)[None, :, :, None]
+    live = (poses.score > 0)[:, None, :, None]
+    claimed = ((square < radius_px**2) & earlier & live).any(2)
+    return torch.where(claimed, torch.zeros_like(poses.keypoint_score), poses.keypoint_score)

@@ -1,0 +1,89 @@
+"""Where keypoints are: score map, peaks of each type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdc_core.grid import Grid
+
+
+@dataclass
+class Peaks:
+    """The N best peaks of every type, in descending order.
+
+    Attributes:
+        position: (B, T, N, 2) pixels, refined by the short-range offset.
+        score: (B, T, N) 0..1; 0 where there are fewer than N peaks.
+    """
+
+    position: Tensor
+    score: Tensor
+
+
+def score_map(heat: Tensor, short: Tensor, tau_px: float) -> Tensor:
+    """Score each cell as a keypoint: in the disk, and its offset says that it is there.
+
+    The elementwise counterpart of Hough voting (PersonLab): equal peaks, no scatter.
+
+    Args:
+        heat: (B, T, h, w) logits.
+        short: (B, T, 2, h, w) pixels.
+        tau_px: distance at which the score has fallen to exp(-1/2).
+
+    Returns:
+        (B, T, h, w) in 0..1.
+    """
+    return torch.sigmoid(heat) * torch.exp(short.square().sum(2) * (-0.5 / tau_px**2))
+
+
+def sample(maps: Tensor, channel: Tensor, position: Tensor, grid: Grid) -> Tensor:
+    """Read maps at the cell nearest to each position; outside, at the border.
+
+    Args:
+        maps: (B, C, h, w).
+        channel: (B, n) int64.
+        position: (B, n, 2) pixels.
+        grid: where the cells are.
+
+    Returns:
+        (B, n) values.
+    """
+    height, width = maps.shape[-2:]
+    cell = torch.round(grid.to_cell(position))
+    column = cell[..., 0].clamp(0, width - 1).long()
+    row = cell[..., 1].clamp(0, height - 1).long()
+    return maps.flatten(1).gather(1, (channel * height + row) * width + column)
+
+
+def sample_offset(offsets: Tensor, channel: Tensor, position: Tensor, grid: Grid) -> Tensor:
+    """Read offset maps (B, C, 2, h, w) as `sample` does; returns (B, n, 2)."""
+    flat = offsets.flatten(1, 2)
+    x = sample(flat, 2 * channel, position, grid)
+    y = sample(flat, 2 * channel + 1, position, grid)
+    return torch.stack((x, y), -1)
+
+
+def find_peaks(score: Tensor, short: Tensor, grid: Grid, count: int, window: int) -> Peaks:
+    """Find the local maxima of every type.
+
+    Args:
+        score: (B, T, h, w) of `score_map`.
+        short: (B, T, 2, h, w) pixels.
+        grid: where the cells are.
+        count: N.
+        window: side of the neighbourhood in cells, odd.
+    """
+    half = window // 2
+    highest = F.max_pool2d(score, (1, window), 1, (0, half))
+    highest = F.max_pool2d(highest, (window, 1), 1, (half, 0))
+    best = torch.where(score == highest, score, torch.zeros_like(score))
+    value, index = best.flatten(2).topk(count)
+    width = score.shape[-1]
+    row = torch.div(index, width, rounding_mode="floor")
+    cell = torch.stack((index - row * width, row), -1).to(score.dtype)
+    offset = short.flatten(3).gather(3, index[:, :, None].expand(-1, -1, 2, -1))
+    return Peaks(grid.to_pixel(cell) + offset.transpose(2, 3), value)

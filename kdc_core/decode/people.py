@@ -1,0 +1,88 @@
+"""The whole of decode: Fields to people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kdc_core.config import DecodeConfig
+from kdc_core.decode.centroids import assign, centroid_weights, decide, smooth
+from kdc_core.decode.grouping import (
+    Poses,
+    conflicts,
+    grow_poses,
+    make_ways,
+    pick_seeds,
+    skip_test,
+    unclaimed,
+)
+from kdc_core.decode.peaks import find_peaks, score_map
+from kdc_core.fields import Fields
+from kdc_core.grid import Grid
+from kdc_core.skeleton import Skeleton
+
+
+@dataclass
+class People:
+    """The fixed-shape result of decode: P people in descending order of score.
+
+    Absent people have score 0 and all their values are 0.
+
+    Attributes:
+        score: (B, P).
+        keypoints: (B, P, K, 3) x, y in network pixels, score 0..1.
+        centroids: (B, P, K', 4) type, x, y, weight of the centroids used.
+        owner: (B, uh, uw) int32, 1 + index of the pixel's person, 0 = nobody.
+        confidence: (B, uh, uw) 0..1; `mask_threshold` cuts it.
+    """
+
+    score: Tensor
+    keypoints: Tensor
+    centroids: Tensor
+    owner: Tensor
+    confidence: Tensor
+
+
+class Decoder(nn.Module):
+    """Fields to People for one skeleton, grid, set of edges and configuration."""
+
+    def __init__(
+        self, skeleton: Skeleton, grid: Grid, edge_kinds: tuple[str, ...], config: DecodeConfig
+    ):
+        super().__init__()
+        self.skeleton, self.grid, self.config = skeleton, grid, config
+        self.ways = make_ways(skeleton, edge_kinds)
+
+    def poses(self, fields: Fields) -> Poses:
+        """Find the P best poses; absent ones have score 0."""
+        config = self.config
+        score = score_map(fields.heat, fields.short, config.score_tau_px)
+        peaks = find_peaks(score, fields.short, self.grid, config.peaks, config.peak_window)
+        seeds = pick_seeds(peaks, config, self.skeleton)
+        poses = grow_poses(seeds, peaks, score, fields, self.ways, self.grid, config)
+        keep = skip_test(
+            poses.score > config.min_pose_score,
+            conflicts(seeds, poses, self.skeleton, config),
+            config.suppression_rounds,
+        )
+        poses.score = torch.where(keep, poses.score, torch.zeros_like(poses.score))
+        poses = poses.take(poses.score.topk(min(config.people, config.seeds)).indices)
+        poses.keypoint_score = unclaimed(poses, config.skip_radius_px)
+        return poses
+
+    def forward(self, fields: Fields) -> People:
+        config = self.config
+        poses = self.poses(fields)
+        weight, kind = centroid_weights(poses, config)
+        phi = assign(fields.embedding, poses, weight, kind, self.grid, config)
+        owner, confidence = decide(smooth(phi, config.igo_sigma_cells), fields.mask, config)
+
+        present = (poses.score > 0).to(phi.dtype)[..., None, None]
+        keypoints = torch.cat((poses.position, poses.keypoint_score[..., None]), -1)[:, :, :-1]
+        at = poses.position.gather(2, kind[..., None].expand(-1, -1, -1, 2))
+        centroids = torch.cat((kind[..., None].to(phi.dtype), at, weight[..., None]), -1)
+        return People(
+            poses.score, keypoints * present, centroids * present, owner, confidence
+        )

@@ -1,0 +1,85 @@
+"""COCO results and average precision, by pycocotools."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as rle_tools
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from kdc_core.results import Prediction
+
+# Positions of the summary's entries in COCOeval.stats, by kind of evaluation.
+_STATS = {
+    "segm": {"": 0, "50": 1, "75": 2, "_medium": 4, "_large": 5},
+    "keypoints": {"": 0, "50": 1, "75": 2, "_medium": 3, "_large": 4},
+}
+
+
+def coco_results(prediction: Prediction, image_id: int) -> list[dict[str, Any]]:
+    """Write the people of one image as COCO results (keypoints, RLE mask and box in one entry)."""
+    results = []
+    for person in prediction.persons:
+        rle = rle_tools.encode(np.asfortranarray(person.full_mask(prediction.size), np.uint8))
+        x0, y0, x1, y1 = (float(v) for v in person.box)
+        keypoints = np.round(person.keypoints, 3)
+        results.append(
+            {
+                "image_id": image_id,
+                "category_id": 1,
+                "score": person.score,
+                "keypoints": keypoints.ravel().tolist(),
+                "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
+                # COCO boxes start at the pixel's corner, ours at its edge half a pixel before.
+                "bbox": [x0 + 0.5, y0 + 0.5, x1 - x0, y1 - y0],
+            }
+        )
+    return results
+
+
+def score(annotations: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, float]:
+    """Score results of `coco_results` against COCO annotations of the same images.
+
+    Returns:
+        For each of `keypoint_ap`, `mask_ap_keypoint_persons` (persons without keypoints count as
+        crowd: neither found nor false) and `mask_ap_full`: the average precision and, with the
+        suffixes 50, 75, _medium and _large, its parts. -1 where nothing was annotated.
+    """
+    masked = copy.deepcopy(annotations)
+    for entry in masked["annotations"]:
+        if not entry.get("num_keypoints"):
+            entry["iscrowd"] = 1
+    figures = {}
+    for name, truth, kind in (
+        ("keypoint_ap", annotations, "keypoints"),
+        ("mask_ap_keypoint_persons", masked, "segm"),
+        ("mask_ap_full", annotations, "segm"),
+    ):
+        if kind == "segm" and not all(a.get("segmentation") for a in truth["annotations"]):
+            continue
+        stats = _evaluate(truth, results, kind)
+        figures |= {name + suffix: stats[at] for suffix, at in _STATS[kind].items()}
+    return figures
+
+
+def _evaluate(annotations: dict[str, Any], results: list[dict[str, Any]], kind: str) -> Any:
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = copy.deepcopy(annotations)
+        truth.createIndex()
+        found = truth.loadRes(copy.deepcopy(results)) if results else COCO()
+        if not results:
+            found.dataset = {"images": truth.dataset["images"], "annotations": [],
+                             "categories": truth.dataset.get("categories", [])}  # fmt: skip
+            found.createIndex()
+        evaluation = COCOeval(truth, found, kind)
+        evaluation.params.catIds = [1]
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [round(float(value), 4) for value in evaluation.stats]

@@ -1,0 +1,85 @@
+"""Export: preprocessing, network and decode as one ONNX file that describes itself."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+
+from kdc_core.manifest import FIELDS, KEY, MULTIPLE, OUTPUTS, Manifest
+from kdc_core.network.program import Program
+from kdc_core.network.weights import load_model
+
+OPSET = 20
+LARGEST_SIDE = 4096
+
+
+def export_onnx(model: str | os.PathLike[str], path: str | os.PathLike[str]) -> Manifest:
+    """Write the program of a model file as ONNX, whole or not at all.
+
+    Height and width stay free (multiples of 32). The network's maps keep their names inside the
+    graph, so that the program can be cut there for measurement.
+
+    Args:
+        model: safetensors file of `save_model`.
+        path: the ONNX file to write.
+    """
+    network, provenance = load_model(model)
+    digest = hashlib.sha256(Path(model).read_bytes()).hexdigest()
+    manifest = Manifest(config=network.config, provenance=provenance, weights_sha256=digest)
+    program = Program(network).eval()
+    # An input of neither equal nor round sides: the exporter must not take them for constants.
+    example = torch.zeros(7 * MULTIPLE, 11 * MULTIPLE, 3, dtype=torch.uint8)
+    most = LARGEST_SIDE // MULTIPLE
+    sides = {
+        0: MULTIPLE * torch.export.Dim("height32", min=2, max=most),
+        1: MULTIPLE * torch.export.Dim("width32", min=2, max=most),
+    }
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet():
+        warnings.simplefilter("ignore")
+        exported = torch.onnx.export(
+            program, (example,), dynamo=True, opset_version=OPSET, dynamic_shapes=(sides,),
+            input_names=["frame"], output_names=[*OUTPUTS, *FIELDS], verbose=False,
+        )  # fmt: skip
+    assert exported is not None
+    graph = exported.model_proto
+    del graph.graph.output[len(OUTPUTS) :]
+    del graph.metadata_props[:]
+    for node in graph.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    graph.metadata_props.add(key=KEY, value=manifest.model_dump_json())
+    onnx.checker.check_model(graph)
+    part = Path(f"{path}.part")
+    try:
+        onnx.save(graph, part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return manifest
+
+
+def cut_before_decode(path: str | os.PathLike[str]) -> Any:
+    """The network of an exported program alone: frame to Fields, as an onnx.ModelProto."""
+    model = onnx.load(path)
+    return onnx.utils.Extractor(model).extract_model(["frame"], list(FIELDS))
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """The exporter's notes on its own passes are no news to anybody."""
+    logger = logging.getLogger("onnxscript")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""The network: PoseNet (MoveNet's trunk and heads), SegNet, and both together."""

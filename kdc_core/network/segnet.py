@@ -1,0 +1,86 @@
+"""SegNet: person map and, per pixel, offsets to the keypoints of its person (paper III-B)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# One unit of the embedding head is this many pixels: keeps its values near 1.
+EMBEDDING_UNIT_PX = 32.0
+
+
+class Block(nn.Module):
+    """5x5 depthwise, 1x1, batch norm, ReLU, with the input added where channels agree."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.depthwise = nn.Conv2d(inputs, inputs, 5, padding=2, groups=inputs, bias=False)
+        self.pointwise = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.residual = inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm(self.pointwise(self.depthwise(x))))
+        return x + y if self.residual else y
+
+
+class SegNet(nn.Module):
+    """FPN over the trunk's taps, then a stride-4 tower that also sees PoseNet's maps.
+
+    Args:
+        taps: channels of the trunk's taps at strides 4, 8, 16, 32.
+        pose: channels of PoseNet's stride-4 maps given to `forward`.
+        types: T, keypoint types and the body centre.
+        width: channels of the FPN.
+        tower: channels of the stride-4 tower.
+        depth: blocks of the tower.
+    """
+
+    def __init__(
+        self, taps: tuple[int, ...], pose: int, types: int, width: int, tower: int, depth: int
+    ):
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1, bias=False) for c in taps)
+        self.norm = nn.ModuleList(nn.BatchNorm2d(width) for _ in taps)
+        self.context = nn.ModuleList((Block(width, width), Block(width, width)))
+        self.smooth = nn.ModuleList(Block(width, width) for _ in taps[:-1])
+        self.pose = nn.Conv2d(pose, width, 1)
+        channels = [width] + [tower] * depth
+        self.tower = nn.ModuleList(
+            Block(i, o) for i, o in zip(channels[:-1], channels[1:], strict=True)
+        )
+        self.mask = nn.Conv2d(tower, 1, 1)
+        self.embedding = nn.Conv2d(tower, 2 * types, 1)
+
+    def forward(self, taps: list[Tensor], pose: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mask logits (B, 1, h, w) and embedding (B, T, 2, h, w) in pixels.
+
+        Args:
+            taps: the trunk's maps at strides 4, 8, 16, 32.
+            pose: (B, pose, h, w) PoseNet's maps at stride 4.
+        """
+        levels = [
+            norm(lateral(tap))
+            for lateral, norm, tap in zip(self.lateral, self.norm, taps, strict=True)
+        ]
+        y = levels[-1]
+        for block in self.context:
+            y = block(y)
+        for level, smooth in zip(levels[-2::-1], list(self.smooth)[::-1], strict=True):
+            y = F.interpolate(y, scale_factor=2, mode="bilinear", align_corners=False) + level
+            if level is levels[0]:
+                y = y + self.pose(pose)
+            y = smooth(y)
+        for block in self.tower:
+            y = block(y)
+        embedding = EMBEDDING_UNIT_PX * self.embedding(y)
+        batch, channels, height, width = embedding.shape
+        return self.mask(y), embedding.reshape(batch, channels // 2, 2, height, width)
+
+
+def set_prior(segnet: SegNet, person_share: float) -> None:
+    """Start the mask's bias at the share of person pixels, so that training starts calm."""
+    with torch.no_grad():
+        share = torch.tensor(person_share)
+        segnet.mask.bias.copy_(torch.log(share / (1 - share)))

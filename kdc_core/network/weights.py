@@ -1,0 +1,110 @@
+"""Model files: safetensors with fp16 values, configuration and provenance inside."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from kdc_core.config import Config, ConfigError, parse_config
+from kdc_core.network.kdc import KDC
+from kdc_core.network.movenet import check_same_structure, from_google
+
+FORMAT = "kdc-model-1"
+
+
+class ModelFileError(ValueError):
+    """A model file that cannot be used; the text says what was expected and what to do."""
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read tensors and metadata of a safetensors file; never executes anything in it.
+
+    Raises:
+        ModelFileError: missing, truncated, pickled or otherwise not safetensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"no model file '{path}'")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {k: file.get_tensor(k) for k in file.keys()}, dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        hint = ""
+        with open(path, "rb") as file:
+            start = file.read(4)
+        if start[:2] == b"PK" or start[:1] == b"\x80":
+            hint = "; it looks pickled, which is never loaded: convert it to safetensors first"
+        raise ModelFileError(
+            f"'{path}' is not a complete safetensors file: {error}{hint}"
+        ) from error
+
+
+def save_model(network: KDC, path: str | os.PathLike[str], provenance: dict[str, Any]) -> None:
+    """Write weights (fp16), configuration and provenance, whole or not at all."""
+    path = Path(path)
+    state = {k: v.detach().to("cpu").contiguous() for k, v in network.state_dict().items()}
+    state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    metadata = {
+        "format": FORMAT,
+        "config": network.config.model_dump_json(),
+        "provenance": json.dumps(provenance),
+    }
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(save(state, metadata))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_model(path: str | os.PathLike[str]) -> tuple[KDC, dict[str, Any]]:
+    """Build the network a model file describes, in evaluation mode, float32.
+
+    Returns:
+        network, provenance.
+
+    Raises:
+        ModelFileError: not a model file of ours, or its tensors do not fit its configuration.
+    """
+    state, metadata = read_tensors(path)
+    if metadata.get("format") != FORMAT:
+        raise ModelFileError(
+            f"'{path}' is not a KDC model: expected the metadata entry format={FORMAT}, got "
+            f"{metadata.get('format', 'none')}; `kdc train --start` takes MoveNet's weights"
+        )
+    try:
+        network = KDC(parse_config(metadata.get("config", ""), f"'{path}'"))
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v
+                                 for k, v in state.items()})  # fmt: skip
+        provenance = json.loads(metadata.get("provenance", "{}"))
+    except (ConfigError, RuntimeError, json.JSONDecodeError) as error:
+        raise ModelFileError(f"'{path}' does not fit its own configuration: {error}") from error
+    return network.eval(), provenance
+
+
+def start_from(config: Config, path: str | os.PathLike[str]) -> KDC:
+    """Build a network for training from a model of ours or from MoveNet's published weights.
+
+    Raises:
+        ModelFileError: the file is neither, or does not fit the configuration.
+    """
+    state, metadata = read_tensors(path)
+    network = KDC(config)
+    try:
+        if metadata.get("format") == FORMAT:
+            network.load_state_dict(load_model(path)[0].state_dict())
+        else:
+            posenet = from_google(state)
+            check_same_structure(posenet)
+            network.posenet.load_state_dict(posenet)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise ModelFileError(f"cannot start '{config.name}' from '{path}': {error}") from error
+    return network
+

@@ -1,0 +1,1 @@
+"""Runtimes: what executes a program. Each is one file that imports its library on use."""

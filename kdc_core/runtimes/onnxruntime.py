@@ -1,0 +1,78 @@
+"""ONNX Runtime on the CPU: the default, needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdc_core.assembly import Raw
+from kdc_core.manifest import OUTPUTS, read_manifest
+from kdc_core.runtimes.base import UnusableRuntime
+
+
+def make_session(model: str | bytes, threads: int) -> Any:
+    """Open an ONNX file or its bytes with the options used everywhere.
+
+    Spinning is off: on a robot whose cores are busy, threads that spin take them from others
+    and slow the program itself.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+class OnnxRuntime:
+    """A program in ONNX Runtime's CPU provider."""
+
+    name = "onnxruntime"
+
+    def __init__(self, path: Path, device: str, threads: int):
+        if device not in ("auto", "cpu"):
+            raise UnusableRuntime(
+                f"onnxruntime runs on the CPU here; got device '{device}': use cpu, or "
+                "runtime 'torch' for CUDA"
+            )
+        if path.suffix != ".onnx":
+            raise UnusableRuntime(f"onnxruntime needs an .onnx file, got '{path}'")
+        try:
+            self._session = make_session(str(path), threads)
+        except Exception as error:  # onnxruntime raises classes of its own for every cause
+            raise UnusableRuntime(
+                f"'{path}' is not an ONNX file that can be run: {str(error)[:300]}"
+            ) from error
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.manifest = read_manifest(metadata, str(path))
+        self._threads = threads
+        got = (
+            [(i.name, i.type) for i in self._session.get_inputs()],
+            [o.name for o in self._session.get_outputs()],
+        )
+        if got != ([("frame", "tensor(uint8)")], list(OUTPUTS)):
+            raise UnusableRuntime(
+                f"'{path}': expected the input 'frame' (uint8) and the outputs {OUTPUTS}, "
+                f"got {got}: export it again"
+            )
+
+    def describe(self) -> dict[str, str]:
+        import onnxruntime
+
+        return {
+            "runtime": self.name,
+            "version": onnxruntime.__version__,
+            "device": "cpu",
+            "precision": "fp32",
+            "threads": str(self._threads),
+        }
+
+    def run(self, frame: np.ndarray) -> Raw:
+        return Raw(*self._session.run(list(OUTPUTS), {"frame": frame}))
+
+    def close(self) -> None:
+        self._session = None

@@ -1,0 +1,61 @@
+"""torch: the reference, on CPU or CUDA, straight from the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from kdc_core.assembly import Raw
+from kdc_core.manifest import OUTPUTS, Manifest
+from kdc_core.runtimes.base import UnusableRuntime
+
+
+class TorchRuntime:
+    """A model's weights run by torch."""
+
+    name = "torch"
+
+    def __init__(self, path: Path, device: str, threads: int):
+        try:
+            import torch
+        except ImportError as error:
+            raise UnusableRuntime(
+                "torch is not installed: pip install 'kdc_ros[train]', or use onnxruntime"
+            ) from error
+        from kdc_core.network.program import Program
+        from kdc_core.network.weights import load_model
+
+        if path.suffix != ".safetensors":
+            raise UnusableRuntime(f"torch needs a .safetensors file, got '{path}'")
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise UnusableRuntime(f"device '{device}': torch finds no usable CUDA device")
+        network, provenance = load_model(path)
+        self.manifest = Manifest(config=network.config, provenance=provenance)
+        torch.set_num_threads(threads)
+        self._device = torch.device(device)
+        self._program = Program(network).eval().to(self._device)
+        self._threads = threads
+
+    def describe(self) -> dict[str, str]:
+        import torch
+
+        return {
+            "runtime": self.name,
+            "version": torch.__version__,
+            "device": str(self._device),
+            "precision": "fp32",
+            "threads": str(self._threads),
+        }
+
+    def run(self, frame: np.ndarray) -> Raw:
+        import torch
+
+        with torch.inference_mode():
+            outputs = self._program(torch.from_numpy(frame).to(self._device))
+        return Raw(*(value.cpu().numpy() for value in outputs[: len(OUTPUTS)]))
+
+    def close(self) -> None:
+        self._program = None

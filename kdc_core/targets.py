@@ -1,0 +1,202 @@
+"""Targets: what the network should say about an annotated picture (paper III-A, III-B)."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from kdc_core.data.sample import Sample
+from kdc_core.fields import Fields
+from kdc_core.grid import Grid
+from kdc_core.skeleton import Skeleton
+
+Edges = tuple[tuple[int, int], ...]
+
+
+def encode(
+    sample: Sample, skeleton: Skeleton, grid: Grid, edges: Edges, disk_radius_px: float
+) -> tuple[Fields, Fields]:
+    """Draw the targets of one picture and the weights of their losses.
+
+    Args:
+        sample: picture with persons; only its size and annotations are used.
+        skeleton: keypoints; the body centre is its last type.
+        grid: lattice of the maps.
+        edges: directed edges of the mid-range offsets.
+        disk_radius_px: R of the keypoint disks.
+
+    Returns:
+        targets, weights: Fields of float32 arrays with a batch axis of 1. `heat` is 0 or 1,
+        `mask` the share of the cell that people cover, offsets are pixels. Embedding weights are
+        1 / sqrt(person's cells), so that large people do not drown small ones.
+    """
+    height, width = sample.image.shape[:2]
+    h, w = grid.size(height), grid.size(width)
+    xs, ys = grid.cells(h, w)
+    points, known = _points(sample, skeleton)
+    covers = np.array([coverage(m, grid, h, w) for m in sample.masks]).reshape(-1, h, w)
+    union = coverage(sample.masks.any(0), grid, h, w)
+    crowd = coverage(sample.crowd, grid, h, w) >= 0.5
+
+    radius = np.full(points.shape[:2], disk_radius_px, np.float32)
+    side = np.sqrt(np.prod(np.maximum(sample.boxes[:, 2:] - sample.boxes[:, :2], 0), 1))
+    least = 1.5 * grid.stride
+    radius[:, skeleton.center] = np.clip(0.3 * side, least, max(disk_radius_px, least))
+    owner = _disks(points, known, radius, xs, ys)
+
+    types, num_edges = skeleton.num_types, len(edges)
+    inside = owner >= 0
+    short = np.zeros((types, 2, h, w), np.float32)
+    mid = np.zeros((num_edges, 2, h, w), np.float32)
+    mid_weight = np.zeros((num_edges, 1, h, w), np.float32)
+    starts: dict[int, list[int]] = {}
+    for index, (a, _) in enumerate(edges):
+        starts.setdefault(a, []).append(index)
+    for kind in range(types):
+        rows, columns = np.nonzero(inside[kind])
+        person = owner[kind, rows, columns]
+        here = np.stack((xs[columns], ys[rows]))
+        short[kind, :, rows, columns] = (points[person, kind].T - here).T
+        leaving = starts.get(kind, [])
+        if leaving and len(person):
+            ends = [edges[index][1] for index in leaving]
+            to = points[person][:, ends].transpose(1, 2, 0) - here
+            ok = known[person][:, ends].T
+            block = np.zeros((len(leaving), 3, h, w), np.float32)
+            block[:, :2, rows, columns] = to * ok[:, None]
+            block[:, 2, rows, columns] = ok
+            mid[leaving] = block[:, :2]
+            mid_weight[leaving] = block[:, 2:]
+
+    embedding, embedding_weight = _embedding(covers, points, known, xs, ys)
+    heat_weight = _heat_weight(sample, known, inside, crowd, skeleton, xs, ys)
+    free = ~crowd
+    targets = Fields(
+        inside.astype(np.float32)[None], short[None], mid[None],
+        union[None, None], embedding[None],
+    )  # fmt: skip
+    weights = Fields(
+        heat_weight[None],
+        (inside & free)[None, :, None].astype(np.float32),
+        (mid_weight * free)[None],
+        (free & sample.has_masks).astype(np.float32)[None, None],
+        (embedding_weight * free)[None],
+    )
+    return targets, weights
+
+
+def coverage(mask: np.ndarray, grid: Grid, h: int, w: int) -> np.ndarray:
+    """Share of each cell's square (of side stride, around its centre) that a mask covers.
+
+    Shares, not samples: bilinear upsampling of them brings the mask's edge back to within a
+    fraction of a cell.
+
+    Args:
+        mask: (H, W) bool.
+        grid: lattice of h x w cells.
+
+    Returns:
+        (h, w) float32 in 0..1.
+    """
+    if not mask.any():
+        return np.zeros((h, w), np.float32)
+    base = int(np.floor(grid.offset))
+    reach = grid.stride // 2 + 1
+    pixel = np.arange(-reach, reach + 1) + base - grid.offset
+    low = np.maximum(pixel - 0.5, -grid.stride / 2)
+    high = np.minimum(pixel + 0.5, grid.stride / 2)
+    kernel = np.maximum(high - low, 0) / grid.stride
+    shares = cv2.sepFilter2D(
+        mask.astype(np.uint8), cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REPLICATE
+    )
+    return np.ascontiguousarray(shares[base :: grid.stride, base :: grid.stride][:h, :w])
+
+
+def _points(sample: Sample, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (P, T, 2) of all types and whether they are known (P, T)."""
+    people = len(sample.keypoints)
+    points = np.zeros((people, skeleton.num_types, 2), np.float32)
+    known = np.zeros((people, skeleton.num_types), bool)
+    points[:, :-1] = sample.keypoints[..., :2]
+    known[:, :-1] = sample.keypoints[..., 2] > 0
+    labelled = known.any(1)
+    for p in range(people):
+        rows, columns = np.nonzero(sample.masks[p])
+        if len(rows):
+            # The body centre is the mean of the mask (equation 1).
+            points[p, -1] = columns.mean(), rows.mean()
+        else:
+            points[p, -1] = (sample.boxes[p, :2] + sample.boxes[p, 2:]) / 2
+        # Without masks, a box without keypoints may be anything (a crowd region, too).
+        known[p, -1] = len(rows) > 0 or (labelled[p] and not sample.has_masks)
+    return points, known
+
+
+def _disks(
+    points: np.ndarray, known: np.ndarray, radius: np.ndarray, xs: np.ndarray, ys: np.ndarray
+) -> np.ndarray:
+    """Index of the person whose disk of each type covers a cell (nearest wins), else -1."""
+    types = points.shape[1]
+    owner = np.full((types, len(ys), len(xs)), -1, np.int64)
+    nearest = np.full(owner.shape, np.inf, np.float32)
+    for person, kind in zip(*np.nonzero(known), strict=True):
+        x, y = points[person, kind]
+        r = radius[person, kind]
+        columns = slice(*np.searchsorted(xs, (x - r, x + r + 1e-3)))
+        rows = slice(*np.searchsorted(ys, (y - r, y + r + 1e-3)))
+        distance = (xs[columns] - x) ** 2 + (ys[rows, None] - y) ** 2
+        window = nearest[kind, rows, columns]
+        closer = (distance <= r * r) & (distance < window)
+        window[closer] = distance[closer]
+        owner[kind, rows, columns][closer] = person
+    return owner
+
+
+def _embedding(
+    covers: np.ndarray, points: np.ndarray, known: np.ndarray, xs: np.ndarray, ys: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets from each person's cells to its keypoints; where people overlap, the smaller's.
+
+    Cells of which a person covers anything are drawn, so that at the mask's edge the embedding
+    is still there to be upsampled.
+    """
+    types = points.shape[1]
+    embedding = np.zeros((types, 2, len(ys), len(xs)), np.float32)
+    weight = np.zeros((types, 1, len(ys), len(xs)), np.float32)
+    areas = covers.sum((1, 2))
+    owner = np.full((len(ys), len(xs)), -1, np.int64)
+    largest_first = np.argsort(-areas, kind="stable")
+    for least in (0.0, 0.5):
+        for person in largest_first:
+            owner[covers[person] > least] = person
+    rows, columns = np.nonzero(owner >= 0)
+    if len(rows):
+        person = owner[rows, columns]
+        here = np.stack((xs[columns], ys[rows]))
+        ok = known[person].T
+        offsets = (points[person].transpose(1, 2, 0) - here) * ok[:, None]
+        embedding[:, :, rows, columns] = offsets
+        weight[:, 0, rows, columns] = ok / np.sqrt(np.maximum(areas[person], 1))
+    return embedding, weight
+
+
+def _heat_weight(
+    sample: Sample,
+    known: np.ndarray,
+    inside: np.ndarray,
+    crowd: np.ndarray,
+    skeleton: Skeleton,
+    xs: np.ndarray,
+    ys: np.ndarray,
+) -> np.ndarray:
+    """1 where the heatmap is known: not in crowds, not on people without labelled keypoints."""
+    weight = np.ones(inside.shape, np.float32)
+    for box in sample.boxes[~known[:, :-1].any(1)]:
+        columns = slice(*np.searchsorted(xs, (box[0], box[2] + 1e-3)))
+        rows = slice(*np.searchsorted(ys, (box[1], box[3] + 1e-3)))
+        weight[: skeleton.num_keypoints, rows, columns] = 0
+        if not sample.has_masks:
+            weight[skeleton.center, rows, columns] = 0
+    weight[inside] = 1
+    weight[:, crowd] = 0
+    return weight
