@@ -14,6 +14,7 @@ from typing import Any
 import onnx
 import torch
 
+from kdc_core.files import whole_file
 from kdc_core.manifest import FIELDS, KEY, MULTIPLE, OUTPUTS, Manifest
 from kdc_core.network.program import Program
 from kdc_core.network.weights import load_model
@@ -51,6 +52,7 @@ def export_onnx(model: str | os.PathLike[str], path: str | os.PathLike[str]) -> 
         )  # fmt: skip
     assert exported is not None
     graph = exported.model_proto
+    graph.graph.value_info.extend(graph.graph.output[len(OUTPUTS) :])
     del graph.graph.output[len(OUTPUTS) :]
     del graph.metadata_props[:]
     for node in graph.graph.node:
@@ -58,12 +60,8 @@ def export_onnx(model: str | os.PathLike[str], path: str | os.PathLike[str]) -> 
         node.doc_string = ""
     graph.metadata_props.add(key=KEY, value=manifest.model_dump_json())
     onnx.checker.check_model(graph)
-    part = Path(f"{path}.part")
-    try:
+    with whole_file(path) as part:
         onnx.save(graph, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     return manifest
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kdc_core.config import Config
+from kdc_core.errors import KdcError
 
 SCHEMA = 1
 KEY = "kdc.manifest"  # its entry in the metadata of an ONNX file
@@ -31,7 +32,7 @@ class Manifest(BaseModel):
     weights_sha256: str = ""
 
 
-class ManifestError(ValueError):
+class ManifestError(KdcError):
     """A program file that is not ours, or of another version."""
 
 

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle_tools
 
+from kdc_core.errors import KdcError
 
-class AnnotationError(ValueError):
+
+class AnnotationError(KdcError):
     """An annotation file that cannot be used; the text says what was expected."""
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from kdc_core.errors import KdcError
 
-class PictureError(ValueError):
+
+class PictureError(KdcError):
     """A picture that cannot be read; the text names it."""
 
 

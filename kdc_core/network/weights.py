@@ -7,19 +7,20 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from kdc_core.config import Config, ConfigError, parse_config
+from kdc_core.errors import KdcError
+from kdc_core.files import whole_file
 from kdc_core.network.kdc import KDC
 from kdc_core.network.movenet import check_same_structure, from_google
 
 FORMAT = "kdc-model-1"
 
 
-class ModelFileError(ValueError):
+class ModelFileError(KdcError):
     """A model file that cannot be used; the text says what was expected and what to do."""
 
 
@@ -48,7 +49,6 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
 
 def save_model(network: KDC, path: str | os.PathLike[str], provenance: dict[str, Any]) -> None:
     """Write weights (fp16), configuration and provenance, whole or not at all."""
-    path = Path(path)
     state = {k: v.detach().to("cpu").contiguous() for k, v in network.state_dict().items()}
     state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     metadata = {
@@ -56,12 +56,8 @@ def save_model(network: KDC, path: str | os.PathLike[str], provenance: dict[str,
         "config": network.config.model_dump_json(),
         "provenance": json.dumps(provenance),
     }
-    part = path.with_name(path.name + ".part")
-    try:
+    with whole_file(path) as part:
         part.write_bytes(save(state, metadata))
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load_model(path: str | os.PathLike[str]) -> tuple[KDC, dict[str, Any]]:

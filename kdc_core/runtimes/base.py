@@ -9,12 +9,13 @@ from typing import Protocol
 import numpy as np
 
 from kdc_core.assembly import Raw
+from kdc_core.errors import KdcError
 from kdc_core.manifest import Manifest
 
 MODELS = Path(__file__).parent.parent / "models"
 
 
-class UnusableRuntime(RuntimeError):
+class UnusableRuntime(KdcError):
     """A runtime or model that cannot be used here; the text says why and what to do."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,15 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 
+from kdc_core.files import whole_file
+
 log = logging.getLogger(__name__)
 
 
 def write_checkpoint(trainer: lightning.Trainer, path: Path) -> None:
     """Save the state of the run; a kill at any moment leaves the old or the new file."""
-    part = path.with_name(path.name + ".part")
-    trainer.save_checkpoint(part)
-    os.replace(part, path)
+    with whole_file(path) as part:
+        trainer.save_checkpoint(part)
 
 
 class Checkpoints(Callback):
@@ -81,9 +81,7 @@ def _rewrite(path: Path, rows: list[dict[str, str]]) -> None:
     if not rows:
         path.unlink()
         return
-    part = path.with_name(path.name + ".part")
-    with open(part, "w", newline="") as file:
+    with whole_file(path) as part, open(part, "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(part, path)

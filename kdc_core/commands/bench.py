@@ -1,0 +1,41 @@
+"""`kdc bench`: speed as ratios within one run."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdc_core.errors import KdcError
+
+app = typer.Typer(no_args_is_help=True)
+Json = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
+Rounds = Annotated[int, typer.Option(min=3, help="Interleaved rounds; medians are reported.")]
+
+
+@app.command("predictor")
+def predictor(json_file: Json = None, rounds: Rounds = 60, model: str = "kdc_light") -> None:
+    """Network, decode, and the whole predictor with 1 and with 30 people."""
+    from kdc_core.bench.predictor import bench_predictor
+
+    _report(bench_predictor(model, rounds), json_file)
+
+
+@app.command("node")
+def node(json_file: Json = None, rounds: Rounds = 100) -> None:
+    """The node in a process of its own, against the bare predictor in this one."""
+    found = [e for e in entry_points(group="kdc.bench") if e.name == "node"]
+    if not found:
+        raise KdcError("the node's benchmark is not installed: pip install 'kdc_ros[ros-wheels]'")
+    _report(found[0].load()(rounds), json_file)
+
+
+def _report(figures: dict[str, float], json_file: Path | None) -> None:
+    from kdc_core.files import write_json
+
+    for name, value in figures.items():
+        typer.echo(f"{name:28} {value:10.3f}")
+    if json_file is not None:
+        write_json(json_file, figures)

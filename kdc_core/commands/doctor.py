@@ -1,0 +1,16 @@
+"""`kdc doctor`: a report for oneself or for a bug report."""
+
+from __future__ import annotations
+
+
+def doctor() -> None:
+    """Say what is installed and what will run."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from kdc_core.doctor import report
+
+    table = Table(show_header=False)
+    for name, value in report():
+        table.add_row(name, value)
+    Console().print(table)

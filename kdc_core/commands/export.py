@@ -1,0 +1,36 @@
+"""`kdc export`: write the program of a model as ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="Model file (.safetensors).")],
+    output: Annotated[Path, typer.Option(help="The .onnx file to write.")],
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Take decode and predict settings from this preset, and write the "
+                          "model with them beside the ONNX file."),
+    ] = None,
+) -> None:  # fmt: skip
+    """Export preprocessing, network and decode as one ONNX file."""
+    from kdc_core.config import load_preset
+    from kdc_core.export import export_onnx
+    from kdc_core.network.weights import load_model, save_model
+    from kdc_core.runtimes.base import find_model
+
+    path = find_model(model, (".safetensors",))
+    if preset is not None:
+        network, provenance = load_model(path)
+        chosen = load_preset(preset)
+        network.config = network.config.model_copy(
+            update={"decode": chosen.decode, "predict": chosen.predict}
+        )
+        path = output.with_suffix(".safetensors")
+        save_model(network, path, provenance)
+    export_onnx(path, output)
+    typer.echo(f"wrote '{output}', {output.stat().st_size / 1e6:.1f} MB")

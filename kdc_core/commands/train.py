@@ -1,0 +1,49 @@
+"""`kdc train`: train a preset, or go on training in the same folder."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    preset: Annotated[str, typer.Argument(help="Preset's name or a .yaml file.")],
+    data: Annotated[
+        list[str],
+        typer.Option(help="COCO annotations, pictures in a folder or tar of that name beside."),
+    ],
+    output: Annotated[Path, typer.Option(help="Folder of the run; the same goes on with it.")],
+    start: Annotated[
+        str | None,
+        typer.Option(help="Weights to start from; default: the preset's shipped model."),
+    ] = None,
+    max_time: Annotated[
+        str | None, typer.Option(help="Stop after so long, e.g. 90m, 2h, 45s.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Train a model. Stopped by --max-time or anything else, the same command goes on."""
+    import torch
+
+    from kdc_core.config import load_preset
+    from kdc_core.runtimes.base import default_threads, find_model
+    from kdc_core.training.run import train as run
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    for noisy in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    torch.set_num_threads(threads or default_threads())
+    config = load_preset(preset)
+    weights = start or str(find_model(config.name, (".safetensors",)))
+    run(config, data, weights, output, _seconds(max_time) if max_time else None)
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not match:
+        raise typer.BadParameter(f"--max-time: expected e.g. 90m, 2h or 45s, got '{text}'")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
