@@ -1,0 +1,1 @@
+"""Benchmarks: medians of interleaved runs in one process."""

@@ -1,0 +1,1 @@
+"""The ROS 2 side: one lifecycle node that feeds camera images to kdc_core."""

@@ -1,0 +1,50 @@
+"""`kdc bench node`: what the node adds to the bare predictor."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from kdc_core.bench.predictor import one_person_picture
+from kdc_core.predictor import Predictor
+from kdc_ros import env
+from kdc_ros.camera import Camera, node_process
+
+NAMESPACE = "/kdc_bench"
+
+
+def bench_node(rounds: int) -> dict[str, float]:
+    """Show one frame to the node and to a predictor in this process, in turn.
+
+    Args:
+        rounds: frames each.
+
+    Returns:
+        Medians in ms: `node_ms` (published to the last of keypoints, persons and labels
+        received), `predictor_ms`, and `node_overhead_ms`, the median of their differences
+        within each round.
+    """
+    env.prepare()
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    picture = one_person_picture()
+    predictor = Predictor.from_pretrained("kdc_light")
+    with node_process("-r", f"__ns:={NAMESPACE}"):
+        camera = Camera(namespace=NAMESPACE)
+        try:
+            camera.wait_for_node()
+            pairs = []
+            for number in range(rounds + 5):
+                node_s = camera.ask(camera.image(picture))[1]
+                bare_ms = sum(predictor(picture).timings_ms.values())
+                if number >= 5:
+                    pairs.append((1e3 * node_s, bare_ms))
+        finally:
+            camera.close()
+    node_ms, bare = np.array(pairs).T
+    return {
+        "node_overhead_ms": round(float(np.median(node_ms - bare)), 3),
+        "node_ms": round(float(np.median(node_ms)), 3),
+        "predictor_ms": round(float(np.median(bare)), 3),
+        "rounds": float(rounds),
+    }

@@ -1,0 +1,165 @@
+"""A camera that waits for the answer to each frame: for the demo, the benchmark and tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image, PointCloud2
+
+from kdc_ros.images import fill_image
+
+ANSWERS = {"keypoints": PointCloud2, "persons": PointCloud2, "labels": Image}
+
+
+class NoAnswer(RuntimeError):
+    """The node did not answer in time."""
+
+
+class Camera:
+    """Publishes frames on `image` and collects what the node publishes for each.
+
+    Args:
+        answers: message type by output topic of the node.
+        namespace: of the node, beginning with a slash; "" = none.
+        reliable: QoS of the published frames.
+    """
+
+    def __init__(
+        self, answers: dict[str, type] | None = None, namespace: str = "", reliable: bool = True
+    ):
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, signal_handler_options=SignalHandlerOptions.NO)
+        self.node = rclpy.create_node("kdc_camera", namespace=namespace, context=self.context)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        self.publisher = self.node.create_publisher(
+            Image, "image", QoSProfile(depth=1, reliability=policy)
+        )
+        self.answers = dict(answers or ANSWERS)
+        self.received: dict[tuple[int, int], dict[str, Any]] = {}
+        self._subscriptions = [
+            self.node.create_subscription(
+                kind, f"{namespace}/kdc/{topic}", self._keep(topic),
+                QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE),
+            )
+            for topic, kind in self.answers.items()
+        ]  # fmt: skip
+
+    def _keep(self, topic: str) -> Any:
+        def keep(message: Any) -> None:
+            stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
+            self.received.setdefault(stamp, {})[topic] = message
+
+        return keep
+
+    def spin_until(self, condition: Any, timeout_s: float) -> bool:
+        """Handle messages until the condition holds; False when the time is over first."""
+        end = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > end:
+                return False
+            self._executor.spin_once(timeout_sec=0.02)
+        return True
+
+    def wait_for_node(self, timeout_s: float = 60.0) -> None:
+        """Wait until the node listens and all its outputs are there.
+
+        Raises:
+            NoAnswer: it is not there in time.
+        """
+        ready = self.spin_until(
+            lambda: (
+                self.publisher.get_subscription_count() > 0
+                and all(s.get_publisher_count() for s in self._subscriptions)
+            ),
+            timeout_s,
+        )
+        if not ready:
+            raise NoAnswer(f"no kdc node listens on '{self.publisher.topic_name}'")
+
+    def image(self, pixels: np.ndarray, encoding: str = "rgb8") -> Image:
+        """A frame stamped now."""
+        message = Image()
+        message.header.stamp = self.node.get_clock().now().to_msg()
+        message.header.frame_id = "camera"
+        return fill_image(message, pixels, encoding)
+
+    def ask(self, message: Image, timeout_s: float = 30.0) -> tuple[dict[str, Any], float]:
+        """Publish a frame and wait for all answers to it.
+
+        Returns:
+            The messages by topic, and the seconds from publishing to the last of them.
+
+        Raises:
+            NoAnswer: they did not all come in time.
+        """
+        stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
+        begun = time.perf_counter()
+        self.publisher.publish(message)
+        mine: dict[str, Any] = self.received.setdefault(stamp, {})
+        end = time.monotonic() + timeout_s
+        while len(mine) < len(self.answers):
+            if time.monotonic() > end:
+                raise NoAnswer(
+                    f"frame {stamp}: answers on {sorted(mine)} within {timeout_s} s, expected "
+                    f"{sorted(self.answers)}"
+                )
+            self._executor.spin_once(timeout_sec=0.1)
+        seconds = time.perf_counter() - begun
+        del self.received[stamp]
+        return mine, seconds
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+
+@contextmanager
+def node_process(
+    *ros_args: str, log: Path | None = None, stop_timeout_s: float = 10.0
+) -> Iterator[subprocess.Popen[str]]:
+    """Run the node in a process of its own; stopped by SIGINT when the block ends.
+
+    Args:
+        ros_args: what follows `--ros-args`.
+        log: file for its output; None = this process's stderr.
+        stop_timeout_s: then it is killed.
+    """
+    command = [sys.executable, "-m", "kdc_ros.node"]
+    if ros_args:
+        command += ["--ros-args", *ros_args]
+    out = open(log, "w") if log else None
+    try:
+        process = subprocess.Popen(
+            command, stdout=out or sys.stderr, stderr=subprocess.STDOUT, text=True,
+            env=dict(os.environ), start_new_session=True,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            try:
+                process.wait(stop_timeout_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+    finally:
+        if out:
+            out.close()

@@ -1,0 +1,107 @@
+"""Counters of the node, and the DiagnosticStatus made of them."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+WINDOW = 100  # frames over which latencies are taken
+# A stamp further from the node's clock than this is from another clock.
+CLOCKS_DISAGREE_S = 10.0
+
+
+class Monitor:
+    """What happened since the last configure; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.frames = self.lost = self.bad = self.faults = 0
+        self.received = self.published = 0
+        self.faults_in_a_row = 0
+        self.persons = 0
+        self.last_error = ""
+        self.last_input: float | None = None
+        self._latency: deque[float] = deque(maxlen=WINDOW)
+        self._model: deque[float] = deque(maxlen=WINDOW)
+        self._ros: deque[float] = deque(maxlen=WINDOW)
+        self._rates_at = 0.0
+        self._rates_from = (0, 0)
+        self._rates = (0.0, 0.0)
+
+    def got_image(self, now_s: float) -> None:
+        with self._lock:
+            self.received += 1
+            self.last_input = now_s
+
+    def got_result(self, persons: int, latency_s: float, model_ms: float, ros_ms: float) -> None:
+        with self._lock:
+            self.frames += 1
+            self.published += 1
+            self.faults_in_a_row = 0
+            self.persons = persons
+            if 0 <= latency_s < CLOCKS_DISAGREE_S:
+                self._latency.append(1e3 * latency_s)
+            self._model.append(model_ms)
+            self._ros.append(ros_ms)
+
+    def got_bad_frame(self, reason: str) -> None:
+        with self._lock:
+            self.bad += 1
+            self.last_error = reason
+
+    def got_fault(self, reason: str) -> None:
+        with self._lock:
+            self.faults += 1
+            self.faults_in_a_row += 1
+            self.last_error = reason
+
+    def got_lost(self, count: int) -> None:
+        with self._lock:
+            self.lost += count
+
+    def rates(self, now_s: float) -> tuple[float, float]:
+        """Images received and results published per second since the last call but one."""
+        with self._lock:
+            passed = now_s - self._rates_at
+            if passed >= 0.5:
+                received, published = self._rates_from
+                self._rates = (
+                    (self.received - received) / passed,
+                    (self.published - published) / passed,
+                )
+                self._rates_at = now_s
+                self._rates_from = (self.received, self.published)
+            return self._rates
+
+    def values(self) -> dict[str, str]:
+        """Counters and medians by name."""
+        with self._lock:
+            return {
+                "frames": str(self.frames),
+                "lost": str(self.lost),
+                "bad": str(self.bad),
+                "faults": str(self.faults),
+                "persons": str(self.persons),
+                "latency_ms_p50": _percentile(self._latency, 50),
+                "latency_ms_p95": _percentile(self._latency, 95),
+                "model_ms_p50": _percentile(self._model, 50),
+                "ros_ms_p50": _percentile(self._ros, 50),
+                "last_error": self.last_error,
+            }
+
+
+def _percentile(values: deque[float], percent: float) -> str:
+    return f"{np.percentile(list(values), percent):.1f}" if values else "n/a"
+
+
+def make_status(
+    name: str, hardware: str, level: bytes, message: str, values: dict[str, str]
+) -> DiagnosticStatus:
+    """One DiagnosticStatus."""
+    return DiagnosticStatus(
+        name=name, hardware_id=hardware, level=level, message=message,
+        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    )  # fmt: skip

@@ -1,0 +1,419 @@
+"""The lifecycle node `kdc`: images in, people out.
+
+Three threads: main waits for the signal to stop; the executor runs callbacks, which only store
+or switch; the worker, alive only while the node is active, converts, predicts and publishes.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+import traceback
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import State as StateId
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image, PointCloud2
+from std_msgs.msg import String
+from std_srvs.srv import SetBool
+
+import kdc_core
+from kdc_core.drawing import draw_people
+from kdc_core.errors import KdcError
+from kdc_core.predictor import Predictor
+from kdc_core.results import Prediction
+from kdc_ros import env, messages, parameters
+from kdc_ros.diagnostics import Monitor, make_status
+from kdc_ros.images import BadFrame, Converter, fill_image
+from kdc_ros.parameters import BadParameter
+from kdc_ros.worker import LatestBox, Worker
+
+WARM_UP_SIZE = (480, 640)
+FAULTS_IN_A_ROW = 10  # then the node deactivates itself
+WARN_EVERY_S = 5.0
+OK = TransitionCallbackReturn.SUCCESS
+FAILED = TransitionCallbackReturn.FAILURE
+
+
+class KdcNode(LifecycleNode):
+    """See docs/node.md for topics, parameters and states.
+
+    Raises:
+        BadParameter: a parameter given at start cannot be used.
+    """
+
+    def __init__(self, name: str = "kdc", **options: Any):
+        super().__init__(name, **options)
+        self._settings = parameters.declare(self)
+        self._configured = False
+        self._active = False
+        self._enabled = True
+        self._failure = ""  # why configure failed, or the worker gave up
+        self._predictor: Predictor | None = None
+        self._convert = Converter()
+        self._box = LatestBox()
+        self._worker: Worker | None = None
+        self._subscription: Any = None
+        self._reliable = True
+        self._active_since = 0.0
+        self._next_frame = 0.0
+        self._outputs: dict[str, Any] = {}
+        self._monitor = Monitor()
+        self.add_on_set_parameters_callback(self._on_parameters)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._info = self.create_publisher(String, "~/info", latched)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_service(SetBool, "~/enable", self._on_enable)
+        self.create_timer(1.0, self._each_second)
+        if self._settings.autostart:
+            self._later(self._start_up)
+
+    # Transitions
+
+    def on_configure(self, state: State) -> TransitionCallbackReturn:
+        """Load the model, warm it up, create the publishers."""
+        return self._guarded("configure", self._configure)
+
+    def on_activate(self, state: State) -> TransitionCallbackReturn:
+        """Start the worker and subscribe."""
+        return self._guarded("activate", self._activate)
+
+    def on_deactivate(self, state: State) -> TransitionCallbackReturn:
+        """Unsubscribe and wait for the frame in work."""
+        self._deactivate()
+        return OK
+
+    def on_cleanup(self, state: State) -> TransitionCallbackReturn:
+        """Free the model and the publishers."""
+        self._clean_up()
+        return OK
+
+    def on_shutdown(self, state: State) -> TransitionCallbackReturn:
+        """As cleanup, from any state."""
+        self._clean_up()
+        return OK
+
+    def on_error(self, state: State) -> TransitionCallbackReturn:
+        """As cleanup, after an error."""
+        self._clean_up()
+        return OK
+
+    def _guarded(self, name: str, work: Any) -> TransitionCallbackReturn:
+        # An exception in a transition would vanish without a line in the log.
+        try:
+            work()
+        except Exception as error:
+            self._failure = f"{name} failed: {error}"
+            expected = isinstance(error, KdcError)
+            self.get_logger().error(self._failure if expected else traceback.format_exc())
+            if name == "configure":
+                self._clean_up()
+            else:
+                self._deactivate()
+            self._each_second()
+            return FAILED
+        self._failure = ""
+        self._each_second()
+        return OK
+
+    def _configure(self) -> None:
+        settings = self._settings
+        self._monitor = Monitor()
+        predictor = Predictor.from_pretrained(
+            settings.model or "kdc_light", settings.runtime, settings.device
+        )
+        self._predictor = predictor
+        self._apply_thresholds()
+        for _ in range(2):
+            predictor(np.zeros((*WARM_UP_SIZE, 3), np.uint8))
+        reliable = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+        for topic, kind in (
+            ("keypoints", PointCloud2), ("persons", PointCloud2),
+            ("labels", Image), ("annotated", Image),
+        ):  # fmt: skip
+            self._outputs[topic] = self.create_publisher(kind, f"~/{topic}", reliable)
+        self._configured = True
+        self._publish_info()
+        about = ", ".join(f"{k} {v}" for k, v in predictor.runtime.describe().items())
+        self.get_logger().info(
+            f"model {predictor.runtime.manifest.config.name} ready; {about}; images by "
+            f"{'cv_bridge and ' if self._convert.bridged else ''}numpy"
+        )
+
+    def _activate(self) -> None:
+        self._box = LatestBox()
+        self._worker = Worker(self._box, self._process)
+        self._active = True
+        self._active_since = time.monotonic()
+        wanted = self._settings.reliability
+        if wanted == "auto":
+            topic = self.resolve_topic_name("image")
+            offers = [p.qos_profile.reliability for p in self.get_publishers_info_by_topic(topic)]
+            reliable = all(offer == ReliabilityPolicy.RELIABLE for offer in offers)
+        else:
+            reliable = wanted == "reliable"
+        self._subscribe(reliable)
+
+    def _deactivate(self) -> None:
+        self._active = False
+        if self._subscription is not None:
+            self.destroy_subscription(self._subscription)
+            self._subscription = None
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
+    def _clean_up(self) -> None:
+        self._deactivate()
+        self._configured = False
+        for publisher in self._outputs.values():
+            self.destroy_publisher(publisher)
+        self._outputs = {}
+        if self._predictor is not None:
+            self._predictor.close()
+            self._predictor = None
+
+    def _start_up(self) -> None:
+        if self.trigger_configure() == OK:
+            self.trigger_activate()
+
+    # Callbacks of the executor: they store or switch, and do no work on images
+
+    def _subscribe(self, reliable: bool) -> None:
+        if self._subscription is not None:
+            self.destroy_subscription(self._subscription)
+        self._reliable = reliable
+        policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        self._subscription = self.create_subscription(
+            Image, "image", self._on_image, QoSProfile(depth=1, reliability=policy),
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=self._on_incompatible_qos,
+                message_lost=lambda event: self._monitor.got_lost(event.total_count_change),
+                use_default_callbacks=False,
+            ),
+        )  # fmt: skip
+
+    def _on_image(self, image: Image) -> None:
+        self._monitor.got_image(time.monotonic())
+        self._box.put(image)
+
+    def _on_incompatible_qos(self, event: Any) -> None:
+        if self._settings.reliability == "auto" and self._reliable:
+            # Not from inside the subscription's own callback.
+            self._later(lambda: self._active and self._subscribe(False))
+        else:
+            self.get_logger().warning(
+                "the camera's QoS does not fit: set the parameter reliability to auto"
+            )
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> Any:
+        self._enabled = request.data
+        response.success = True
+        response.message = "processing" if request.data else "paused"
+        return response
+
+    def _on_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        before = self._settings
+        self._settings, result = parameters.try_change(before, changes, self._configured)
+        if self._settings != before:
+            self._apply_thresholds()
+            if self._configured:
+                self._publish_info()
+        return result
+
+    def _apply_thresholds(self) -> None:
+        if self._predictor is not None:
+            self._predictor.thresholds = replace(
+                self._predictor.thresholds,
+                confidence=self._settings.confidence,
+                keypoint=self._settings.keypoint_threshold,
+                mask=self._settings.mask_threshold,
+                max_persons=self._settings.max_persons,
+            )
+
+    def _later(self, work: Any) -> None:
+        """Call once from the executor, soon."""
+
+        def once() -> None:
+            timer.cancel()
+            self.destroy_timer(timer)
+            work()
+
+        timer = self.create_timer(0.001, once)
+
+    def _each_second(self) -> None:
+        level, text = self._health()
+        monitor = self._monitor
+        received, published = monitor.rates(time.monotonic())
+        about = self._predictor.runtime.describe() if self._predictor else {}
+        values = {
+            "state": self._state_name(),
+            "model": self._predictor.runtime.manifest.config.name if self._predictor else "",
+            "runtime": about.get("runtime", ""),
+            "device": about.get("device", ""),
+            "precision": about.get("precision", ""),
+            "input_topic": self.resolve_topic_name("image"),
+            "input_reliability": "reliable" if self._reliable else "best_effort",
+            "input_hz": f"{received:.1f}",
+            "output_hz": f"{published:.1f}",
+            "dropped": str(self._box.dropped),
+            **monitor.values(),
+        }
+        status = make_status(
+            f"{self.get_name()}: people", about.get("device", ""), level, text, values
+        )
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(array)
+        if self._active and monitor.faults_in_a_row >= FAULTS_IN_A_ROW:
+            self._failure = f"{FAULTS_IN_A_ROW} faults in a row, last: {monitor.last_error}"
+            self.get_logger().error(f"deactivating: {self._failure}")
+            self._later(self.trigger_deactivate)
+
+    def _health(self) -> tuple[bytes, str]:
+        if self._failure:
+            return DiagnosticStatus.ERROR, self._failure
+        if not self._active:
+            return DiagnosticStatus.WARN, self._state_name()
+        if not self._enabled:
+            return DiagnosticStatus.OK, "paused by ~/enable"
+        now, timeout = time.monotonic(), self._settings.input_timeout
+        since = max(self._monitor.last_input or 0.0, self._active_since)
+        if timeout and now - since > timeout:
+            topic = self.resolve_topic_name("image")
+            if self._monitor.lost:
+                return DiagnosticStatus.WARN, (
+                    f"images on {topic} are lost by the middleware: start the camera with "
+                    "config/fastdds_shm.xml, or let it publish reliable"
+                )
+            if not self.count_publishers(topic):
+                return DiagnosticStatus.WARN, f"no publisher on {topic}"
+            return DiagnosticStatus.WARN, f"no images on {topic} for {now - since:.0f} s"
+        return DiagnosticStatus.OK, "running"
+
+    def _state_name(self) -> str:
+        if self._active:
+            return "active"
+        return "inactive" if self._configured else "unconfigured"
+
+    def _publish_info(self) -> None:
+        assert self._predictor is not None
+        skeleton = self._predictor.skeleton
+        content = {
+            "version": kdc_core.__version__,
+            "model": self._predictor.runtime.manifest.config.name,
+            **self._predictor.runtime.describe(),
+            "keypoints": list(skeleton.keypoints),
+            "bones": [list(bone) for bone in skeleton.bones],
+            "parameters": asdict(self._settings),
+        }
+        self._info.publish(messages.info_json(content))
+
+    # The worker's thread
+
+    def _process(self, image: Image) -> None:
+        """Handle one frame; whatever goes wrong with it, the next one comes."""
+        if not self._enabled:
+            return
+        settings, begun = self._settings, time.monotonic()
+        if settings.max_rate > 0:
+            if begun < self._next_frame:
+                return
+            self._next_frame = max(self._next_frame, begun - 1 / settings.max_rate)
+            self._next_frame += 1 / settings.max_rate
+        try:
+            pixels = self._convert(image)
+            assert self._predictor is not None
+            predicting = time.monotonic()
+            prediction = self._predictor(pixels)
+            predicted = time.monotonic()
+            self._publish(image, pixels, prediction)
+        except BadFrame as error:
+            self._monitor.got_bad_frame(str(error))
+            self.get_logger().warning(f"bad frame: {error}", throttle_duration_sec=WARN_EVERY_S)
+            return
+        except Exception as error:
+            self._monitor.got_fault(f"{type(error).__name__}: {error}")
+            self.get_logger().error(traceback.format_exc(), throttle_duration_sec=WARN_EVERY_S)
+            return
+        done = time.monotonic()
+        stamp = image.header.stamp.sec + 1e-9 * image.header.stamp.nanosec
+        latency = 1e-9 * self.get_clock().now().nanoseconds - stamp if stamp else -1.0
+        model_ms = 1e3 * (predicted - predicting)
+        self._monitor.got_result(
+            len(prediction), latency, model_ms, 1e3 * (done - begun) - model_ms
+        )
+
+    def _publish(self, image: Image, pixels: np.ndarray, prediction: Prediction) -> None:
+        assert self._predictor is not None
+        header, skeleton = image.header, self._predictor.skeleton
+        threshold = self._predictor.thresholds.keypoint
+        out = self._outputs
+        out["keypoints"].publish(messages.keypoints_cloud(header, prediction, skeleton, threshold))
+        out["persons"].publish(messages.persons_cloud(header, prediction, threshold))
+        out["labels"].publish(messages.labels_image(header, prediction))
+        if out["annotated"].get_subscription_count():
+            drawn = draw_people(pixels, prediction, skeleton, threshold)
+            out["annotated"].publish(fill_image(Image(header=header), drawn[..., ::-1], "bgr8"))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM.
+
+    Returns:
+        0 asked to stop, 1 unexpected end, 2 bad arguments or parameters.
+    """
+    env.prepare()
+    stop = threading.Event()
+    # rclpy's own handlers would cut the clean-up short at a second signal, and ros2 launch
+    # sends two.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        node = KdcNode()
+    except (BadParameter, rclpy.exceptions.ParameterException, RuntimeError) as error:
+        print(f"kdc: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 2
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    failed = threading.Event()
+
+    def spin() -> None:
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            pass
+        except Exception:
+            traceback.print_exc()
+            failed.set()
+        stop.set()
+
+    thread = threading.Thread(target=spin, name="kdc_executor", daemon=True)
+    thread.start()
+    stop.wait()
+    executor.shutdown(timeout_sec=5.0)
+    thread.join(timeout=5.0)
+    node.on_shutdown(State(StateId.TRANSITION_STATE_SHUTTINGDOWN, "shuttingdown"))
+    node.destroy_node()
+    rclpy.try_shutdown()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    return 1 if failed.is_set() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Every parameter of the node: name, type, default, range and meaning, declared once."""
+
+from __future__ import annotations
+
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    ParameterAlreadyDeclaredException,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a decimal number (1.0)",
+              str: "a string"}  # fmt: skip
+# Parameters that rclpy itself declares.
+FOREIGN = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+
+
+class BadParameter(ValueError):
+    """A parameter given at start that cannot be used."""
+
+
+def parameter(
+    default: Any,
+    text: str,
+    limits: tuple[Any, Any] | None = None,
+    choices: tuple[str, ...] = (),
+    dynamic: bool = False,
+) -> Any:
+    """One row of the table.
+
+    Args:
+        default: also gives the type.
+        text: meaning, shown by `ros2 param describe`.
+        limits: lowest and highest value.
+        choices: the strings allowed; none = any.
+        dynamic: may change while the node runs; else only before configure.
+    """
+    row = {"text": text, "limits": limits, "choices": choices, "dynamic": dynamic}
+    return field(default=default, metadata=row)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The table, and an immutable snapshot of its values, which the worker reads."""
+
+    autostart: bool = parameter(True, "Configure and activate without a lifecycle manager.")
+    image_transport: str = parameter("raw", "Form of the input.", choices=("raw",))
+    reliability: str = parameter(
+        "auto", "QoS of the input; auto follows the publisher.",
+        choices=("auto", "reliable", "best_effort"),
+    )  # fmt: skip
+    model: str = parameter("", "Model's name or file (.onnx, .safetensors); empty = kdc_light.")
+    runtime: str = parameter(
+        "auto", "What executes the model.", choices=("auto", "onnxruntime", "torch")
+    )
+    device: str = parameter("auto", "auto, cpu, cuda or cuda:N.")
+    confidence: float = parameter(
+        0.5, "Score from which a person is published.", (0.0, 1.0), dynamic=True
+    )
+    keypoint_threshold: float = parameter(
+        0.3, "Score from which a keypoint counts as visible.", (0.0, 1.0), dynamic=True
+    )
+    mask_threshold: float = parameter(
+        0.5, "Confidence from which a pixel belongs to a person.", (0.0, 1.0), dynamic=True
+    )
+    max_persons: int = parameter(32, "Most people published, best first.", (1, 32), dynamic=True)
+    max_rate: float = parameter(
+        0.0, "Frames per second processed at most; 0 = all.", (0.0, 1000.0), dynamic=True
+    )
+    input_timeout: float = parameter(
+        2.0, "Seconds without an image before a warning; 0 = never.", (0.0, 60.0), dynamic=True
+    )
+
+
+TABLE: dict[str, Field[Any]] = {row.name: row for row in fields(Settings)}
+
+
+def declare(node: Node) -> Settings:
+    """Declare every parameter on a node and read the values given at start.
+
+    Names that are given but not declared are warned of: a misspelt one would do nothing.
+
+    Raises:
+        BadParameter: a value of the wrong type or out of range; the text says which.
+    """
+    for name, row in TABLE.items():
+        try:
+            node.declare_parameter(name, row.default, descriptor=_descriptor(row))
+        except ParameterAlreadyDeclaredException:
+            continue
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            given = getattr(node, "_parameter_overrides", {}).get(name)
+            value = given.value if given is not None else error
+            raise BadParameter(f"parameter {name}: {_expected(row)}, got {value!r}") from error
+        check(name, node.get_parameter(name).value)
+    for name in getattr(node, "_parameter_overrides", {}):
+        if name not in TABLE and not name.startswith(FOREIGN):
+            node.get_logger().warning(
+                f"parameter '{name}' does not exist and does nothing; there are: "
+                f"{', '.join(TABLE)}"
+            )
+    return Settings(**{name: node.get_parameter(name).value for name in TABLE})
+
+
+def check(name: str, value: Any) -> None:
+    """Raise BadParameter unless a declared parameter may have this value."""
+    row = TABLE[name]
+    choices, limits = row.metadata["choices"], row.metadata["limits"]
+    good = type(value) is type(row.default)
+    good = good and (not choices or value in choices)
+    good = good and (limits is None or limits[0] <= value <= limits[1])
+    if not good:
+        raise BadParameter(f"parameter {name}: {_expected(row)}, got {value!r}")
+
+
+def try_change(
+    settings: Settings, changes: list[Parameter], configured: bool
+) -> tuple[Settings, SetParametersResult]:
+    """Check a request to change parameters and apply it to the snapshot.
+
+    Args:
+        settings: the values in force.
+        changes: what is asked for.
+        configured: the node is past configure; only dynamic parameters may change.
+
+    Returns:
+        The new snapshot (the old one where refused) and the answer to the request.
+    """
+    values = {name: getattr(settings, name) for name in TABLE}
+    for change in changes:
+        if change.name not in TABLE:
+            continue
+        if configured and not TABLE[change.name].metadata["dynamic"]:
+            reason = f"'{change.name}' cannot change now: clean the node up first"
+            return settings, SetParametersResult(successful=False, reason=reason)
+        try:
+            check(change.name, change.value)
+        except BadParameter as error:
+            return settings, SetParametersResult(successful=False, reason=str(error))
+        values[change.name] = change.value
+    return Settings(**values), SetParametersResult(successful=True)
+
+
+def _expected(row: Field[Any]) -> str:
+    choices, limits = row.metadata["choices"], row.metadata["limits"]
+    if choices:
+        return f"expected one of {', '.join(choices)}"
+    span = f" from {limits[0]} to {limits[1]}" if limits else ""
+    return f"expected {TYPE_NAMES[type(row.default)]}{span}"
+
+
+def _descriptor(row: Field[Any]) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(description=row.metadata["text"])
+    if not row.metadata["dynamic"]:
+        descriptor.additional_constraints = "changes need cleanup and configure"
+    if row.metadata["choices"]:
+        descriptor.additional_constraints += f"; one of {', '.join(row.metadata['choices'])}"
+    if row.metadata["limits"]:
+        low, high = row.metadata["limits"]
+        if isinstance(row.default, float):
+            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+        else:
+            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+    return descriptor
