@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any
 
 import cv2
 import numpy as np
@@ -54,7 +53,9 @@ class Predictor:
         runtime: str = "auto",
         device: str = "auto",
         threads: int | None = None,
-        **thresholds: Any,
+        confidence: float | None = None,
+        keypoint: float | None = None,
+        mask: float | None = None,
     ) -> Predictor:
         """Open a model by name or file.
 
@@ -63,13 +64,15 @@ class Predictor:
             runtime: `auto`, `onnxruntime` or `torch`.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             threads: CPU threads; None = the cores this process may use, at most 4.
-            thresholds: fields of Thresholds to set (confidence, keypoint, mask, max_persons).
+            confidence, keypoint, mask: thresholds; None = the model's.
 
         Raises:
             UnusableRuntime, ManifestError, ModelFileError: says what is wrong with which file.
         """
         predictor = cls(open_runtime(model, runtime, device, threads))
-        predictor.thresholds = replace(predictor.thresholds, **thresholds)
+        given = {"confidence": confidence, "keypoint": keypoint, "mask": mask}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        predictor.thresholds = replace(predictor.thresholds, **chosen)
         return predictor
 
     def __call__(self, image: np.ndarray) -> Prediction:
@@ -95,7 +98,9 @@ class Predictor:
         prediction = assemble(raw, letterbox, size, self._grid, self._upsample, self.thresholds)
         done = time.perf_counter()
         prediction.timings_ms.update(
-            letterbox=1e3 * (scaled - begun), model=1e3 * (ran - scaled), assembly=1e3 * (done - ran)
+            letterbox=1e3 * (scaled - begun),
+            model=1e3 * (ran - scaled),
+            assembly=1e3 * (done - ran),
         )
         return prediction
 

@@ -35,7 +35,7 @@ def encode(
     xs, ys = grid.cells(h, w)
     points, known = _points(sample, skeleton)
     covers = np.array([coverage(m, grid, h, w) for m in sample.masks]).reshape(-1, h, w)
-    union = coverage(sample.masks.any(0), grid, h, w)
+    union = coverage(np.any(sample.masks, axis=0), grid, h, w)
     crowd = coverage(sample.crowd, grid, h, w) >= 0.5
 
     radius = np.full(points.shape[:2], disk_radius_px, np.float32)
@@ -191,7 +191,7 @@ def _heat_weight(
 ) -> np.ndarray:
     """1 where the heatmap is known: not in crowds, not on people without labelled keypoints."""
     weight = np.ones(inside.shape, np.float32)
-    for box in sample.boxes[~known[:, :-1].any(1)]:
+    for box in sample.boxes[~np.any(known[:, :-1], axis=1)]:
         columns = slice(*np.searchsorted(xs, (box[0], box[2] + 1e-3)))
         rows = slice(*np.searchsorted(ys, (box[1], box[3] + 1e-3)))
         weight[: skeleton.num_keypoints, rows, columns] = 0

@@ -86,8 +86,7 @@ def check_frame(msg: Any) -> np.ndarray:
     )
     if size > 1:
         # Rows of two-byte pixels may start at odd addresses: copy, then swap if need be.
-        order = ">" if msg.is_bigendian else "<"
-        wide = np.ascontiguousarray(bytes_2d).view(np.dtype(dtype).newbyteorder(order))
+        wide = np.ascontiguousarray(bytes_2d).view(">u2" if msg.is_bigendian else "<u2")
         return wide.astype(dtype)
     return bytes_2d.reshape(rows, msg.width, channels) if channels > 1 else bytes_2d
 
@@ -197,5 +196,5 @@ def byte_array(values: np.ndarray) -> array[int]:
     """Bytes as array('B'): the one type that message fields take without a look at each byte."""
     data = array("B")
     if values.size:
-        data.frombytes(memoryview(np.ascontiguousarray(values)).cast("B"))
+        data.frombytes(np.ascontiguousarray(values).data.cast("B"))
     return data

@@ -205,6 +205,10 @@ class KdcNode(LifecycleNode):
             ),
         )  # fmt: skip
 
+    def _subscribe_best_effort(self) -> None:
+        if self._active:
+            self._subscribe(False)
+
     def _on_image(self, image: Image) -> None:
         self._monitor.got_image(time.monotonic())
         self._box.put(image)
@@ -212,7 +216,7 @@ class KdcNode(LifecycleNode):
     def _on_incompatible_qos(self, event: Any) -> None:
         if self._settings.reliability == "auto" and self._reliable:
             # Not from inside the subscription's own callback.
-            self._later(lambda: self._active and self._subscribe(False))
+            self._later(self._subscribe_best_effort)
         else:
             self.get_logger().warning(
                 "the camera's QoS does not fit: set the parameter reliability to auto"
@@ -407,7 +411,7 @@ def main(args: list[str] | None = None) -> int:
     stop.wait()
     executor.shutdown(timeout_sec=5.0)
     thread.join(timeout=5.0)
-    node.on_shutdown(State(StateId.TRANSITION_STATE_SHUTTINGDOWN, "shuttingdown"))
+    node.on_shutdown(State("shuttingdown", StateId.TRANSITION_STATE_SHUTTINGDOWN))
     node.destroy_node()
     rclpy.try_shutdown()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -49,9 +49,7 @@ def evaluate(
     else:
         from kdc_core.predictor import Predictor
 
-        predictor = Predictor.from_pretrained(
-            model, runtime, device, confidence=0.0, keypoint=0.0
-        )
+        predictor = Predictor.from_pretrained(model, runtime, device, confidence=0.0, keypoint=0.0)
         name = predictor.runtime.manifest.config.name
 
         def predict(source: Pictures, picture: AnnotatedPicture) -> Prediction:

@@ -35,8 +35,7 @@ def predict(
     from kdc_core.sources import count_frames, list_sources, read_frames
 
     sources = list_sources(paths)
-    thresholds = {} if confidence is None else {"confidence": confidence}
-    predictor = Predictor.from_pretrained(model, runtime, device, **thresholds)
+    predictor = Predictor.from_pretrained(model, runtime, device, confidence=confidence)
     counts = [count_frames(source) for source in sources]
     total = None if None in counts else sum(min(c or 0, frames or c or 0) for c in counts)
 

@@ -58,8 +58,8 @@ def make_ways(skeleton: Skeleton, kinds: tuple[str, ...]) -> list[Way]:
     for kind in kinds:
         edges = skeleton.edges((kind,))
         parent, edge, depth = skeleton.hops(edges)
-        tables = (torch.from_numpy(table) for table in (parent, edge + first, depth))
-        ways.append(Way(*tables, hops=int(depth.max()), local=kind == "tree"))
+        tables = [torch.from_numpy(table) for table in (parent, edge + first, depth)]
+        ways.append(Way(tables[0], tables[1], tables[2], int(depth.max()), kind == "tree"))
         first += len(edges)
     return ways
 
@@ -198,9 +198,7 @@ def conflicts(seeds: Seeds, poses: Poses, skeleton: Skeleton, config: DecodeConf
     device = poses.position.device
     order = torch.arange(count, device=device)
     index = order[None, None] * types + seeds.kind[..., None]
-    theirs = poses.position.flatten(1, 2).gather(
-        1, index.flatten(1)[..., None].expand(-1, -1, 2)
-    )
+    theirs = poses.position.flatten(1, 2).gather(1, index.flatten(1)[..., None].expand(-1, -1, 2))
     theirs = theirs.reshape(batch, count, count, 2)
     distance = (theirs - seeds.position[:, :, None]).square().sum(-1)
     near = distance < config.skip_radius_px**2

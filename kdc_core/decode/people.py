@@ -83,6 +83,4 @@ class Decoder(nn.Module):
         keypoints = torch.cat((poses.position, poses.keypoint_score[..., None]), -1)[:, :, :-1]
         at = poses.position.gather(2, kind[..., None].expand(-1, -1, -1, 2))
         centroids = torch.cat((kind[..., None].to(phi.dtype), at, weight[..., None]), -1)
-        return People(
-            poses.score, keypoints * present, centroids * present, owner, confidence
-        )
+        return People(poses.score, keypoints * present, centroids * present, owner, confidence)

@@ -54,7 +54,7 @@ def score(annotations: dict[str, Any], results: list[dict[str, Any]]) -> dict[st
     for entry in masked["annotations"]:
         if not entry.get("num_keypoints"):
             entry["iscrowd"] = 1
-    figures = {}
+    figures: dict[str, float] = {}
     for name, truth, kind in (
         ("keypoint_ap", annotations, "keypoints"),
         ("mask_ap_keypoint_persons", masked, "segm"),

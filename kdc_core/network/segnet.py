@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -77,10 +76,3 @@ class SegNet(nn.Module):
         embedding = EMBEDDING_UNIT_PX * self.embedding(y)
         batch, channels, height, width = embedding.shape
         return self.mask(y), embedding.reshape(batch, channels // 2, 2, height, width)
-
-
-def set_prior(segnet: SegNet, person_share: float) -> None:
-    """Start the mask's bias at the share of person pixels, so that training starts calm."""
-    with torch.no_grad():
-        share = torch.tensor(person_share)
-        segnet.mask.bias.copy_(torch.log(share / (1 - share)))

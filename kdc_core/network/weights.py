@@ -103,4 +103,3 @@ def start_from(config: Config, path: str | os.PathLike[str]) -> KDC:
     except (RuntimeError, ValueError, KeyError) as error:
         raise ModelFileError(f"cannot start '{config.name}' from '{path}': {error}") from error
     return network
-

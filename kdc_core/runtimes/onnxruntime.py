@@ -75,4 +75,4 @@ class OnnxRuntime:
         return Raw(*self._session.run(list(OUTPUTS), {"frame": frame}))
 
     def close(self) -> None:
-        self._session = None
+        del self._session

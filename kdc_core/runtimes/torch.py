@@ -58,4 +58,4 @@ class TorchRuntime:
         return Raw(*(value.cpu().numpy() for value in outputs[: len(OUTPUTS)]))
 
     def close(self) -> None:
-        self._program = None
+        del self._program

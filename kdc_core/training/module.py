@@ -43,7 +43,7 @@ class TrainingModule(lightning.LightningModule):
     def training_step(self, batch: Batch, index: int) -> dict[str, Any]:
         picture, targets, weights = batch
         fields = self.network(picture.float().contiguous(memory_format=torch.channels_last))
-        losses = {}
+        losses: dict[str, Tensor] = {}
         if "posenet" in self.config.train.train:
             losses |= pose_losses(fields, targets, weights, self.config.fields.disk_radius_px)
         if "segnet" in self.config.train.train:

@@ -1,0 +1,64 @@
+# make demo   environment .venv (no torch), then the node and a camera process -> demo_output/
+# make dev    environment .venv-dev (everything, with torch)
+# make test   ruff, mypy and pytest in .venv-dev
+# make lint   ruff and mypy only
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+PYTEST_ARGS ?=
+
+# A sourced ROS 2 whose rclpy this Python imports is used as it is; else rclpy comes as wheels.
+# The two never share an environment, so the kind is part of the stamp's name.
+ROS := $(shell test -n "$$ROS_DISTRO" && $(PYTHON) -c 'import rclpy' 2>/dev/null && echo "$$ROS_DISTRO")
+KIND := $(or $(ROS),wheels)
+ifeq ($(ROS),)
+WHEELS := ,ros-wheels
+else
+VENV_FLAGS := --system-site-packages
+# The distribution's message modules are compiled against one numpy; the next major breaks them.
+NUMPY := $(shell $(PYTHON) -c 'import numpy; print("numpy<%d" % (int(numpy.__version__.split(".")[0]) + 1))')
+endif
+
+PIP := -m pip -qq --disable-pip-version-check
+DEMO := .venv/installed-$(KIND)
+DEV := .venv-dev/installed-$(KIND)
+
+# Set by the rclpy wheels for their own child processes; here it would keep a Python of another
+# environment from finding its libraries.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+.PHONY: demo dev test lint
+
+demo: $(DEMO)
+	.venv/bin/python -m kdc_ros.demo
+
+dev: $(DEV)
+
+# A sourced ROS brings pytest plugins of its own, and old ones stop a new pytest at the start.
+test: lint
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 .venv-dev/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(DEV)
+	.venv-dev/bin/ruff check .
+	.venv-dev/bin/ruff format --check .
+	.venv-dev/bin/mypy
+
+# $(call venv,FOLDER): make it, or make it anew if it was made for another kind of ROS.
+define venv
+@if test ! -e $@ && ls $(1)/installed-* >/dev/null 2>&1; then rm -rf $(1); fi
+@test -x $(1)/bin/pip || { echo "$(1): making it ($(KIND))"; $(PYTHON) -m venv $(VENV_FLAGS) $(1); }
+endef
+
+$(DEMO): setup.py
+	$(call venv,.venv)
+	@echo ".venv: installing kdc with ONNX Runtime$(if $(WHEELS), and rclpy) (one to three minutes)"
+	@.venv/bin/python $(PIP) install -e '.[eval$(WHEELS)]' $(if $(NUMPY),'$(NUMPY)')
+	@touch $@
+
+$(DEV): setup.py
+	$(call venv,.venv-dev)
+	@echo ".venv-dev: installing $(TORCH) (one to five minutes)"
+	@.venv-dev/bin/python $(PIP) install '$(TORCH)' $(if $(NUMPY),'$(NUMPY)')
+	@echo ".venv-dev: installing kdc and its tools (two to five minutes)"
+	@.venv-dev/bin/python $(PIP) install -e '.[eval,train$(WHEELS),dev]' $(if $(NUMPY),'$(NUMPY)')
+	@touch $@

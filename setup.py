@@ -1,0 +1,101 @@
+"""Package metadata, for ``pip install`` and for ``colcon build`` (ament_python) alike.
+
+Everything is here and nothing in pyproject.toml because the setuptools of Humble (59) does not
+read a [project] table.
+"""
+
+import re
+from glob import glob
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+NAME = "kdc_ros"
+
+
+def version() -> str:
+    """The version in kdc_core/__init__.py, read as text: importing needs the dependencies."""
+    text = (HERE / "kdc_core" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
+    if found is None:
+        raise RuntimeError('kdc_core/__init__.py has no line __version__ = "..."')
+    return found.group(1)
+
+
+def readme() -> str:
+    file = HERE / "README.md"
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
+setup(
+    name=NAME,
+    version=version(),
+    description="Keypoints and masks of people in pictures, and a ROS 2 node that publishes them",
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    author="KDC maintainers",
+    author_email="maintainers@kdc.example.org",
+    python_requires=">=3.10",
+    packages=find_packages(include=["kdc_core", "kdc_core.*", "kdc_ros", "kdc_ros.*"]),
+    package_data={"kdc_core": ["py.typed", "presets/*.yaml", "models/*", "samples/*"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}/launch", sorted(glob("launch/*.launch.py"))),
+        (f"share/{NAME}/config", sorted(glob("config/*"))),
+        # ros2 run and ros2 launch look here; a console script would land in bin/.
+        (f"lib/{NAME}", ["scripts/kdc_node"]),
+    ],
+    entry_points={
+        "console_scripts": ["kdc = kdc_core.cli:main", "kdc_node = kdc_ros.node:main"],
+        "kdc.bench": ["node = kdc_ros.bench:bench_node"],
+    },
+    # rclpy and the messages are not named here: on a robot they come with the distribution.
+    install_requires=[
+        "numpy>=1.24",
+        "onnxruntime",
+        "opencv-python",
+        "pydantic>=2",
+        "pyyaml",
+        "rich",
+        "safetensors",
+        "scipy",
+        "typer",
+    ],
+    extras_require={
+        "eval": ["pycocotools"],
+        "train": ["lightning>=2.5", "onnx", "onnxscript", "pycocotools", "torch>=2.6"],
+        # Kilted, for machines without ROS. rclpy does not import without an rmw, and the rmw
+        # wheel is only pulled in by name. Pinned: the wheels fit together only as one set.
+        "ros-wheels": [
+            "ros-diagnostic-msgs==5.5.1",
+            "ros-lifecycle-msgs==2.3.0",
+            "ros-rclpy==9.1.2",
+            "ros-rmw-fastrtps-cpp==9.3.3",
+            "ros-sensor-msgs==5.5.1",
+            "ros-std-msgs==5.5.1",
+            "ros-std-srvs==5.5.1",
+        ],
+        "dev": [
+            "colcon-common-extensions",
+            "hypothesis",
+            # A new minor of these two changes what passes.
+            "mypy==2.4.*",
+            "pytest",
+            "ruff==0.17.*",
+            # The packaging tests build with what is installed, without a network.
+            "setuptools>=64",
+            "types-PyYAML",
+            "wheel",
+        ],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+    zip_safe=False,
+)
