@@ -70,9 +70,13 @@ class Predictor:
             UnusableRuntime, ManifestError, ModelFileError: says what is wrong with which file.
         """
         predictor = cls(open_runtime(model, runtime, device, threads))
-        given = {"confidence": confidence, "keypoint": keypoint, "mask": mask}
-        chosen = {name: value for name, value in given.items() if value is not None}
-        predictor.thresholds = replace(predictor.thresholds, **chosen)
+        default = predictor.thresholds
+        predictor.thresholds = replace(
+            default,
+            confidence=default.confidence if confidence is None else confidence,
+            keypoint=default.keypoint if keypoint is None else keypoint,
+            mask=default.mask if mask is None else mask,
+        )
         return predictor
 
     def __call__(self, image: np.ndarray) -> Prediction:

@@ -119,7 +119,6 @@ def _points(sample: Sample, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]
     known = np.zeros((people, skeleton.num_types), bool)
     points[:, :-1] = sample.keypoints[..., :2]
     known[:, :-1] = sample.keypoints[..., 2] > 0
-    labelled = known.any(1)
     for p in range(people):
         rows, columns = np.nonzero(sample.masks[p])
         if len(rows):
@@ -127,8 +126,9 @@ def _points(sample: Sample, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]
             points[p, -1] = columns.mean(), rows.mean()
         else:
             points[p, -1] = (sample.boxes[p, :2] + sample.boxes[p, 2:]) / 2
+        seen = bool(known[p, :-1].any())
         # Without masks, a box without keypoints may be anything (a crowd region, too).
-        known[p, -1] = len(rows) > 0 or (labelled[p] and not sample.has_masks)
+        known[p, -1] = len(rows) > 0 or (seen and not sample.has_masks)
     return points, known
 
 
@@ -191,7 +191,8 @@ def _heat_weight(
 ) -> np.ndarray:
     """1 where the heatmap is known: not in crowds, not on people without labelled keypoints."""
     weight = np.ones(inside.shape, np.float32)
-    for box in sample.boxes[~np.any(known[:, :-1], axis=1)]:
+    unlabelled = np.flatnonzero(known[:, :-1].sum(1) == 0)
+    for box in sample.boxes[unlabelled]:
         columns = slice(*np.searchsorted(xs, (box[0], box[2] + 1e-3)))
         rows = slice(*np.searchsorted(ys, (box[1], box[3] + 1e-3)))
         weight[: skeleton.num_keypoints, rows, columns] = 0

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdc_core.config import DecodeConfig
-from kdc_core.decode.peaks import Peaks, sample, sample_offset
+from kdc_core.decode.peaks import Peaks, hop, sample
 from kdc_core.fields import Fields
 from kdc_core.grid import Grid
 from kdc_core.skeleton import Skeleton
@@ -114,9 +114,8 @@ def grow_poses(
     kinds = torch.arange(types, device=seeds.kind.device).expand(batch, count, types)
     flat = kinds.flatten(1)
     start = seeds.position[:, :, None].expand(-1, -1, types, -1)
-    by_embedding = start + sample_offset(
-        fields.embedding, flat, start.flatten(1, 2), grid
-    ).reshape(batch, count, types, 2)
+    by_embedding = hop(fields.embedding, flat, start.flatten(1, 2), grid)
+    by_embedding = by_embedding.reshape(batch, count, types, 2)
 
     position, value, local = by_embedding, None, None
     for way in ways:
@@ -155,12 +154,12 @@ def _follow(
     )
     start = seeds.position[:, :, None]
     position = torch.where((depth < 0)[..., None], otherwise, start)
-    for hop in range(1, way.hops + 1):
+    for step in range(1, way.hops + 1):
         here = position.gather(2, parent[..., None].expand(-1, -1, -1, 2)).flatten(1, 2)
-        landing = here + sample_offset(fields.mid, edge.flatten(1), here, grid)
-        landing = landing + sample_offset(fields.short, flat, landing, grid)
+        landing = hop(fields.mid, edge.flatten(1), here, grid)
+        landing = hop(fields.short, flat, landing, grid)
         landing = landing.reshape(batch, count, types, 2)
-        position = torch.where((depth == hop)[..., None], landing, position)
+        position = torch.where((depth == step)[..., None], landing, position)
     return position
 
 

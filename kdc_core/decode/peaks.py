@@ -59,12 +59,26 @@ def sample(maps: Tensor, channel: Tensor, position: Tensor, grid: Grid) -> Tenso
     return maps.flatten(1).gather(1, (channel * height + row) * width + column)
 
 
-def sample_offset(offsets: Tensor, channel: Tensor, position: Tensor, grid: Grid) -> Tensor:
-    """Read offset maps (B, C, 2, h, w) as `sample` does; returns (B, n, 2)."""
+def hop(offsets: Tensor, channel: Tensor, position: Tensor, grid: Grid) -> Tensor:
+    """Go where the offset at each position points.
+
+    An offset starts at its cell's own pixel, so the position is first moved there (by half a
+    stride at most; positions outside the picture stay outside).
+
+    Args:
+        offsets: (B, C, 2, h, w) pixels.
+        channel: (B, n) int64.
+        position: (B, n, 2) pixels.
+        grid: where the cells are.
+
+    Returns:
+        (B, n, 2) pixels.
+    """
     flat = offsets.flatten(1, 2)
     x = sample(flat, 2 * channel, position, grid)
     y = sample(flat, 2 * channel + 1, position, grid)
-    return torch.stack((x, y), -1)
+    to_cell = grid.to_pixel(torch.round(grid.to_cell(position))) - position
+    return position + to_cell + torch.stack((x, y), -1)
 
 
 def find_peaks(score: Tensor, short: Tensor, grid: Grid, count: int, window: int) -> Peaks:

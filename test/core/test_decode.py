@@ -1,0 +1,266 @@
+"""Decode undoes encode, and each of its steps does what it says."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdc_core.assembly import Thresholds, assemble
+from kdc_core.config import Config, DecodeConfig
+from kdc_core.data.sample import Sample
+from kdc_core.decode.centroids import centroid_weights
+from kdc_core.decode.grouping import Poses, skip_test
+from kdc_core.decode.peaks import find_peaks, score_map
+from kdc_core.decode.people import Decoder
+from kdc_core.evaluation.oracle import as_fields, raw_people
+from kdc_core.fields import Fields
+from kdc_core.grid import Grid, Letterbox
+from kdc_core.results import Prediction
+from kdc_core.skeleton import COCO17
+from kdc_core.targets import encode
+
+from .conftest import make_people, make_person
+
+SIZE = (256, 384)
+KINDS = ("tree", "star")
+
+
+def perfect_fields(sample: Sample, radius: float = 16.0) -> Fields:
+    targets, _ = encode(sample, COCO17, Grid(4, 1.5), COCO17.edges(KINDS), radius)
+    return as_fields(targets)
+
+
+def decoder(**settings: Any) -> Decoder:
+    return Decoder(COCO17, Grid(4, 1.5), KINDS, DecodeConfig(**settings))
+
+
+def predict(sample: Sample, confidence: float = 0.02, **settings: Any) -> Prediction:
+    people = decoder(**settings)(perfect_fields(sample))
+    size = sample.image.shape[:2]
+    whole = Letterbox(1.0, 1.0, size, size)
+    thresholds = Thresholds(confidence, 0.3, 0.5)
+    return assemble(raw_people(people), whole, size, Grid(4, 1.5), 2, thresholds)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.floats(0, 12), st.floats(0, 60), st.floats(32, 48)),
+        min_size=1, max_size=6, unique_by=lambda place: place[0],
+    )
+)  # fmt: skip
+@settings(max_examples=25, deadline=None)
+def test_people_come_back_from_their_own_targets(places: list[tuple[float, ...]]) -> None:
+    people = [make_person(64 * column + dx, 10 + y, scale) for column, dx, y, scale in places]
+    prediction = predict(make_people(people, SIZE))
+    assert len(prediction) == len(people)
+    for truth in people:
+        error = [np.abs(p.keypoints[:, :2] - truth[:, :2]).max() for p in prediction.persons]
+        assert min(error) < 0.5
+    assert all((p.keypoints[:, 2] > 0.7).all() for p in prediction.persons)
+
+
+def test_masks_come_back_from_their_own_targets() -> None:
+    sample = make_people([make_person(40, 20, 90), make_person(220, 30, 70)], SIZE)
+    prediction = predict(sample)
+    for mask in sample.masks:
+        overlaps = [p.full_mask(SIZE) for p in prediction.persons]
+        best = max((m & mask).sum() / (m | mask).sum() for m in overlaps)
+        assert best > 0.97
+
+
+def test_a_person_of_whom_one_keypoint_is_seen() -> None:
+    person = np.zeros((17, 3), np.float32)
+    person[0] = 100, 60, 2
+    prediction = predict(make_people([person], SIZE, [[80.0, 40.0, 130.0, 120.0]]))
+    assert len(prediction) == 1
+    assert prediction.persons[0].keypoints[0] == pytest.approx([100, 60, 1], abs=0.25)
+    assert prediction.persons[0].area == pytest.approx(51 * 81, rel=0.05)
+
+
+def test_a_person_without_keypoints_is_found_by_the_body_center() -> None:
+    nothing = np.zeros((17, 3), np.float32)
+    prediction = predict(make_people([nothing], SIZE, [[80.0, 40.0, 130.0, 120.0]]))
+    assert len(prediction) == 1
+    assert prediction.persons[0].area == pytest.approx(51 * 81, rel=0.05)
+
+
+def test_nobody_gives_nobody() -> None:
+    prediction = predict(make_people([], SIZE), confidence=0.0)
+    assert len(prediction) == 0 and not prediction.labels.any()
+
+
+def test_of_forty_people_the_best_thirty_two() -> None:
+    people = [make_person(4 + 38 * (i % 10), 6 + 62 * (i // 10), 26) for i in range(40)]
+    for index, person in enumerate(people):
+        person[index % 17 : index % 17 + index // 8] = 0  # some have fewer keypoints
+    sample = make_people(people, SIZE)
+    found = decoder(peaks=48, seeds=128)(perfect_fields(sample, 6.0))
+    assert (found.score > 0).sum() == 32
+    assert (found.score[0, :-1] >= found.score[0, 1:]).all()
+    everybody = decoder(peaks=48, seeds=128, people=64)(perfect_fields(sample, 6.0))
+    assert found.score[0] == pytest.approx(everybody.score[0, :32])
+
+
+def test_absent_people_are_all_zero_and_own_nothing() -> None:
+    people = decoder()(perfect_fields(make_people([make_person(40, 20, 90)], SIZE)))
+    assert (people.score[0, 1:] == 0).all()
+    assert not people.keypoints[0, 1:].any() and not people.centroids[0, 1:].any()
+    assert set(people.owner.unique().tolist()) <= {0, 1}
+
+
+def test_a_batch_of_two_equals_two_batches_of_one() -> None:
+    first = perfect_fields(make_people([make_person(40, 20, 90)], SIZE))
+    second = perfect_fields(make_people([make_person(9, 9, 60), make_person(200, 5, 80)], SIZE))
+    both = Fields(*(torch.cat((a, b)) for a, b in
+                    zip(vars(first).values(), vars(second).values(), strict=True)))  # fmt: skip
+    together, alone = decoder()(both), [decoder()(first), decoder()(second)]
+    for name in ("score", "keypoints", "centroids", "owner", "confidence"):
+        for index in range(2):
+            assert torch.allclose(
+                getattr(together, name)[index].float(),
+                getattr(alone[index], name)[0].float(),
+                atol=1e-4,
+            ), name
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.floats(0.0, 0.5))
+@settings(max_examples=60, deadline=None)
+def test_skip_test_equals_the_sequential_loop(seed: int, count: int, density: float) -> None:
+    rng = np.random.default_rng(seed)
+    conflict = np.tril(rng.random((count, count)) < density, -1)
+    alive = rng.random(count) < 0.9
+    keep: list[int] = []
+    for i in range(count):
+        if alive[i] and not any(conflict[i, j] for j in keep):
+            keep.append(i)
+    got = skip_test(torch.tensor(alive)[None], torch.tensor(conflict)[None], rounds=count)
+    assert got[0].nonzero().flatten().tolist() == keep
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_twelve_rounds_of_the_skip_test_suffice_for_near_duplicates(seed: int) -> None:
+    """Seeds that conflict by distance, as people do: chains stay short."""
+    rng = np.random.default_rng(seed)
+    places = rng.uniform(0, 300, (96, 2))
+    near = np.hypot(*(places[:, None] - places).transpose(2, 0, 1)) < 20
+    conflict = torch.tensor(np.tril(near, -1))[None]
+    alive = torch.ones(1, 96, dtype=torch.bool)
+    assert torch.equal(skip_test(alive, conflict, 12), skip_test(alive, conflict, 96))
+
+
+def test_score_map_finds_the_peaks_that_hough_voting_finds() -> None:
+    """Hough voting (PersonLab): every cell of a disk votes where its offset points."""
+    grid = Grid(4, 1.5)
+    sample = make_people([make_person(30, 20, 90), make_person(190, 40, 80)], SIZE)
+    fields = perfect_fields(sample)
+    noise = torch.Generator().manual_seed(0)
+    fields.short += torch.randn(fields.short.shape, generator=noise)
+    fields.heat += torch.randn(fields.heat.shape, generator=noise)
+    score = score_map(fields.heat, fields.short, 4.0)
+    peaks = find_peaks(score, fields.short, grid, 8, 7)
+    height, width = score.shape[-2:]
+    ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    for kind in range(17):
+        votes = torch.zeros(height, width)
+        heat = torch.sigmoid(fields.heat[0, kind])
+        x = (grid.to_cell(grid.to_pixel(xs) + fields.short[0, kind, 0])).round().long()
+        y = (grid.to_cell(grid.to_pixel(ys) + fields.short[0, kind, 1])).round().long()
+        good = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        votes.index_put_((y[good], x[good]), heat[good], accumulate=True)
+        pooled = torch.nn.functional.max_pool2d(votes[None], 7, 1, 3)[0]
+        top = ((votes == pooled) & (votes > 5)).nonzero()
+        found = peaks.position[0, kind][peaks.score[0, kind] > 0.5]
+        assert len(found) == len(top) == 2
+        for row, column in top:
+            at = torch.tensor([grid.to_pixel(column), grid.to_pixel(row)])
+            assert (found - at).norm(dim=-1).min() < 6.0, "within a cell and a half"
+
+
+def test_weights_of_every_centroid_choice() -> None:
+    score = torch.tensor([[[0.9, 0.2, 0.6] + [0.1] * 14 + [0.8]]])
+    poses = Poses(torch.zeros(1, 1, 18, 2), score, torch.ones(1, 1))
+
+    def chosen(**settings: Any) -> dict[int, float]:
+        weight, kind = centroid_weights(poses, DecodeConfig(**settings))
+        pairs = zip(kind[0, 0].tolist(), weight[0, 0].tolist(), strict=True)
+        return {k: w for k, w in pairs if w > 1e-3}
+
+    assert chosen(centroid="static") == {17: 1.0}
+    assert chosen(centroid="dynamic") == {0: pytest.approx(1.0)}
+    multi = chosen(centroid="dynamic_multi", centroids=2)
+    assert multi == {0: pytest.approx(0.6), 2: pytest.approx(0.4)}
+    alike = chosen(centroid="personlab", visible=0.3)
+    assert alike == {0: pytest.approx(0.5, abs=1e-3), 2: pytest.approx(0.5, abs=1e-3)}
+    blind = dataclasses.replace(poses, keypoint_score=score * (torch.arange(18) == 17))
+    for choice in ("static", "dynamic", "dynamic_multi", "personlab"):
+        weight, kind = centroid_weights(blind, DecodeConfig(centroid=choice))
+        assert kind[0, 0, 0] == 17 and weight[0, 0, 0] == pytest.approx(1.0)
+
+
+def occluded() -> Sample:
+    """A person of whom 70 % are hidden: the mask is the upper body alone."""
+    hidden, front = make_person(120, 10, 100), make_person(135, 70, 90)
+    hidden[7:, 2] = 0
+    sample = make_people([hidden, front], SIZE)
+    sample.masks[0] = False
+    sample.masks[0, 4:62, 128:212] = True
+    sample.masks[1] &= ~sample.masks[0]
+    return sample
+
+
+def hidden_iou(choice: str, noise_px: float) -> float:
+    """IoU of the hidden person's mask when its body centre is predicted wrongly.
+
+    The body centre of a hidden person has to be guessed; its visible keypoints do not.
+    """
+    sample = occluded()
+    fields = perfect_fields(sample)
+    inside = torch.from_numpy(sample.masks[0][2::4, 2::4])
+    # The embedding of the hidden person's pixels points at the centre of its whole body.
+    fields.embedding[0, 17, 1][inside] += noise_px
+    people = decoder(centroid=choice)(fields)
+    whole = Letterbox(1.0, 1.0, SIZE, SIZE)
+    prediction = assemble(
+        raw_people(people), whole, SIZE, Grid(4, 1.5), 2, Thresholds(0.02, 0.3, 0.5)
+    )
+    truth = sample.masks[0]
+    masks = [p.full_mask(SIZE) for p in prediction.persons]
+    return max(float((m & truth).sum() / (m | truth).sum()) for m in masks)
+
+
+def test_an_occluded_person_keeps_its_pixels_by_dynamic_centroids_only() -> None:
+    assert hidden_iou("dynamic", 60) > 0.9
+    assert hidden_iou("dynamic_multi", 60) > 0.9
+    assert hidden_iou("static", 60) < 0.3
+
+
+def test_two_people_with_crossing_arms_keep_their_hands() -> None:
+    left, right = make_person(60, 20, 90), make_person(170, 20, 90)
+    # The left person's left hand lies on the other's side, and the other way round.
+    left[9, :2], right[10, :2] = (185, 100), (145, 115)
+    left[7, :2], right[8, :2] = (160, 90), (165, 100)
+    prediction = predict(make_people([left, right], SIZE))
+    assert len(prediction) == 2
+    for truth in (left, right):
+        error = [np.abs(p.keypoints[:, :2] - truth[:, :2]).max() for p in prediction.persons]
+        assert min(error) < 0.5
+
+
+def test_torch_decodes_alike_on_one_and_two_threads(oracle_config: Config) -> None:
+    fields = perfect_fields(make_people([make_person(40, 20, 90)], SIZE))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = decoder()(fields)
+        torch.set_num_threads(2)
+        two = decoder()(fields)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.allclose(one.keypoints, two.keypoints, atol=1e-4)

@@ -1,0 +1,79 @@
+"""Skeleton, grid and letterbox: round trips."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdc_core.assembly import fine_grid
+from kdc_core.grid import Grid, Letterbox
+from kdc_core.skeleton import COCO17
+
+
+def test_flip_is_its_own_inverse_and_swaps_sides() -> None:
+    flip = np.array(COCO17.flip)
+    assert (flip[flip] == np.arange(17)).all()
+    for name, mirrored in zip(COCO17.keypoints, flip, strict=True):
+        other = name.replace("left", "L").replace("right", "left").replace("L", "right")
+        assert COCO17.keypoints[mirrored] == other
+
+
+def test_tree_joins_all_keypoints_within_eight_hops() -> None:
+    _, _, depth = COCO17.hops(COCO17.edges(("tree",)))
+    assert depth[:17, :17].min() == 0
+    assert depth[:17, :17].max() == 8
+    assert (depth[:17, 17] == -1).all(), "the tree does not reach the body centre"
+
+
+def test_star_needs_one_hop_from_the_center_and_two_elsewhere() -> None:
+    _, _, depth = COCO17.hops(COCO17.edges(("star",)))
+    assert (depth[17, :17] == 1).all()
+    assert depth.max() == 2
+
+
+def test_paths_follow_the_edge_list() -> None:
+    edges = COCO17.edges(("tree", "star"))
+    parent, edge, depth = COCO17.hops(edges)
+    for root in range(18):
+        for kind in range(18):
+            if depth[root, kind] > 0:
+                assert edges[edge[root, kind]] == (parent[root, kind], kind)
+                assert depth[root, parent[root, kind]] == depth[root, kind] - 1
+
+
+@given(
+    st.sampled_from([Grid(4), Grid(4, 1.5), Grid(8), Grid(8, 3.5), Grid(16, 7.5)]),
+    st.floats(-1000, 1000),
+)
+def test_cells_and_pixels_are_a_round_trip(grid: Grid, cell: float) -> None:
+    assert grid.to_cell(grid.to_pixel(cell)) == pytest.approx(cell, abs=1e-9)
+
+
+def test_lattices_have_the_sizes_of_their_kind() -> None:
+    assert Grid(16).size(401) == 26, "n * stride + 1, corners on cells"
+    assert Grid(4, 1.5).size(416) == 104
+    assert Grid(4).size(416) == 104
+
+
+@pytest.mark.parametrize("upsample", [1, 2, 3, 4])
+@pytest.mark.parametrize("offset", [0.0, 1.5])
+def test_fine_grid_lies_where_half_pixel_upsampling_puts_it(upsample: int, offset: float) -> None:
+    grid, fine = Grid(4, offset), fine_grid(Grid(4, offset), upsample)
+    for o in range(9):
+        coarse_cell = (o + 0.5) / upsample - 0.5
+        assert fine.offset + 4 / upsample * o == pytest.approx(grid.to_pixel(coarse_cell))
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([256, 448, 640]))
+def test_letterbox_fits_and_comes_back(height: int, width: int, longer: int) -> None:
+    box = Letterbox.fit((height, width), longer)
+    assert max(box.content) == longer
+    assert all(side % 32 == 0 and 0 <= side - c < 32
+               for side, c in zip(box.size, box.content, strict=True))  # fmt: skip
+    corners = np.array([[-0.5, -0.5], [width - 0.5, height - 0.5]])
+    inside = box.to_network(corners)
+    assert inside[0] == pytest.approx([-0.5, -0.5])
+    assert inside[1] == pytest.approx([box.content[1] - 0.5, box.content[0] - 0.5])
+    assert box.to_image(inside) == pytest.approx(corners, abs=1e-6)

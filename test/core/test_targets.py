@@ -1,0 +1,197 @@
+"""Targets say what docs/design.md says, cell by cell."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdc_core.data.augment import augment, change_color, warp
+from kdc_core.config import TrainConfig
+from kdc_core.grid import Grid
+from kdc_core.skeleton import COCO17
+from kdc_core.targets import coverage, encode
+
+from .conftest import make_people, make_person
+
+Edges = tuple[tuple[int, int], ...]
+SIZE = (160, 192)
+
+
+def test_every_cell_of_one_person(grid: Grid, edges: Edges) -> None:
+    person = make_person(50, 20, 60)
+    person[9] = 0  # left wrist not labelled
+    sample = make_people([person], SIZE)
+    radius = 12.0
+    targets, weights = encode(sample, COCO17, grid, edges, radius)
+    ys, xs = np.mgrid[:40, :48] * 4 + 1.5
+    rows, columns = np.nonzero(sample.masks[0])
+    points = np.concatenate((person[:, :2], [[columns.mean(), rows.mean()]]))
+    side = np.sqrt(np.prod(sample.boxes[0, 2:] - sample.boxes[0, :2]))
+    for kind in range(18):
+        reach = radius if kind < 17 else min(radius, 0.3 * side)
+        dx, dy = points[kind, 0] - xs, points[kind, 1] - ys
+        disk = (dx**2 + dy**2 <= reach**2) & (kind != 9)
+        assert (targets.heat[0, kind] == disk).all()
+        assert (weights.heat[0, kind] == 1).all()
+        assert (weights.short[0, kind, 0] == disk).all()
+        assert targets.short[0, kind, 0][disk] == pytest.approx(dx[disk], abs=1e-4)
+        assert targets.short[0, kind, 1][disk] == pytest.approx(dy[disk], abs=1e-4)
+        for index, (a, b) in enumerate(edges):
+            if a == kind:
+                known = disk & (b != 9)
+                assert (weights.mid[0, index, 0] == known).all()
+                to_x = points[b, 0] - xs[known]
+                assert targets.mid[0, index, 0][known] == pytest.approx(to_x, abs=1e-4)
+    cover = coverage(sample.masks[0], grid, 40, 48)
+    assert targets.mask[0, 0] == pytest.approx(cover)
+    inside = cover > 0
+    for kind in range(18):
+        assert ((weights.embedding[0, kind, 0] > 0) == (inside & (kind != 9))).all()
+        if kind != 9:
+            to_x, to_y = points[kind, 0] - xs[inside], points[kind, 1] - ys[inside]
+            assert targets.embedding[0, kind, 0][inside] == pytest.approx(to_x, abs=1e-4)
+            assert targets.embedding[0, kind, 1][inside] == pytest.approx(to_y, abs=1e-4)
+
+
+def test_where_disks_overlap_the_nearest_keypoint_wins(grid: Grid, edges: Edges) -> None:
+    left, right = make_person(40, 20, 50), make_person(56, 20, 50)
+    targets, _ = encode(make_people([left, right], SIZE), COCO17, grid, edges, 24.0)
+    ys, xs = np.mgrid[:40, :48] * 4 + 1.5
+    to = [np.hypot(p[0, 0] - xs, p[0, 1] - ys) for p in (left, right)]
+    nearest = np.where(to[0] <= to[1], left[0, 0], right[0, 0])
+    disk = np.minimum(*to) <= 24
+    landing = targets.short[0, 0, 0] + xs
+    assert landing[disk] == pytest.approx(nearest[disk], abs=1e-3)
+
+
+def test_where_masks_overlap_the_smaller_person_is_on_top(grid: Grid, edges: Edges) -> None:
+    sample = make_people([make_person(20, 10, 70), make_person(50, 30, 30)], SIZE)
+    sample.masks[0, 30:90, 50:80] = True
+    targets, _ = encode(sample, COCO17, grid, edges, 16.0)
+    row, column = 15, 16  # pixel (65.5, 61.5), inside both
+    assert sample.masks[:, 61, 65].all()
+    landing = targets.embedding[0, 0, :, row, column] + (4 * column + 1.5, 4 * row + 1.5)
+    assert landing == pytest.approx(sample.keypoints[1, 0, :2], abs=1e-3)
+
+
+def test_no_loss_in_crowds_nor_on_people_without_keypoints(grid: Grid, edges: Edges) -> None:
+    known, unknown = make_person(20, 10, 40), np.zeros((17, 3), np.float32)
+    sample = make_people([known, unknown], SIZE, [[14, 8, 66, 96], [100, 20, 140, 100]])
+    sample.crowd[120:, :40] = True
+    targets, weights = encode(sample, COCO17, grid, edges, 12.0)
+    crowd = (slice(31, None), slice(0, 9))
+    for name in ("heat", "short", "mid", "mask", "embedding"):
+        assert (getattr(weights, name)[(..., *crowd)] == 0).all(), name
+    box = (slice(7, 24), slice(26, 34))
+    assert (weights.heat[0, :17][(..., *box)] == 0).all()
+    assert (weights.heat[0, 17][box] == 1).all(), "the body centre is known"
+    assert (weights.mask[0, 0][box] == 1).all(), "and so is the mask"
+    assert targets.heat[0, 17][box].any()
+    assert (weights.embedding[0, :17][(..., *box)] == 0).all()
+    assert (weights.embedding[0, 17, 0][box] > 0).all()
+
+
+def test_pictures_without_masks_train_keypoints_only(grid: Grid, edges: Edges) -> None:
+    sample = make_people([make_person(50, 20, 60)], SIZE)
+    sample.has_masks = False
+    sample.masks[:] = False
+    targets, weights = encode(sample, COCO17, grid, edges, 12.0)
+    assert not weights.mask.any() and not weights.embedding.any()
+    assert targets.heat[0, :18].any((1, 2)).all() and weights.mid.any()
+
+
+def test_a_picture_of_nobody_is_all_background(grid: Grid, edges: Edges) -> None:
+    targets, weights = encode(make_people([], SIZE), COCO17, grid, edges, 12.0)
+    assert not targets.heat.any() and not targets.mask.any()
+    assert weights.heat.all() and weights.mask.all()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.5])
+def test_coverage_is_the_share_of_each_cells_square(offset: float) -> None:
+    mask = np.random.default_rng(0).random((40, 48)) < 0.4
+    shares = coverage(mask, Grid(4, offset), 10, 12)
+    fine = mask.repeat(2, 0).repeat(2, 1).astype(float)  # half pixels
+    for row in range(1, 9):
+        for column in range(1, 11):
+            y, x = (int(2 * (offset + 4 * i - 2 + 0.5)) for i in (row, column))
+            assert shares[row, column] == pytest.approx(fine[y : y + 8, x : x + 8].mean())
+
+
+@given(st.integers(4, 43), st.integers(4, 35))
+@settings(max_examples=20, deadline=None)
+def test_flipping_the_picture_flips_the_targets(cell_x: int, cell_y: int) -> None:
+    grid, edges = Grid(4, 1.5), COCO17.edges(("tree", "star"))
+    person = make_person(cell_x * 2.0, cell_y * 0.5, 60)
+    sample = make_people([person], SIZE)
+    mirror = np.array([[-1.0, 0, SIZE[1] - 1], [0, 1, 0]])
+    moved = warp(sample, mirror, SIZE, COCO17.flip)
+    targets, _ = encode(sample, COCO17, grid, edges, 12.0)
+    mirrored, _ = encode(moved, COCO17, grid, edges, 12.0)
+    types = [*COCO17.flip, 17]
+    assert (mirrored.heat[0, :17] == targets.heat[0, list(COCO17.flip)][..., ::-1]).mean() > 0.999
+    assert mirrored.mask[0, 0] == pytest.approx(targets.mask[0, 0][:, ::-1], abs=1e-5)
+    flipped = targets.embedding[0, types][..., ::-1].copy()
+    flipped[:, 0] *= -1
+    there = (mirrored.mask[0, 0] > 0.5) & (flipped[:17].any((0, 1)))
+    assert mirrored.embedding[0, :17][..., there] == pytest.approx(
+        flipped[:17][..., there], abs=1e-2
+    )
+
+
+@given(
+    st.floats(0.5, 2.0), st.floats(-30, 30), st.booleans(), st.floats(20, 90), st.floats(20, 130)
+)
+@settings(max_examples=50, deadline=None)
+def test_one_lit_pixel_stays_under_its_keypoint(
+    scale: float, degrees: float, mirror: bool, x: float, y: float
+) -> None:
+    x, y = round(x), round(y)
+    sample = make_people([make_person(20, 20, 40)], SIZE)
+    sample.keypoints[0, 0] = x, y, 2
+    sample.image[y - 1 : y + 2, x - 1 : x + 2] = 255
+    sample.masks[0] = False
+    sample.masks[0, y - 1 : y + 2, x - 1 : x + 2] = True
+    turn = np.deg2rad(degrees)
+    matrix = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    if mirror:
+        matrix = np.diag([-1.0, 1.0]) @ matrix
+    to = np.array([150.0, 130.0])
+    shift = to - matrix @ (x, y)
+    moved = warp(sample, np.c_[matrix, shift], (260, 300), COCO17.flip if mirror else None)
+    assert moved.keypoints[0, 0, :2] == pytest.approx(to, abs=1e-3)
+    light = moved.image[..., 0].astype(float)
+    where = np.array([(light.sum(0) * np.arange(300)).sum(), (light.sum(1) * np.arange(260)).sum()])
+    assert where / light.sum() == pytest.approx(to, abs=0.35)
+    rows, columns = np.nonzero(moved.masks[0])
+    assert (columns.mean(), rows.mean()) == pytest.approx(to, abs=0.8)
+
+
+def test_keypoints_that_leave_the_crop_become_unlabelled() -> None:
+    sample = make_people([make_person(50, 20, 60)], SIZE)
+    half = np.array([[1.0, 0, 0], [0, 1, -80]])
+    moved = warp(sample, half, SIZE, None)
+    above = sample.keypoints[0, :, 1] < 79.5
+    assert (moved.keypoints[0, above] == 0).all()
+    assert (moved.keypoints[0, ~above, 2] == 2).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_augmentation_keeps_keypoints_on_their_mask(seed: int) -> None:
+    sample = make_people([make_person(50, 20, 60), make_person(110, 40, 40)], SIZE)
+    train = TrainConfig(crop=128, longer_side=(150, 300), rotate_degrees=20)
+    moved = augment(sample, train, COCO17, np.random.default_rng(seed))
+    assert moved.image.shape == (128, 128, 3)
+    for keypoints, mask in zip(moved.keypoints, moved.masks, strict=True):
+        for x, y, v in keypoints:
+            if v and 3 < x < 124 and 3 < y < 124:
+                assert mask[int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3].any()
+
+
+def test_colour_changes_stay_in_range_and_zero_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (20, 30, 3), np.uint8)
+    assert (change_color(image, 0.0, rng) == image).all()
+    changed = change_color(image, 0.3, rng)
+    assert changed.dtype == np.uint8 and (changed != image).any()
