@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdc_core.data.augment import augment, change_color, warp
 from kdc_core.config import TrainConfig
+from kdc_core.data.augment import augment, change_color, warp
 from kdc_core.grid import Grid
 from kdc_core.skeleton import COCO17
 from kdc_core.targets import coverage, encode
@@ -162,7 +162,9 @@ def test_one_lit_pixel_stays_under_its_keypoint(
     moved = warp(sample, np.c_[matrix, shift], (260, 300), COCO17.flip if mirror else None)
     assert moved.keypoints[0, 0, :2] == pytest.approx(to, abs=1e-3)
     light = moved.image[..., 0].astype(float)
-    where = np.array([(light.sum(0) * np.arange(300)).sum(), (light.sum(1) * np.arange(260)).sum()])
+    where = np.array(
+        [(light.sum(0) * np.arange(300)).sum(), (light.sum(1) * np.arange(260)).sum()]
+    )
     assert where / light.sum() == pytest.approx(to, abs=0.35)
     rows, columns = np.nonzero(moved.masks[0])
     assert (columns.mean(), rows.mean()) == pytest.approx(to, abs=0.8)

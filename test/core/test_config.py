@@ -1,0 +1,42 @@
+"""Configurations: presets load, faults are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdc_core.config import PRESETS, ConfigError, load_preset, parse_config
+
+
+@pytest.mark.parametrize("preset", sorted(p.stem for p in PRESETS.glob("*.yaml")))
+def test_presets_load_and_carry_their_name(preset: str) -> None:
+    config = load_preset(preset)
+    assert config.name == preset
+    assert parse_config(config.model_dump_json(), "again") == config
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("name: a\ntrian: {}", "trian: Extra inputs"),
+        ("name: a\ntrain: {steps: 0}", "train.steps: Input should be greater"),
+        ("name: a\nfields: {edges: [ring]}", "fields.edges.0"),
+        ("name: Bad Name", "name: String should match"),
+        ("name: [", "not YAML"),
+        ("- 1", "top level"),
+    ],
+)
+def test_faults_are_named(text: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        parse_config(text, "preset.yaml")
+
+
+def test_an_unknown_preset_lists_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="kdc_light"):
+        load_preset("kdc_heavy")
+
+
+def test_a_yaml_file_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("name: mine\ntrain: {steps: 5}\n")
+    assert load_preset(str(tmp_path / "mine.yaml")).train.steps == 5

@@ -1,0 +1,286 @@
+"""The shipped model on real and on impossible input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdc_core.assembly import Raw, Thresholds, assemble
+from kdc_core.config import load_preset
+from kdc_core.data.coco import read_coco
+from kdc_core.data.pictures import Pictures
+from kdc_core.drawing import draw_people
+from kdc_core.errors import KdcError
+from kdc_core.export import cut_before_decode, export_onnx
+from kdc_core.grid import Grid, Letterbox
+from kdc_core.manifest import FIELDS, KEY, OUTPUTS, ManifestError
+from kdc_core.people_json import run_lengths
+from kdc_core.predictor import Predictor
+from kdc_core.results import Prediction
+from kdc_core.runtimes.base import UnusableRuntime, find_model, open_runtime
+from kdc_core.skeleton import COCO17
+
+# What the exported program may consist of: operators that ONNX Runtime, OpenVINO and TensorRT
+# execute with fixed shapes. No control flow, no data-dependent sizes.
+FORBIDDEN = {"Loop", "If", "Scan", "NonZero", "ScatterND", "ScatterElements", "NonMaxSuppression",
+             "Compress", "Unique"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor.from_pretrained("kdc_light", threads=2)
+
+
+@pytest.fixture(scope="module")
+def picture(samples: Path) -> np.ndarray:
+    return Pictures(samples).read("000000409475.jpg")
+
+
+def test_finds_the_people_of_the_sample_pictures(predictor: Predictor, samples: Path) -> None:
+    """Large, well visible people: at least two thirds of them, their boxes overlapping."""
+    found = wanted = 0
+    pictures = Pictures(samples)
+    for annotated in read_coco(samples / "annotations.json"):
+        prediction = predictor(pictures.read(annotated.file_name))
+        for person in annotated.persons:
+            x0, y0, x1, y1 = person.box
+            if (person.keypoints[:, 2] > 0).sum() >= 10 and y1 - y0 > 120:
+                wanted += 1
+                found += any(_iou(p.box, person.box) > 0.6 for p in prediction.persons)
+    assert wanted >= 8
+    assert found >= 2 * wanted / 3
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> float:
+    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
+    overlap = float(np.prod(np.maximum(high - low, 0)))
+    areas = [float(np.prod(box[2:] - box[:2])) for box in (a, b)]
+    return overlap / (sum(areas) - overlap)
+
+
+@pytest.mark.parametrize("color", [0, 114, 255])
+def test_an_empty_picture_has_nobody(predictor: Predictor, color: int) -> None:
+    prediction = predictor(np.full((480, 640, 3), color, np.uint8))
+    assert len(prediction) == 0
+    assert prediction.labels.shape == (480, 640) and not prediction.labels.any()
+
+
+def test_a_prediction_agrees_with_itself(predictor: Predictor, picture: np.ndarray) -> None:
+    prediction = predictor(picture)
+    assert prediction.size == picture.shape[:2]
+    assert len(prediction) >= 2
+    scores = [p.score for p in prediction.persons]
+    assert scores == sorted(scores, reverse=True) and 0 < min(scores) and max(scores) <= 1
+    for index, person in enumerate(prediction.persons):
+        full = person.full_mask(prediction.size)
+        assert (full == (prediction.labels == index + 1)).all()
+        assert person.keypoints.shape == (17, 3) and np.isfinite(person.keypoints).all()
+        rows, columns = np.nonzero(full)
+        if len(rows):
+            box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            assert person.box == pytest.approx(np.array(box) - 0.5)
+        assert person.centroids[:, 3].sum() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 1000), (2000, 40), (33, 31), (1080, 1920)])
+def test_any_size_of_picture(
+    predictor: Predictor, picture: np.ndarray, size: tuple[int, int]
+) -> None:
+    image = cv2.resize(picture, size[::-1])
+    prediction = predictor(image)
+    assert prediction.labels.shape == size
+
+
+def test_views_with_strides_are_accepted(predictor: Predictor, picture: np.ndarray) -> None:
+    plain = predictor(np.ascontiguousarray(picture[::2, ::2]))
+    viewed = predictor(picture[::2, ::2])
+    assert (plain.labels == viewed.labels).all()
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((480, 640), np.uint8),
+        np.zeros((480, 640, 4), np.uint8),
+        np.zeros((480, 640, 3), np.float32),
+        np.zeros((0, 640, 3), np.uint8),
+        "picture.jpg",
+        None,
+    ],
+)
+def test_other_things_than_pictures_are_refused(predictor: Predictor, image: object) -> None:
+    with pytest.raises(ValueError, match="expected an .H, W, 3. uint8 RGB array"):
+        predictor(image)  # type: ignore[arg-type]
+
+
+def test_thresholds_hold(predictor: Predictor, picture: np.ndarray) -> None:
+    runtime = predictor.runtime
+    everybody, nobody, one = (Predictor(runtime) for _ in range(3))
+    everybody.thresholds = Thresholds(0.0, 0.3, 0.5)
+    nobody.thresholds = Thresholds(1.0, 0.3, 0.5)
+    one.thresholds = Thresholds(0.0, 0.3, 0.5, max_persons=1)
+    assert len(everybody(picture)) > len(one(picture)) == 1
+    assert len(nobody(picture)) == 0
+    strict = Predictor(runtime)
+    strict.thresholds = Thresholds(0.0, 0.3, 0.9)
+    loose = everybody(picture).labels > 0
+    assert 0 < (strict(picture).labels > 0).sum() < loose.sum()
+
+
+def test_torch_and_onnxruntime_answer_alike(predictor: Predictor, samples: Path) -> None:
+    torch_predictor = Predictor.from_pretrained("kdc_light", runtime="torch", threads=2)
+    pictures = Pictures(samples)
+    for annotated in read_coco(samples / "annotations.json")[:3]:
+        image = pictures.read(annotated.file_name)
+        ours, theirs = predictor(image), torch_predictor(image)
+        assert len(ours) == len(theirs) > 0
+        # Rows may change places where scores tie: match by the nearest.
+        for person in ours.persons:
+            same = min(
+                theirs.persons,
+                key=lambda p: float(np.abs(p.keypoints - person.keypoints).sum()),
+            )
+            assert same.keypoints[:, :2] == pytest.approx(person.keypoints[:, :2], abs=0.05)
+            assert same.score == pytest.approx(person.score, abs=1e-3)
+        assert ((ours.labels > 0) == (theirs.labels > 0)).mean() > 0.999
+
+
+@pytest.mark.gpu
+def test_torch_on_cuda_answers_as_on_the_cpu(predictor: Predictor, picture: np.ndarray) -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    on_gpu = Predictor.from_pretrained("kdc_light", runtime="torch", device="cuda")
+    ours, theirs = predictor(picture), on_gpu(picture)
+    assert len(ours) == len(theirs)
+    assert (ours.labels == theirs.labels).mean() > 0.995
+
+
+def test_the_program_is_static_but_for_its_size() -> None:
+    model = onnx.load(find_model("kdc_light", (".onnx",)))
+    assert not {node.op_type for node in model.graph.node} & FORBIDDEN
+    assert [o.name for o in model.graph.output] == list(OUTPUTS)
+    network = cut_before_decode(find_model("kdc_light", (".onnx",)))
+    assert [o.name for o in network.graph.output] == list(FIELDS)
+    assert not {n.op_type for n in network.graph.node} & {"TopK", "MaxPool", "ArgMax"}
+
+
+def test_shipped_files_keep_to_their_sizes_and_belong_together() -> None:
+    import hashlib
+
+    weights = find_model("kdc_light", (".safetensors",))
+    program = find_model("kdc_light", (".onnx",))
+    assert weights.stat().st_size <= 15e6 and program.stat().st_size <= 25e6
+    manifest = open_runtime("kdc_light").manifest
+    assert manifest.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+    preset = load_preset("kdc_light")
+    assert manifest.config.decode == preset.decode and manifest.config.predict == preset.predict
+
+
+@pytest.mark.slow
+def test_export_writes_the_program_of_a_model(tmp_path: Path, picture: np.ndarray) -> None:
+    path = tmp_path / "model.onnx"
+    export_onnx(find_model("kdc_light", (".safetensors",)), path)
+    assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+    again = Predictor.from_pretrained(str(path), threads=2)(picture)
+    shipped = Predictor.from_pretrained("kdc_light", threads=2)(picture)
+    assert (again.labels == shipped.labels).all()
+
+
+def _broken_programs(folder: Path) -> dict[str, Path]:
+    whole = find_model("kdc_light", (".onnx",)).read_bytes()
+    contents = {"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"no model\n" * 99}
+    for name, data in contents.items():
+        (folder / f"{name}.onnx").write_bytes(data)
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    value = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "xy"]
+    graph = onnx.helper.make_graph([node], "g", value[:1], value[1:])
+    opset = onnx.helper.make_opsetid("", 20)
+    foreign = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    onnx.save(foreign, folder / "foreign.onnx")
+    foreign.metadata_props.add(key=KEY, value=json.dumps({"schema_number": 99}))
+    onnx.save(foreign, folder / "other version.onnx")
+    return {p.stem: p for p in folder.glob("*.onnx")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "text"),
+    [
+        ("truncated", UnusableRuntime, "not an ONNX file"),
+        ("empty", KdcError, "empty.onnx"),
+        ("text", UnusableRuntime, "not an ONNX file"),
+        ("foreign", ManifestError, "not a KDC program"),
+        ("other version", ManifestError, "another version"),
+    ],
+)
+def test_broken_programs_are_refused_with_a_reason(
+    kind: str, error: type[Exception], text: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=text):
+        Predictor.from_pretrained(str(_broken_programs(tmp_path)[kind]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"model": "kdc_huge"}, "no model 'kdc_huge'"),
+        ({"model": "/nowhere/m.onnx"}, "no model file"),
+        ({"runtime": "caffe"}, "no runtime 'caffe'"),
+        ({"runtime": "onnxruntime", "device": "cuda"}, "runs on the CPU"),
+    ],
+)
+def test_what_cannot_run_says_why(arguments: dict[str, str], text: str) -> None:
+    with pytest.raises(UnusableRuntime, match=text):
+        Predictor.from_pretrained(**arguments)
+
+
+def _raw(owner: np.ndarray, confidence: np.ndarray, scores: list[float]) -> Raw:
+    people = len(scores)
+    keypoints = np.zeros((people, 17, 3), np.float32)
+    centroids = np.zeros((people, 5, 4), np.float32)
+    return Raw(np.array(scores, np.float32), keypoints, centroids,
+               owner.astype(np.int32), confidence.astype(np.float32))  # fmt: skip
+
+
+def test_assembly_orders_filters_and_drops_people_with_nothing() -> None:
+    owner = np.zeros((16, 16), int)
+    owner[:8, :8], owner[8:, 8:] = 1, 3
+    raw = _raw(owner, np.where(owner > 0, 0.9, 0.0), [0.4, 0.9, 0.8, 0.0])
+    whole = Letterbox(1.0, 1.0, (32, 32), (32, 32))
+    prediction = assemble(raw, whole, (32, 32), Grid(4, 1.5), 2, Thresholds(0.1, 0.3, 0.5))
+    # Person 2 has neither pixel nor visible keypoint; person 4 does not exist.
+    assert [round(p.score, 2) for p in prediction.persons] == [0.72, 0.36]
+    assert (prediction.labels[20:30, 20:30] == 1).all() and (
+        prediction.labels[:14, :14] == 2
+    ).all()
+    assert set(np.unique(prediction.labels)) == {0, 1, 2}
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 12))
+@settings(max_examples=40, deadline=None)
+def test_run_lengths_are_what_pycocotools_reads(seed: int, height: int, width: int) -> None:
+    from kdc_core.data.coco import decode_mask
+
+    mask = np.random.default_rng(seed).random((height, width)) < 0.5
+    rle = {"size": [height, width], "counts": run_lengths(mask)}
+    assert (decode_mask(rle, (height, width)) == mask).all()
+
+
+def test_drawing_leaves_the_picture_and_touches_people_only(
+    predictor: Predictor, picture: np.ndarray
+) -> None:
+    before = picture.copy()
+    prediction = predictor(picture)
+    drawn = draw_people(picture, prediction, COCO17, 0.3)
+    assert (picture == before).all()
+    changed = (drawn != picture).any(-1)
+    assert changed[prediction.labels > 0].mean() > 0.9
+    nobody = Prediction(prediction.size, (), np.zeros(prediction.size, np.uint16))
+    assert (draw_people(picture, nobody, COCO17, 0.3) == picture).all()

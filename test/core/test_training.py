@@ -1,0 +1,149 @@
+"""Training: small real runs through the real command."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdc_core.config import load_preset
+from kdc_core.data.loader import TrainingSamples, collate
+from kdc_core.network.weights import load_model
+
+PRESET = """
+name: small
+fields: {edges: [star_out], disk_radius_px: 16.0}
+network: {segnet_width: 16, segnet_tower: 16, segnet_depth: 1}
+train: {crop: 128, longer_side: [160, 320], batch: 2, steps: %d, warmup_steps: 1, workers: 0}
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    """Weights to start from: the shipped trunk with a small SegNet."""
+    from kdc_core.network.kdc import KDC
+    from kdc_core.network.weights import save_model
+    from kdc_core.runtimes.base import find_model
+
+    (tmp_path / "small.yaml").write_text(PRESET % 6)
+    network = KDC(load_preset(str(tmp_path / "small.yaml")))
+    shipped, _ = load_model(find_model("kdc_light", (".safetensors",)))
+    network.posenet.load_state_dict(shipped.posenet.state_dict())
+    save_model(network, tmp_path / "start.safetensors", {})
+    return tmp_path / "start.safetensors"
+
+
+def command(data_set: Path, start: Path, output: Path, *more: str) -> list[str]:
+    return [
+        sys.executable, "-m", "kdc_core", "train", str(start.with_name("small.yaml")),
+        "--data", str(data_set), "--start", str(start), "--output", str(output), *more,
+    ]  # fmt: skip
+
+
+def rows(output: Path) -> list[dict[str, str]]:
+    with open(output / "losses.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def train(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),  # type: ignore[arg-type]
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_changes_segnet_alone_and_says_how_it_was_made(
+    data_set: Path, start: Path, tmp_path: Path
+) -> None:
+    done = train(data_set, start, tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    before, _ = load_model(start)
+    after, provenance = load_model(tmp_path / "run" / "model.safetensors")
+    for (name, old), new in zip(
+        before.state_dict().items(), after.state_dict().values(), strict=True
+    ):
+        if name.startswith("posenet."):
+            assert torch.equal(old, new), name
+    assert not torch.equal(before.segnet.mask.weight, after.segnet.mask.weight)
+    assert provenance["steps"] == 6 and provenance["data"] == ["few.json"]
+    assert provenance["start"] == "start.safetensors"
+    assert int(rows(tmp_path / "run")[-1]["step"]) == 6
+    again = train(data_set, start, tmp_path / "run")
+    assert again.returncode == 0, "a finished run stays finished"
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_its_checkpoint_is(
+    data_set: Path, start: Path, tmp_path: Path
+) -> None:
+    start.with_name("small.yaml").write_text(PRESET % 40)
+    whole = train(data_set, start, tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    part = train(data_set, start, tmp_path / "part", "--max-time", "4s")
+    assert part.returncode == 0, part.stderr
+    process = subprocess.Popen(command(data_set, start, tmp_path / "part"))
+    time.sleep(3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    end = train(data_set, start, tmp_path / "part")
+    assert end.returncode == 0, end.stderr
+    one, _ = load_model(tmp_path / "whole" / "model.safetensors")
+    two, _ = load_model(tmp_path / "part" / "model.safetensors")
+    for name in ("mask.weight", "embedding.weight"):
+        a, b = (n.segnet.state_dict()[name] for n in (one, two))
+        assert torch.allclose(a, b, atol=2e-3), name
+    steps = [int(row["step"]) for row in rows(tmp_path / "part")]
+    assert steps == sorted(set(steps)) and steps[-1] == 40
+
+
+@pytest.mark.slow
+def test_another_configuration_in_the_same_folder_is_refused(
+    data_set: Path, start: Path, tmp_path: Path
+) -> None:
+    assert train(data_set, start, tmp_path / "run").returncode == 0
+    start.with_name("small.yaml").write_text(PRESET % 7)
+    done = train(data_set, start, tmp_path / "run")
+    assert done.returncode == 2 and "another configuration" in done.stderr
+
+
+def test_training_data_without_its_pictures_is_refused(
+    data_set: Path, start: Path, tmp_path: Path
+) -> None:
+    data_set.with_name("few").rename(tmp_path / "elsewhere")
+    done = train(data_set, start, tmp_path / "run")
+    assert done.returncode == 2 and "no pictures for" in done.stderr
+
+
+def test_the_same_number_gives_the_same_sample(data_set: Path) -> None:
+    config = load_preset("kdc_light")
+    first, second = (TrainingSamples([str(data_set)], config) for _ in range(2))
+    for number in (0, 5, 23):
+        a, b = first[number], second[number]
+        assert torch.equal(a[0], b[0]) and torch.equal(a[1].embedding, b[1].embedding)
+    assert not torch.equal(first[0][0], first[first.pictures][0]), "another epoch, another crop"
+
+
+def test_samples_of_a_batch_are_stacked(data_set: Path) -> None:
+    samples = TrainingSamples([str(data_set)], load_preset("kdc_light"))
+    pictures, targets, weights = collate([samples[0], samples[1]])
+    assert pictures.shape == (2, 3, 384, 384)
+    assert targets.heat.shape == weights.heat.shape == (2, 18, 96, 96)
+
+
+def test_a_broken_picture_is_left_out_of_training(
+    data_set: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for picture in sorted(data_set.with_name("few").iterdir())[:4]:
+        picture.write_bytes(b"broken")
+    samples = TrainingSamples([str(data_set)], load_preset("kdc_light"))
+    for number in range(samples.pictures):
+        assert samples[number][0].shape == (3, 384, 384)
+    assert "left out of training" in caplog.text
