@@ -44,8 +44,11 @@ class NetworkConfig(Section):
 class DecodeConfig(Section):
     """Fields to people. Sizes are constants of the exported program."""
 
+    pyramid: list[Literal[1, 2, 4]] = Field(
+        [1], min_length=1, description="the network sees the frame reduced by each of these"
+    )
     peaks: int = Field(32, ge=1, description="N, peaks kept per type")
-    seeds: int = Field(96, ge=1, description="M, seeds grown into poses")
+    seeds: int = Field(96, ge=1, description="M, seeds grown into poses, per level")
     people: int = Field(32, ge=1, le=256, description="P, people at most")
     score_tau_px: Positive = Field(4.0, description="width of the short-offset term of a score")
     peak_window: int = Field(7, ge=3, description="cells; odd")

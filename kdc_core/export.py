@@ -15,7 +15,7 @@ import onnx
 import torch
 
 from kdc_core.files import whole_file
-from kdc_core.manifest import FIELDS, KEY, MULTIPLE, OUTPUTS, Manifest
+from kdc_core.manifest import KEY, OUTPUTS, Manifest, field_names, read_manifest, side_multiple
 from kdc_core.network.program import Program
 from kdc_core.network.weights import load_model
 
@@ -26,8 +26,8 @@ LARGEST_SIDE = 4096
 def export_onnx(model: str | os.PathLike[str], path: str | os.PathLike[str]) -> Manifest:
     """Write the program of a model file as ONNX, whole or not at all.
 
-    Height and width stay free (multiples of 32). The network's maps keep their names inside the
-    graph, so that the program can be cut there for measurement.
+    Height and width stay free (multiples of `side_multiple`). The network's maps keep their names
+    inside the graph, so that the program can be cut there for measurement.
 
     Args:
         model: safetensors file of `save_model`.
@@ -38,17 +38,18 @@ def export_onnx(model: str | os.PathLike[str], path: str | os.PathLike[str]) -> 
     manifest = Manifest(config=network.config, provenance=provenance, weights_sha256=digest)
     program = Program(network).eval()
     # An input of neither equal nor round sides: the exporter must not take them for constants.
-    example = torch.zeros(7 * MULTIPLE, 11 * MULTIPLE, 3, dtype=torch.uint8)
-    most = LARGEST_SIDE // MULTIPLE
+    step = side_multiple(network.config)
+    example = torch.zeros(5 * step, 7 * step, 3, dtype=torch.uint8)
     sides = {
-        0: MULTIPLE * torch.export.Dim("height32", min=2, max=most),
-        1: MULTIPLE * torch.export.Dim("width32", min=2, max=most),
+        axis: step * torch.export.Dim(name, min=1, max=LARGEST_SIDE // step)
+        for axis, name in enumerate(("rows", "columns"))
     }
+    names = [*OUTPUTS, *field_names(network.config)]
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet():
         warnings.simplefilter("ignore")
         exported = torch.onnx.export(
             program, (example,), dynamo=True, opset_version=OPSET, dynamic_shapes=(sides,),
-            input_names=["frame"], output_names=[*OUTPUTS, *FIELDS], verbose=False,
+            input_names=["frame"], output_names=names, verbose=False,
         )  # fmt: skip
     assert exported is not None
     graph = exported.model_proto
@@ -68,7 +69,9 @@ def export_onnx(model: str | os.PathLike[str], path: str | os.PathLike[str]) -> 
 def cut_before_decode(path: str | os.PathLike[str]) -> Any:
     """The network of an exported program alone: frame to Fields, as an onnx.ModelProto."""
     model = onnx.load(path)
-    return onnx.utils.Extractor(model).extract_model(["frame"], list(FIELDS))
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    names = field_names(read_manifest(metadata, str(path)).config)
+    return onnx.utils.Extractor(model).extract_model(["frame"], names)
 
 
 @contextlib.contextmanager

@@ -42,6 +42,28 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Level:
+    """A picture reduced by a whole factor: pixel x of it covers pixels of the picture around
+    factor * x + (factor - 1) / 2 + shift.
+
+    The shift, in whole pixels, is the one with which grids of all levels, upsampled to the same
+    fineness, come to lie upon each other (to within half a pixel).
+    """
+
+    factor: int
+    shift: int
+
+    @classmethod
+    def of(cls, grid: Grid, factor: int) -> Level:
+        """The level of a factor for maps on a grid."""
+        return cls(factor, int((factor - 1) * ((grid.stride - 1) / 2 - grid.offset)))
+
+    def to_picture(self, pixel: Any) -> Any:
+        """Pixels of the reduced picture to pixels of the picture."""
+        return pixel * self.factor + ((self.factor - 1) / 2 + self.shift)
+
+
+@dataclass(frozen=True)
 class Letterbox:
     """An image scaled to fit a network input, at its top left; the rest is padding.
 

@@ -9,9 +9,8 @@ from kdc_core.errors import KdcError
 
 SCHEMA = 1
 KEY = "kdc.manifest"  # its entry in the metadata of an ONNX file
-MULTIPLE = 32  # sides of the network input are multiples of this
 OUTPUTS = ("score", "keypoints", "centroids", "owner", "confidence")
-FIELDS = ("heat", "short", "mid", "mask", "embedding")
+COARSEST_STRIDE = 32  # of the network
 
 
 class Manifest(BaseModel):
@@ -30,6 +29,17 @@ class Manifest(BaseModel):
     config: Config
     provenance: dict[str, object] = {}
     weights_sha256: str = ""
+
+
+def side_multiple(config: Config) -> int:
+    """Sides of a program's frame are multiples of this."""
+    return COARSEST_STRIDE * max(config.decode.pyramid)
+
+
+def field_names(config: Config) -> list[str]:
+    """Names, inside an exported program, of the network's maps at each level of the pyramid."""
+    maps = ("heat", "short", "mid", "mask", "embedding")
+    return [f"{name}_{factor}" for factor in config.decode.pyramid for name in maps]
 
 
 class ManifestError(KdcError):

@@ -10,7 +10,7 @@ import numpy as np
 
 from kdc_core.assembly import Thresholds, assemble
 from kdc_core.grid import Grid, Letterbox
-from kdc_core.manifest import MULTIPLE
+from kdc_core.manifest import side_multiple
 from kdc_core.results import Prediction
 from kdc_core.runtimes.base import Runtime, open_runtime
 from kdc_core.skeleton import SKELETONS
@@ -45,6 +45,7 @@ class Predictor:
         )
         self._grid = Grid(config.fields.stride, config.fields.grid_offset)
         self._upsample = config.decode.upsample
+        self._multiple = side_multiple(config)
 
     @classmethod
     def from_pretrained(
@@ -94,7 +95,7 @@ class Predictor:
         _check_image(image)
         begun = time.perf_counter()
         size = (image.shape[0], image.shape[1])
-        letterbox = Letterbox.fit(size, self.longer_side, MULTIPLE)
+        letterbox = self.letterbox(size)
         frame = letterbox_image(image, letterbox)
         scaled = time.perf_counter()
         raw = self.runtime.run(frame)
@@ -107,6 +108,10 @@ class Predictor:
             assembly=1e3 * (done - ran),
         )
         return prediction
+
+    def letterbox(self, size: tuple[int, int]) -> Letterbox:
+        """How an image of (height, width) is put into the network input."""
+        return Letterbox.fit(size, self.longer_side, self._multiple)
 
     def close(self) -> None:
         """Free the model."""

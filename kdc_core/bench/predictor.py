@@ -13,8 +13,7 @@ import numpy as np
 from kdc_core.assembly import Thresholds
 from kdc_core.data.coco import decode_mask, read_coco
 from kdc_core.data.pictures import Pictures
-from kdc_core.grid import Letterbox
-from kdc_core.manifest import MULTIPLE, OUTPUTS
+from kdc_core.manifest import OUTPUTS
 from kdc_core.predictor import Predictor, letterbox_image
 
 FRAME = (480, 640)
@@ -44,7 +43,7 @@ def bench_predictor(model: str, rounds: int) -> dict[str, float]:
     program = make_session(str(path), THREADS)
     predictor = Predictor.from_pretrained(model, "onnxruntime", threads=THREADS)
     one, many = one_person_picture(), paste_people(30)
-    frame = letterbox_image(many, Letterbox.fit(FRAME, predictor.longer_side, MULTIPLE))
+    frame = letterbox_image(many, predictor.letterbox(FRAME))
     # What the figures are of: a crowd that a lower threshold shows whole.
     everybody = Predictor(predictor.runtime)
     everybody.thresholds = Thresholds(0.1, 0.3, 0.5)

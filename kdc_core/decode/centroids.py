@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from kdc_core.config import DecodeConfig
 from kdc_core.decode.grouping import Poses, person_size
-from kdc_core.grid import Grid
+from kdc_core.grid import Grid, Level
 
 # Positions are multiplied and subtracted in squares: in these units float32 has room.
 UNIT_PX = 32.0
@@ -48,7 +48,13 @@ def centroid_weights(poses: Poses, config: DecodeConfig) -> tuple[Tensor, Tensor
 
 
 def assign(
-    embedding: Tensor, poses: Poses, weight: Tensor, kind: Tensor, grid: Grid, config: DecodeConfig
+    embedding: Tensor,
+    poses: Poses,
+    weight: Tensor,
+    kind: Tensor,
+    grid: Grid,
+    level: Level,
+    config: DecodeConfig,
 ) -> Tensor:
     """How much each pixel is each person's.
 
@@ -57,10 +63,11 @@ def assign(
     exponents of all people and centroids are one matrix product.
 
     Args:
-        embedding: (B, T, 2, h, w) pixels.
+        embedding: (B, T, 2, h, w) pixels of the reduced picture.
         poses: P people; those of score 0 take nothing.
         weight, kind: (B, P, K') of `centroid_weights`.
-        grid: where the cells are.
+        grid: where the cells are in the reduced picture.
+        level: how the picture was reduced.
         config: sigma.
 
     Returns:
@@ -71,8 +78,8 @@ def assign(
     device, dtype = embedding.device, embedding.dtype
     x = grid.to_pixel(torch.arange(width, device=device, dtype=dtype))
     y = grid.to_pixel(torch.arange(height, device=device, dtype=dtype))[:, None]
-    ex = ((embedding[:, :, 0] + x) / UNIT_PX).flatten(2)
-    ey = ((embedding[:, :, 1] + y) / UNIT_PX).flatten(2)
+    ex = (level.to_picture(embedding[:, :, 0] + x) / UNIT_PX).flatten(2)
+    ey = (level.to_picture(embedding[:, :, 1] + y) / UNIT_PX).flatten(2)
     columns = torch.cat((ex, ey, ex.square() + ey.square(), torch.ones_like(ex[:, :1])), 1)
 
     at = poses.position.gather(2, kind[..., None].expand(-1, -1, -1, 2)) / UNIT_PX
@@ -116,25 +123,35 @@ def smooth(phi: Tensor, sigma_cells: float) -> Tensor:
                     padding=(half, 0), groups=people)  # fmt: skip
 
 
-def decide(phi: Tensor, mask: Tensor, config: DecodeConfig) -> tuple[Tensor, Tensor]:
+def decide(phi: list[Tensor], mask: list[Tensor], config: DecodeConfig) -> tuple[Tensor, Tensor]:
     """Bring phi and the person map to the finer grid, then give each pixel to one person.
 
+    Levels of a pyramid are averaged on the finer grid.
+
     Args:
-        phi: (B, P, h, w).
-        mask: (B, 1, h, w) logits of the person map.
-        config: `upsample` and `phi_threshold`.
+        phi: (B, P, h, w) of each level.
+        mask: (B, 1, h, w) probability of the person map of each level.
+        config: `pyramid`, `upsample` and `phi_threshold`.
 
     Returns:
         owner: (B, uh, uw) int32, 1 + index of the person, 0 where nobody comes near.
         confidence: (B, uh, uw) in 0..1: the lesser of the person map and of phi raised to the
             power at which `phi_threshold` becomes 0.5. Cut at 0.5 it is the paper's rule.
     """
-    if config.upsample > 1:
-        factor = float(config.upsample)
-        phi = F.interpolate(phi, scale_factor=factor, mode="bilinear", align_corners=False)
-        mask = F.interpolate(mask, scale_factor=factor, mode="bilinear", align_corners=False)
-    best, index = phi.max(1)
+    best, index = _average(phi, config).max(1)
     owner = torch.where(best > 1e-3, index + 1, torch.zeros_like(index)).to(torch.int32)
     power = math.log(0.5) / math.log(config.phi_threshold)
-    confidence = torch.minimum(torch.sigmoid(mask[:, 0]), best.clamp(1e-6, 1.0) ** power)
+    person = _average(mask, config)[:, 0]
+    confidence = torch.minimum(person, best.clamp(1e-6, 1.0) ** power)
     return owner, confidence * (owner > 0)
+
+
+def _average(levels: list[Tensor], config: DecodeConfig) -> Tensor:
+    """Mean of maps of reduced pictures on the finer grid."""
+    fine = []
+    for factor, level in zip(config.pyramid, levels, strict=True):
+        scale = float(config.upsample * factor)
+        if scale > 1:
+            level = F.interpolate(level, scale_factor=scale, mode="bilinear", align_corners=False)
+        fine.append(level)
+    return fine[0] if len(fine) == 1 else sum(fine[1:], fine[0]) / len(fine)

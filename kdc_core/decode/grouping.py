@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from kdc_core.config import DecodeConfig
 from kdc_core.decode.peaks import Peaks, hop, sample
 from kdc_core.fields import Fields
-from kdc_core.grid import Grid
+from kdc_core.grid import Grid, Level
 from kdc_core.skeleton import Skeleton
 
 # Keypoints nearer to their person's size than this share count as no size at all.
@@ -24,12 +24,14 @@ class Poses:
     Attributes:
         position: (B, n, T, 2) pixels.
         keypoint_score: (B, n, T) 0..1.
-        score: (B, n) 0..1.
+        score: (B, n) 0..1; 0 = no pose.
+        root: (B, n) type of the seed.
     """
 
     position: Tensor
     keypoint_score: Tensor
     score: Tensor
+    root: Tensor
 
     def take(self, index: Tensor) -> Poses:
         """Select poses by index (B, m)."""
@@ -38,7 +40,20 @@ class Poses:
             self.position.gather(1, wide[..., None].expand(-1, -1, -1, 2)),
             self.keypoint_score.gather(1, wide),
             self.score.gather(1, index),
+            self.root.gather(1, index),
         )
+
+    def in_picture(self, level: Level) -> Poses:
+        """Poses found in a reduced picture, in pixels of the picture itself."""
+        return replace(self, position=level.to_picture(self.position))
+
+
+def pool(parts: list[Poses]) -> Poses:
+    """Put poses together, in descending order of score."""
+    if len(parts) > 1:
+        names = [field.name for field in fields(Poses)]
+        parts = [Poses(*(torch.cat([getattr(p, n) for p in parts], 1) for n in names))]
+    return parts[0].take(parts[0].score.sort(1, descending=True).indices)
 
 
 @dataclass
@@ -89,7 +104,7 @@ def grow_poses(
     seeds: Seeds,
     peaks: Peaks,
     score: Tensor,
-    fields: Fields,
+    maps: Fields,
     ways: list[Way],
     grid: Grid,
     config: DecodeConfig,
@@ -104,23 +119,23 @@ def grow_poses(
         seeds: where to start.
         peaks: the peaks of every type.
         score: (B, T, h, w) score map.
-        fields: the network's maps.
+        maps: the network's.
         ways: tables of the kinds of edges.
         grid: where the cells are.
         config: reach of the snap rule and others.
     """
     batch, count = seeds.kind.shape
-    types = fields.heat.shape[1]
+    types = maps.heat.shape[1]
     kinds = torch.arange(types, device=seeds.kind.device).expand(batch, count, types)
     flat = kinds.flatten(1)
     start = seeds.position[:, :, None].expand(-1, -1, types, -1)
-    by_embedding = hop(fields.embedding, flat, start.flatten(1, 2), grid)
+    by_embedding = hop(maps.embedding, flat, start.flatten(1, 2), grid)
     by_embedding = by_embedding.reshape(batch, count, types, 2)
 
     position, value, local = by_embedding, None, None
     for way in ways:
-        landing = _follow(seeds, way, by_embedding, fields, flat, grid)
-        found = sample(fields.heat, flat, landing.flatten(1, 2), grid)
+        landing = _follow(seeds, way, by_embedding, maps, flat, grid)
+        found = sample(maps.heat, flat, landing.flatten(1, 2), grid)
         found = found.reshape(batch, count, types)
         precise = torch.full_like(found, float(way.local))
         if value is None or local is None:
@@ -141,11 +156,11 @@ def grow_poses(
     keypoint_score = torch.where(is_root, seeds.score[..., None], keypoint_score)
     mean = keypoint_score.mean(-1)
     whole = mean * keypoint_score[..., -1] if config.pose_score == "center" else mean
-    return Poses(position, keypoint_score, whole * (seeds.score > 0))
+    return Poses(position, keypoint_score, whole * (seeds.score > 0), seeds.kind)
 
 
 def _follow(
-    seeds: Seeds, way: Way, otherwise: Tensor, fields: Fields, flat: Tensor, grid: Grid
+    seeds: Seeds, way: Way, otherwise: Tensor, maps: Fields, flat: Tensor, grid: Grid
 ) -> Tensor:
     """Walk the edges of one way: (B, M, T, 2) landing places."""
     batch, count, types, _ = otherwise.shape
@@ -156,8 +171,8 @@ def _follow(
     position = torch.where((depth < 0)[..., None], otherwise, start)
     for step in range(1, way.hops + 1):
         here = position.gather(2, parent[..., None].expand(-1, -1, -1, 2)).flatten(1, 2)
-        landing = hop(fields.mid, edge.flatten(1), here, grid)
-        landing = hop(fields.short, flat, landing, grid)
+        landing = hop(maps.mid, edge.flatten(1), here, grid)
+        landing = hop(maps.short, flat, landing, grid)
         landing = landing.reshape(batch, count, types, 2)
         position = torch.where((depth == step)[..., None], landing, position)
     return position
@@ -186,24 +201,25 @@ def person_size(position: Tensor) -> Tensor:
     return side.prod(-1).sqrt()
 
 
-def conflicts(seeds: Seeds, poses: Poses, skeleton: Skeleton, config: DecodeConfig) -> Tensor:
-    """Which later seeds an earlier pose makes superfluous.
+def conflicts(poses: Poses, skeleton: Skeleton, config: DecodeConfig) -> Tensor:
+    """Which poses a better one makes superfluous.
 
     Returns:
-        (B, M, M) bool: [i, j] with j < i, where pose j has a keypoint of seed i's type within
-        the skip radius of it, or poses i and j are alike by OKS.
+        (B, n, n) bool: [i, j] with j before i, where pose j has a keypoint of pose i's root type
+        within the skip radius of it, or poses i and j are alike by OKS.
     """
     batch, count, types, _ = poses.position.shape
-    device = poses.position.device
-    order = torch.arange(count, device=device)
-    index = order[None, None] * types + seeds.kind[..., None]
-    theirs = poses.position.flatten(1, 2).gather(1, index.flatten(1)[..., None].expand(-1, -1, 2))
-    theirs = theirs.reshape(batch, count, count, 2)
-    distance = (theirs - seeds.position[:, :, None]).square().sum(-1)
-    near = distance < config.skip_radius_px**2
-    return (near | (pose_oks(poses.position, skeleton) > config.same_pose_oks)) & (
-        order[:, None] > order
-    )
+    order = torch.arange(count, device=poses.position.device)
+    places = poses.position.flatten(1, 2)
+
+    def at(index: Tensor) -> Tensor:
+        return places.gather(1, index.flatten(1)[..., None].expand(-1, -1, 2))
+
+    roots = at(order * types + poses.root)
+    theirs = at(order * types + poses.root[..., None]).reshape(batch, count, count, 2)
+    near = (theirs - roots[:, :, None]).square().sum(-1) < config.skip_radius_px**2
+    alike = pose_oks(poses.position, skeleton) > config.same_pose_oks
+    return (near | alike) & (order[:, None] > order)
 
 
 def pose_oks(position: Tensor, skeleton: Skeleton) -> Tensor:

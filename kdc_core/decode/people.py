@@ -15,12 +15,13 @@ from kdc_core.decode.grouping import (
     grow_poses,
     make_ways,
     pick_seeds,
+    pool,
     skip_test,
     unclaimed,
 )
 from kdc_core.decode.peaks import find_peaks, score_map
 from kdc_core.fields import Fields
-from kdc_core.grid import Grid
+from kdc_core.grid import Grid, Level
 from kdc_core.skeleton import Skeleton
 
 
@@ -53,34 +54,48 @@ class Decoder(nn.Module):
     ):
         super().__init__()
         self.skeleton, self.grid, self.config = skeleton, grid, config
+        self.levels = [Level.of(grid, factor) for factor in config.pyramid]
         self.ways = make_ways(skeleton, edge_kinds)
 
-    def poses(self, fields: Fields) -> Poses:
-        """Find the P best poses; absent ones have score 0."""
+    def poses(self, levels: list[Fields]) -> Poses:
+        """Find the P best poses of all levels together; absent ones have score 0."""
         config = self.config
-        score = score_map(fields.heat, fields.short, config.score_tau_px)
-        peaks = find_peaks(score, fields.short, self.grid, config.peaks, config.peak_window)
-        seeds = pick_seeds(peaks, config, self.skeleton)
-        poses = grow_poses(seeds, peaks, score, fields, self.ways, self.grid, config)
+        grown = []
+        for level, fields in zip(self.levels, levels, strict=True):
+            score = score_map(fields.heat, fields.short, config.score_tau_px)
+            peaks = find_peaks(score, fields.short, self.grid, config.peaks, config.peak_window)
+            seeds = pick_seeds(peaks, config, self.skeleton)
+            poses = grow_poses(seeds, peaks, score, fields, self.ways, self.grid, config)
+            grown.append(poses.in_picture(level))
+        poses = pool(grown)
         keep = skip_test(
             poses.score > config.min_pose_score,
-            conflicts(seeds, poses, self.skeleton, config),
+            conflicts(poses, self.skeleton, config),
             config.suppression_rounds,
         )
         poses.score = torch.where(keep, poses.score, torch.zeros_like(poses.score))
-        poses = poses.take(poses.score.topk(min(config.people, config.seeds)).indices)
+        poses = poses.take(poses.score.topk(min(config.people, keep.shape[1])).indices)
         poses.keypoint_score = unclaimed(poses, config.skip_radius_px)
         return poses
 
-    def forward(self, fields: Fields) -> People:
-        config = self.config
-        poses = self.poses(fields)
-        weight, kind = centroid_weights(poses, config)
-        phi = assign(fields.embedding, poses, weight, kind, self.grid, config)
-        owner, confidence = decide(smooth(phi, config.igo_sigma_cells), fields.mask, config)
+    def forward(self, levels: list[Fields]) -> People:
+        """Decode.
 
-        present = (poses.score > 0).to(phi.dtype)[..., None, None]
+        Args:
+            levels: Fields of the picture reduced by each factor of `pyramid`.
+        """
+        config = self.config
+        poses = self.poses(levels)
+        weight, kind = centroid_weights(poses, config)
+        phi, mask = [], []
+        for level, fields in zip(self.levels, levels, strict=True):
+            near = assign(fields.embedding, poses, weight, kind, self.grid, level, config)
+            phi.append(smooth(near, config.igo_sigma_cells))
+            mask.append(torch.sigmoid(fields.mask))
+        owner, confidence = decide(phi, mask, config)
+
+        present = (poses.score > 0).to(phi[0].dtype)[..., None, None]
         keypoints = torch.cat((poses.position, poses.keypoint_score[..., None]), -1)[:, :, :-1]
         at = poses.position.gather(2, kind[..., None].expand(-1, -1, -1, 2))
-        centroids = torch.cat((kind[..., None].to(phi.dtype), at, weight[..., None]), -1)
+        centroids = torch.cat((kind[..., None].to(at.dtype), at, weight[..., None]), -1)
         return People(poses.score, keypoints * present, centroids * present, owner, confidence)

@@ -63,7 +63,7 @@ class Oracle:
             sample, self.skeleton, self.grid, self.edges, self.config.fields.disk_radius_px
         )
         with torch.no_grad():
-            people = self.decoder(as_fields(targets))
+            people = self.decoder([as_fields(targets)])
         return assemble(
             raw_people(people), letterbox, picture.size, self.grid,
             self.config.decode.upsample, Thresholds(0.0, 0.0, 0.5),

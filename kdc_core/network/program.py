@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kdc_core.decode.people import Decoder
-from kdc_core.manifest import FIELDS, OUTPUTS
+from kdc_core.grid import Level
+from kdc_core.manifest import OUTPUTS
 from kdc_core.network.kdc import KDC
 
 
@@ -24,16 +26,26 @@ class Program(nn.Module):
         """Run the program.
 
         Args:
-            frame: (H, W, 3) uint8 RGB, sides multiples of 32.
+            frame: (H, W, 3) uint8 RGB, sides as the manifest's `side_multiple`.
 
         Returns:
-            The OUTPUTS of the manifest without batch axis, then the FIELDS.
+            The OUTPUTS of the manifest without batch axis, then the maps of `field_names`.
         """
         # Cast before permute: TensorRT has no transpose of uint8.
         picture = frame.float().permute(2, 0, 1)[None]
-        fields = self.network(picture)
-        people = self.decoder(fields)
+        levels = [self.network(reduce(picture, level)) for level in self.decoder.levels]
+        people = self.decoder(levels)
         return (
             *(getattr(people, name)[0] for name in OUTPUTS),
-            *(getattr(fields, name) for name in FIELDS),
+            *(value for fields in levels for value in vars(fields).values()),
         )
+
+
+def reduce(picture: Tensor, level: Level) -> Tensor:
+    """Reduce a picture (B, C, H, W) to a level: shift by whole pixels, then mean of squares."""
+    if level.factor == 1:
+        return picture
+    if level.shift:
+        picture = F.pad(picture, (0, level.shift, 0, level.shift))
+        picture = picture[..., level.shift :, level.shift :]
+    return F.avg_pool2d(picture, level.factor)

@@ -35,7 +35,7 @@ class Runtime(Protocol):
         ...
 
     def run(self, frame: np.ndarray) -> Raw:
-        """Execute on a (H, W, 3) uint8 RGB frame, sides multiples of 32; blocks."""
+        """Execute on a (H, W, 3) uint8 RGB frame, sides multiples of `side_multiple`; blocks."""
         ...
 
     def close(self) -> None:

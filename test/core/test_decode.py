@@ -41,7 +41,7 @@ def decoder(**settings: Any) -> Decoder:
 
 
 def predict(sample: Sample, confidence: float = 0.02, **settings: Any) -> Prediction:
-    people = decoder(**settings)(perfect_fields(sample))
+    people = decoder(**settings)([perfect_fields(sample)])
     size = sample.image.shape[:2]
     whole = Letterbox(1.0, 1.0, size, size)
     thresholds = Thresholds(confidence, 0.3, 0.5)
@@ -100,15 +100,15 @@ def test_of_forty_people_the_best_thirty_two() -> None:
     for index, person in enumerate(people):
         person[index % 17 : index % 17 + index // 8] = 0  # some have fewer keypoints
     sample = make_people(people, SIZE)
-    found = decoder(peaks=48, seeds=128)(perfect_fields(sample, 6.0))
+    found = decoder(peaks=48, seeds=128)([perfect_fields(sample, 6.0)])
     assert (found.score > 0).sum() == 32
     assert (found.score[0, :-1] >= found.score[0, 1:]).all()
-    everybody = decoder(peaks=48, seeds=128, people=64)(perfect_fields(sample, 6.0))
+    everybody = decoder(peaks=48, seeds=128, people=64)([perfect_fields(sample, 6.0)])
     assert found.score[0] == pytest.approx(everybody.score[0, :32])
 
 
 def test_absent_people_are_all_zero_and_own_nothing() -> None:
-    people = decoder()(perfect_fields(make_people([make_person(40, 20, 90)], SIZE)))
+    people = decoder()([perfect_fields(make_people([make_person(40, 20, 90)], SIZE))])
     assert (people.score[0, 1:] == 0).all()
     assert not people.keypoints[0, 1:].any() and not people.centroids[0, 1:].any()
     assert set(people.owner.unique().tolist()) <= {0, 1}
@@ -119,7 +119,7 @@ def test_a_batch_of_two_equals_two_batches_of_one() -> None:
     second = perfect_fields(make_people([make_person(9, 9, 60), make_person(200, 5, 80)], SIZE))
     both = Fields(*(torch.cat((a, b)) for a, b in
                     zip(vars(first).values(), vars(second).values(), strict=True)))  # fmt: skip
-    together, alone = decoder()(both), [decoder()(first), decoder()(second)]
+    together, alone = decoder()([both]), [decoder()([first]), decoder()([second])]
     for name in ("score", "keypoints", "centroids", "owner", "confidence"):
         for index in range(2):
             assert torch.allclose(
@@ -185,7 +185,7 @@ def test_score_map_finds_the_peaks_that_hough_voting_finds() -> None:
 
 def test_weights_of_every_centroid_choice() -> None:
     score = torch.tensor([[[0.9, 0.2, 0.6] + [0.1] * 14 + [0.8]]])
-    poses = Poses(torch.zeros(1, 1, 18, 2), score, torch.ones(1, 1))
+    poses = Poses(torch.zeros(1, 1, 18, 2), score, torch.ones(1, 1), torch.zeros(1, 1))
 
     def chosen(**settings: Any) -> dict[int, float]:
         weight, kind = centroid_weights(poses, DecodeConfig(**settings))
@@ -225,7 +225,7 @@ def hidden_iou(choice: str, noise_px: float) -> float:
     inside = torch.from_numpy(sample.masks[0][2::4, 2::4])
     # The embedding of the hidden person's pixels points at the centre of its whole body.
     fields.embedding[0, 17, 1][inside] += noise_px
-    people = decoder(centroid=choice)(fields)
+    people = decoder(centroid=choice)([fields])
     whole = Letterbox(1.0, 1.0, SIZE, SIZE)
     prediction = assemble(
         raw_people(people), whole, SIZE, Grid(4, 1.5), 2, Thresholds(0.02, 0.3, 0.5)
@@ -258,9 +258,9 @@ def test_torch_decodes_alike_on_one_and_two_threads(oracle_config: Config) -> No
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        one = decoder()(fields)
+        one = decoder()([fields])
         torch.set_num_threads(2)
-        two = decoder()(fields)
+        two = decoder()([fields])
     finally:
         torch.set_num_threads(before)
     assert torch.allclose(one.keypoints, two.keypoints, atol=1e-4)

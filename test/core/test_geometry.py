@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdc_core.assembly import fine_grid
-from kdc_core.grid import Grid, Letterbox
+from kdc_core.grid import Grid, Letterbox, Level
 from kdc_core.skeleton import COCO17
 
 
@@ -64,6 +64,18 @@ def test_fine_grid_lies_where_half_pixel_upsampling_puts_it(upsample: int, offse
     for o in range(9):
         coarse_cell = (o + 0.5) / upsample - 0.5
         assert fine.offset + 4 / upsample * o == pytest.approx(grid.to_pixel(coarse_cell))
+
+
+@pytest.mark.parametrize("upsample", [1, 2, 4])
+@pytest.mark.parametrize("factor", [1, 2, 4])
+@pytest.mark.parametrize("offset", [0.0, 1.5])
+def test_levels_upsampled_lie_upon_each_other(upsample: int, factor: int, offset: float) -> None:
+    grid = Grid(4, offset)
+    fine, level = fine_grid(grid, upsample), Level.of(grid, factor)
+    coarse = fine_grid(grid, upsample * factor)
+    for o in range(9):
+        there = level.to_picture(coarse.offset + 4 / (upsample * factor) * o)
+        assert there == pytest.approx(fine.offset + 4 / upsample * o, abs=0.51)
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([256, 448, 640]))

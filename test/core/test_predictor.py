@@ -20,7 +20,7 @@ from kdc_core.drawing import draw_people
 from kdc_core.errors import KdcError
 from kdc_core.export import cut_before_decode, export_onnx
 from kdc_core.grid import Grid, Letterbox
-from kdc_core.manifest import FIELDS, KEY, OUTPUTS, ManifestError
+from kdc_core.manifest import KEY, OUTPUTS, ManifestError, field_names
 from kdc_core.people_json import run_lengths
 from kdc_core.predictor import Predictor
 from kdc_core.results import Prediction
@@ -168,7 +168,7 @@ def test_the_program_is_static_but_for_its_size() -> None:
     assert not {node.op_type for node in model.graph.node} & FORBIDDEN
     assert [o.name for o in model.graph.output] == list(OUTPUTS)
     network = cut_before_decode(find_model("kdc_light", (".onnx",)))
-    assert [o.name for o in network.graph.output] == list(FIELDS)
+    assert [o.name for o in network.graph.output] == field_names(load_preset("kdc_light"))
     assert not {n.op_type for n in network.graph.node} & {"TopK", "MaxPool", "ArgMax"}
 
 
