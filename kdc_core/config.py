@@ -54,8 +54,8 @@ class DecodeConfig(Section):
     peak_window: int = Field(7, ge=3, description="cells; odd")
     min_peak: Share = Field(0.05, description="weaker peaks seed nobody")
     keypoint_seed_weight: float = Field(1.0, ge=0, description="rank of keypoint seeds")
-    center_seed_weight: float = Field(0.5, ge=0, description="rank of body-centre seeds")
-    snap_px: Positive = Field(8.0, description="reach of the snap rule for local edges")
+    center_seed_weight: float = Field(1.0, ge=0, description="rank of body-centre seeds")
+    snap_px: Positive = Field(6.0, description="reach of the snap rule for local edges")
     snap_scale: float = Field(0.2, ge=0, description="reach for long hops, in person sizes")
     skip_radius_px: Positive = Field(10.0, description="r of the skip test")
     same_pose_oks: Share = Field(0.7, description="poses more alike than this are one")
@@ -120,7 +120,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
 
 
-def parse_config(text: str, origin: str) -> Config:
+def parse_config(text: str, origin: str | Path) -> Config:
     """Read a configuration from YAML or JSON text.
 
     Raises:
@@ -144,4 +144,4 @@ def load_preset(name: str) -> Config:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
         raise ConfigError(f"no preset '{name}'; expected one of {known}, or a .yaml file")
-    return parse_config(path.read_text(encoding="utf-8"), str(path))
+    return parse_config(path.read_text(encoding="utf-8"), path)

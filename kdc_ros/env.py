@@ -14,11 +14,12 @@ Set ``KDC_FASTDDS_PROFILE=false`` to keep the profile out.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import warnings
 from pathlib import Path
+
+from kdc_core.memory import keep_freed_memory
 
 PACKAGE = "kdc_ros"
 PROFILE = "fastdds_shm.xml"
@@ -28,11 +29,6 @@ FASTDDS_2 = "FASTRTPS_DEFAULT_PROFILES_FILE"
 # With one of these the user has chosen a transport; our profile would replace it.
 USER_CHOICES = (FASTDDS_3, FASTDDS_2, "FASTDDS_BUILTIN_TRANSPORTS")
 DISTROS_WITH_FASTDDS_2 = ("humble", "iron", "jazzy")
-
-# Parameters of mallopt, from glibc's malloc.h.
-M_TRIM_THRESHOLD = -1
-M_MMAP_THRESHOLD = -3
-MIB = 1 << 20
 
 
 def prepare() -> None:
@@ -50,7 +46,7 @@ def prepare() -> None:
     else:
         if setting is not None:
             os.environ[setting[0]] = setting[1]
-    tune_malloc()
+    keep_freed_memory()
 
 
 def wheels_in_use() -> bool:
@@ -112,18 +108,3 @@ def find_config(name: str) -> Path:
         f"config file '{name}' of {PACKAGE} not found in {', '.join(map(str, folders))}; "
         "install the package again"
     )
-
-
-def tune_malloc() -> bool:
-    """Let glibc keep freed image buffers for the next frame.
-
-    Returns:
-        Whether it took effect; False where there is no glibc.
-    """
-    try:
-        libc = ctypes.CDLL(None)
-        libc.gnu_get_libc_version  # noqa: B018 -- other C libraries may have an empty mallopt
-        kept = libc.mallopt(M_MMAP_THRESHOLD, 32 * MIB)
-        return bool(libc.mallopt(M_TRIM_THRESHOLD, 256 * MIB) and kept)
-    except (AttributeError, OSError, TypeError):
-        return False

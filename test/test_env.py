@@ -22,7 +22,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         monkeypatch.setenv(name, "")  # so that it is restored even if the test deletes it
         monkeypatch.delenv(name)
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    monkeypatch.setattr(env, "tune_malloc", lambda: True)
+    monkeypatch.setattr(env, "keep_freed_memory", lambda: True)
     (tmp_path / "lib").mkdir()
     return tmp_path
 
@@ -123,6 +123,7 @@ def test_real_process_is_prepared_without_importing_ros() -> None:
     code = (
         "import platform, sys; from kdc_ros import env; env.prepare(); env.prepare();"
         "assert not {'rclpy', 'launch', 'cv2', 'numpy'} & set(sys.modules);"
-        "assert env.tune_malloc() == (platform.libc_ver()[0] == 'glibc')"
+        "from kdc_core.memory import keep_freed_memory;"
+        "assert keep_freed_memory() == (platform.libc_ver()[0] == 'glibc')"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,7 +48,8 @@ def predict(
                 yield frame
 
     entries, failed, persons = [], 0, 0
-    with OverlayWriter(output, predictor) as writer:
+    # Ctrl-C ends a camera: what was done so far is still written.
+    with OverlayWriter(output, predictor) as writer, contextlib.suppress(KeyboardInterrupt):
         for frame in track(images(), total, "predict"):
             entry: dict[str, Any] = {"source": frame.source, "frame": frame.index}
             if frame.image is None:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Sampler
 import kdc_core
 from kdc_core.config import Config, ConfigError, parse_config
 from kdc_core.data.loader import TrainingSamples, collate
+from kdc_core.memory import keep_freed_memory
 from kdc_core.network.weights import save_model, start_from
 from kdc_core.training.callbacks import Checkpoints, LossTable, write_checkpoint
 from kdc_core.training.module import TrainingModule
@@ -86,7 +87,7 @@ def _train(
     config: Config, data: list[str], start: str, folder: Path, max_seconds: float | None
 ) -> Path:
     settings = folder / "config.json"
-    if settings.exists() and parse_config(settings.read_text(), str(settings)) != config:
+    if settings.exists() and not _same_run(config, parse_config(settings.read_text(), settings)):
         raise ConfigError(
             f"'{folder}' holds a run with another configuration ('{settings}'): "
             "give the same preset and settings to go on, or another folder to start anew"
@@ -114,6 +115,7 @@ def _train(
             Checkpoints(last),
         ],
     )  # fmt: skip
+    keep_freed_memory(2000)
     begun = time.monotonic()
     # The checkpoint is this run's own; weights from elsewhere come in through `start` only.
     trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=False)
@@ -131,6 +133,13 @@ def _train(
     })  # fmt: skip
     log.info("step %d of %d; wrote %s", trainer.global_step, config.train.steps, model)
     return model
+
+
+def _same_run(one: Config, other: Config) -> bool:
+    """Whether two configurations train alike; settings of decode and predict do not matter."""
+    return all(
+        getattr(one, s) == getattr(other, s) for s in ("name", "fields", "network", "train")
+    )
 
 
 def _add_seconds(folder: Path, seconds: float) -> float:

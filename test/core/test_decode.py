@@ -20,7 +20,7 @@ from kdc_core.decode.peaks import find_peaks, score_map
 from kdc_core.decode.people import Decoder
 from kdc_core.evaluation.oracle import as_fields, raw_people
 from kdc_core.fields import Fields
-from kdc_core.grid import Grid, Letterbox
+from kdc_core.grid import Grid, Letterbox, Level
 from kdc_core.results import Prediction
 from kdc_core.skeleton import COCO17
 from kdc_core.targets import encode
@@ -264,3 +264,32 @@ def test_torch_decodes_alike_on_one_and_two_threads(oracle_config: Config) -> No
     finally:
         torch.set_num_threads(before)
     assert torch.allclose(one.keypoints, two.keypoints, atol=1e-4)
+
+
+def test_people_of_both_levels_of_a_pyramid_are_pooled() -> None:
+    """Each person is seen by one level only; both come out, in pixels of the picture."""
+    grid, level = Grid(4, 1.5), Level.of(Grid(4, 1.5), 2)
+    small, large = make_person(20, 20, 40), make_person(150, 10, 110)
+    first = perfect_fields(make_people([small], SIZE))
+    half = large.copy()
+    half[:, :2] = (large[:, :2] - level.to_picture(0)) / 2
+    second = perfect_fields(make_people([half], (SIZE[0] // 2, SIZE[1] // 2)))
+    people = decoder(pyramid=[1, 2])([first, second])
+    whole = Letterbox(1.0, 1.0, SIZE, SIZE)
+    prediction = assemble(raw_people(people), whole, SIZE, grid, 2, Thresholds(0.02, 0.3, 0.5))
+    found = [p.keypoints[:, :2] for p in prediction.persons]
+    assert len(found) == 2
+    for truth in (small, large):
+        assert min(np.abs(f - truth[:, :2]).max() for f in found) < 0.5
+
+
+def test_one_person_seen_at_both_levels_is_one_person() -> None:
+    level = Level.of(Grid(4, 1.5), 2)
+    person = make_person(150, 10, 110)
+    half = person.copy()
+    half[:, :2] = (person[:, :2] - level.to_picture(0)) / 2
+    sample = make_people([person], SIZE)
+    small = make_people([half], (SIZE[0] // 2, SIZE[1] // 2))
+    people = decoder(pyramid=[1, 2])([perfect_fields(sample), perfect_fields(small)])
+    assert (people.score > 0.02).sum() == 1
+    assert (people.confidence[0] > 0.5).sum() == pytest.approx(sample.masks.sum() / 4, rel=0.1)

@@ -1,0 +1,31 @@
+"""How the C library's allocator treats large buffers."""
+
+from __future__ import annotations
+
+import ctypes
+
+# Parameters of mallopt, from glibc's malloc.h.
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+MIB = 1 << 20
+
+
+def keep_freed_memory(limit_mib: int = 256) -> bool:
+    """Let glibc keep freed image and tensor buffers for the next frame or step.
+
+    Otherwise each large buffer goes back to the kernel when it is freed, and fetching it again
+    costs more than filling it.
+
+    Args:
+        limit_mib: how much may be kept; below 2048.
+
+    Returns:
+        Whether it took effect; False where there is no glibc.
+    """
+    try:
+        libc = ctypes.CDLL(None)
+        libc.gnu_get_libc_version  # noqa: B018 -- other C libraries may have an empty mallopt
+        kept = libc.mallopt(M_MMAP_THRESHOLD, 32 * MIB)
+        return bool(libc.mallopt(M_TRIM_THRESHOLD, limit_mib * MIB) and kept)
+    except (AttributeError, OSError, TypeError):
+        return False
