@@ -14,7 +14,8 @@ CORE = ROOT / "kdc_core"
 
 # A module may import its own rank and lower ones. Longest matching prefix counts.
 RANKS = {
-    "errors": 0, "files": 0, "memory": 0, "skeleton": 0, "grid": 0, "results": 0, "fields": 0, "people_json": 0,
+    "errors": 0, "files": 0, "memory": 0, "skeleton": 0, "grid": 0, "results": 0, "fields": 0,
+    "people_json": 0,
     "config": 1, "manifest": 1,
     "data": 2, "sources": 2,
     "targets": 3,
@@ -28,8 +29,8 @@ RANKS = {
 ROS = ("rclpy", "cv_bridge", "sensor_msgs", "std_msgs", "diagnostic_msgs", "lifecycle_msgs",
        "rcl_interfaces", "std_srvs", "kdc_ros")  # fmt: skip
 ROS_MAY_USE = ("kdc_core", "kdc_core.predictor", "kdc_core.results", "kdc_core.drawing",
-               "kdc_core.skeleton", "kdc_core.runtimes", "kdc_core.errors", "kdc_core.files", "kdc_core.memory",
-               "kdc_core.sources", "kdc_core.bench.predictor")  # fmt: skip
+               "kdc_core.skeleton", "kdc_core.runtimes", "kdc_core.errors", "kdc_core.files",
+               "kdc_core.memory", "kdc_core.sources", "kdc_core.bench.predictor")  # fmt: skip
 
 
 def rank(module: str) -> int:
