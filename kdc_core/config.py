@@ -61,8 +61,8 @@ class DecodeConfig(Section):
     same_pose_oks: Share = Field(0.7, description="poses more alike than this are one")
     suppression_rounds: int = Field(12, ge=1)
     min_pose_score: Share = Field(0.01, description="weaker poses take no pixels")
-    pose_score: Literal["mean", "center"] = Field(
-        "mean", description="mean of keypoint scores, or that times the centre's score"
+    score_power: Positive = Field(
+        1.0, description="pose scores are raised to it, so that 0.5 is a good threshold"
     )
     centroid: Literal["static", "dynamic", "dynamic_multi", "personlab"] = "dynamic_multi"
     centroids: int = Field(5, ge=1, description="K', most confident keypoints used")

@@ -141,7 +141,8 @@ def grow_poses(
         if value is None or local is None:
             position, value, local = landing, found, precise
         else:
-            better = found > value
+            # On a tie the later kind, the star: one hop has less chance to change person.
+            better = found >= value
             position = torch.where(better[..., None], landing, position)
             local = torch.where(better, precise, local)
             value = torch.maximum(found, value)
@@ -155,8 +156,7 @@ def grow_poses(
     position = torch.where(is_root[..., None], start, position)
     keypoint_score = torch.where(is_root, seeds.score[..., None], keypoint_score)
     mean = keypoint_score.mean(-1)
-    whole = mean * keypoint_score[..., -1] if config.pose_score == "center" else mean
-    return Poses(position, keypoint_score, whole * (seeds.score > 0), seeds.kind)
+    return Poses(position, keypoint_score, mean * (seeds.score > 0), seeds.kind)
 
 
 def _follow(

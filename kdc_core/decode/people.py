@@ -98,4 +98,5 @@ class Decoder(nn.Module):
         keypoints = torch.cat((poses.position, poses.keypoint_score[..., None]), -1)[:, :, :-1]
         at = poses.position.gather(2, kind[..., None].expand(-1, -1, -1, 2))
         centroids = torch.cat((kind[..., None].to(at.dtype), at, weight[..., None]), -1)
-        return People(poses.score, keypoints * present, centroids * present, owner, confidence)
+        score = poses.score**config.score_power
+        return People(score, keypoints * present, centroids * present, owner, confidence)

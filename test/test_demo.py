@@ -1,0 +1,33 @@
+"""The demo, as `make demo` runs it, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+pytest.importorskip("rclpy")
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_demo_answers_every_frame_and_leaves_pictures(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kdc_ros.demo"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    output = tmp_path / "demo_output"
+    summary = json.loads((output / "summary.json").read_text())
+    assert set(summary) == {
+        "frames_sent", "frames_received", "persons", "latency_ms_p50", "latency_ms_p95"
+    }  # fmt: skip
+    assert summary["frames_sent"] == summary["frames_received"] >= 30
+    assert summary["persons"] > 30
+    assert len(list(output.glob("*.jpg"))) == 8
+    video = cv2.VideoCapture(str(output / "people.avi"))
+    assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 40
