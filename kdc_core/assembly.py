@@ -37,10 +37,9 @@ class Thresholds:
     max_persons: int = 32
 
 
-def fine_grid(grid: Grid, upsample: int) -> Grid:
-    """Where the cells of owner and confidence lie, for maps upsampled from a grid."""
-    shift = grid.stride * (0.5 / upsample - 0.5)
-    return Grid(grid.stride, grid.offset + shift)
+def fine_offset(grid: Grid, upsample: int) -> float:
+    """Pixel of the first cell of maps upsampled from a grid; the next is stride / upsample on."""
+    return grid.offset + grid.stride * (0.5 / upsample - 0.5)
 
 
 def assemble(
@@ -72,7 +71,7 @@ def assemble(
 
     labels = np.zeros(image, np.uint16)
     if len(order):
-        rank = np.zeros(people + 1, np.uint8)
+        rank = np.zeros(people + 1, np.uint16)
         rank[order + 1] = np.arange(1, len(order) + 1)
         labels = _labels(raw, rank, letterbox, image, grid, upsample, thresholds.mask)
     keypoints = raw.keypoints[order].astype(np.float32)
@@ -115,13 +114,12 @@ def _labels(
     threshold: float,
 ) -> np.ndarray:
     """Owner (nearest) and confidence (bilinear) at the image, cut at the threshold."""
-    fine = fine_grid(grid, upsample)
-    step = fine.stride / upsample
+    offset, step = fine_offset(grid, upsample), grid.stride / upsample
     # cell = (network pixel - offset) / step, network pixel = (x + 0.5) * scale - 0.5
     matrix = np.array(
         [
-            [letterbox.scale_x / step, 0, (0.5 * letterbox.scale_x - 0.5 - fine.offset) / step],
-            [0, letterbox.scale_y / step, (0.5 * letterbox.scale_y - 0.5 - fine.offset) / step],
+            [letterbox.scale_x / step, 0, (0.5 * letterbox.scale_x - 0.5 - offset) / step],
+            [0, letterbox.scale_y / step, (0.5 * letterbox.scale_y - 0.5 - offset) / step],
         ]
     )
     size = image[::-1]
@@ -134,7 +132,7 @@ def _labels(
         raw.confidence, matrix, size, flags=cv2.INTER_LINEAR | inverse,
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
-    return np.where(confidence >= threshold, owner, 0).astype(np.uint16)
+    return np.where(confidence >= threshold, owner, np.uint16(0))
 
 
 def _person(

@@ -51,7 +51,7 @@ class DecodeConfig(Section):
     seeds: int = Field(96, ge=1, description="M, seeds grown into poses, per level")
     people: int = Field(32, ge=1, le=256, description="P, people at most")
     score_tau_px: Positive = Field(4.0, description="width of the short-offset term of a score")
-    peak_window: int = Field(7, ge=3, description="cells; odd")
+    peak_window: Literal[3, 5, 7, 9, 11] = Field(7, description="cells")
     min_peak: Share = Field(0.05, description="weaker peaks seed nobody")
     keypoint_seed_weight: float = Field(1.0, ge=0, description="rank of keypoint seeds")
     center_seed_weight: float = Field(1.0, ge=0, description="rank of body-centre seeds")
@@ -65,7 +65,7 @@ class DecodeConfig(Section):
         1.0, description="pose scores are raised to it, so that 0.5 is a good threshold"
     )
     centroid: Literal["static", "dynamic", "dynamic_multi", "personlab"] = "dynamic_multi"
-    centroids: int = Field(5, ge=1, description="K', most confident keypoints used")
+    centroids: int = Field(5, ge=1, le=17, description="K', most confident keypoints used")
     visible: Share = Field(0.3, description="score from which `personlab` counts a keypoint")
     sigma_scale: Positive = Field(0.25, description="alpha: sigma in person sizes")
     sigma_min_px: Positive = 3.0
@@ -75,7 +75,7 @@ class DecodeConfig(Section):
 
 
 class PredictConfig(Section):
-    """Defaults of the Predictor; each can be set per call or as a node parameter."""
+    """Defaults of the Predictor."""
 
     longer_side: int = Field(448, ge=64, le=4096)
     confidence: Share = 0.5
@@ -86,7 +86,7 @@ class PredictConfig(Section):
 class TrainConfig(Section):
     """One training run."""
 
-    train: list[Literal["posenet", "segnet"]] = ["segnet"]
+    train: list[Literal["posenet", "segnet"]] = Field(["segnet"], min_length=1)
     crop: int = Field(384, ge=64, description="side of the square crop, px")
     longer_side: tuple[int, int] = Field((300, 760), description="log-uniform range, px")
     flip: Share = 0.5

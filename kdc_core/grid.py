@@ -91,14 +91,6 @@ class Letterbox:
         size = (-content[0] % multiple + content[0], -content[1] % multiple + content[1])
         return cls(content[1] / width, content[0] / height, content, size)
 
-    @classmethod
-    def into(cls, image: tuple[int, int], size: tuple[int, int]) -> Letterbox:
-        """Scale an image of (height, width) into a fixed network input."""
-        height, width = image
-        scale = min(size[0] / height, size[1] / width)
-        content = (max(1, round(height * scale)), max(1, round(width * scale)))
-        return cls(content[1] / width, content[0] / height, content, size)
-
     def to_network(self, points: np.ndarray) -> np.ndarray:
         """(..., 2) image pixels to network pixels."""
         scale = np.array([self.scale_x, self.scale_y], points.dtype)

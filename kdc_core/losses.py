@@ -1,4 +1,4 @@
-"""Losses: Fields against target Fields (paper equation 2; algorithm in docs/design.md)."""
+"""Losses: Fields against target Fields (paper equation 2)."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 from sensor_msgs.msg import Image
 
-from kdc_core.files import write_json
+from kdc_core.files import whole_file, write_json
 from kdc_core.sources import list_sources, read_frames
 from kdc_ros import env
-from kdc_ros.camera import ANSWERS, Camera, node_process
+from kdc_ros.camera import ANSWERS, Camera, NoAnswer, node_process
 from kdc_ros.images import to_rgb
 
 NAMESPACE = "/kdc_demo"  # apart from a node that may run here already
@@ -46,13 +46,18 @@ def run_demo(output: Path) -> dict[str, float]:
                     if frame.image is None:
                         raise RuntimeError(frame.error)
                     sent += 1
-                    answers, seconds = camera.ask(camera.image(frame.image))
+                    try:
+                        answers, seconds = camera.ask(camera.image(frame.image))
+                    except NoAnswer as error:
+                        print(f"error: {error}", file=sys.stderr)
+                        continue
                     found = answers["keypoints"].height
                     persons += found
                     latencies.append(1e3 * seconds)
                     drawn = to_rgb(answers["annotated"])[..., ::-1]
                     if frame.index is None:
-                        cv2.imwrite(str(output / Path(source).name), drawn)
+                        with whole_file(output / Path(source).name) as part:
+                            cv2.imwrite(str(part), drawn)
                     else:
                         video = video or _open_video(output / "people.avi", drawn, frame.rate)
                         video.write(np.ascontiguousarray(drawn))
@@ -66,8 +71,8 @@ def run_demo(output: Path) -> dict[str, float]:
         "frames_sent": sent,
         "frames_received": len(latencies),
         "persons": persons,
-        "latency_ms_p50": round(float(np.percentile(latencies, 50)), 1),
-        "latency_ms_p95": round(float(np.percentile(latencies, 95)), 1),
+        "latency_ms_p50": round(float(np.percentile(latencies or [0.0], 50)), 1),
+        "latency_ms_p95": round(float(np.percentile(latencies or [0.0], 95)), 1),
     }
     write_json(output / "summary.json", summary)
     return summary

@@ -19,7 +19,8 @@ class Monitor:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.frames = self.lost = self.bad = self.faults = 0
-        self.received = self.published = 0
+        self.received = 0
+        self.lost_since_input = 0
         self.faults_in_a_row = 0
         self.persons = 0
         self.last_error = ""
@@ -34,12 +35,12 @@ class Monitor:
     def got_image(self, now_s: float) -> None:
         with self._lock:
             self.received += 1
+            self.lost_since_input = 0
             self.last_input = now_s
 
     def got_result(self, persons: int, latency_s: float, model_ms: float, ros_ms: float) -> None:
         with self._lock:
             self.frames += 1
-            self.published += 1
             self.faults_in_a_row = 0
             self.persons = persons
             if 0 <= latency_s < CLOCKS_DISAGREE_S:
@@ -61,19 +62,20 @@ class Monitor:
     def got_lost(self, count: int) -> None:
         with self._lock:
             self.lost += count
+            self.lost_since_input += count
 
     def rates(self, now_s: float) -> tuple[float, float]:
         """Images received and results published per second since the last call but one."""
         with self._lock:
             passed = now_s - self._rates_at
             if passed >= 0.5:
-                received, published = self._rates_from
+                received, frames = self._rates_from
                 self._rates = (
                     (self.received - received) / passed,
-                    (self.published - published) / passed,
+                    (self.frames - frames) / passed,
                 )
                 self._rates_at = now_s
-                self._rates_from = (self.received, self.published)
+                self._rates_from = (self.received, self.frames)
             return self._rates
 
     def values(self) -> dict[str, str]:

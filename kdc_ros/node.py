@@ -6,6 +6,7 @@ or switch; the worker, alive only while the node is active, converts, predicts a
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -25,18 +26,17 @@ from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import Image, PointCloud2
+from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
 import kdc_core
-from kdc_core.drawing import draw_people
 from kdc_core.errors import KdcError
 from kdc_core.predictor import Predictor
-from kdc_core.results import Prediction
 from kdc_ros import env, messages, parameters
 from kdc_ros.diagnostics import Monitor, make_status
-from kdc_ros.images import BadFrame, Converter, fill_image
+from kdc_ros.images import BadFrame, Converter
+from kdc_ros.outputs import Outputs
 from kdc_ros.parameters import BadParameter
 from kdc_ros.worker import LatestBox, Worker
 
@@ -69,7 +69,7 @@ class KdcNode(LifecycleNode):
         self._reliable = True
         self._active_since = 0.0
         self._next_frame = 0.0
-        self._outputs: dict[str, Any] = {}
+        self._outputs: Outputs | None = None
         self._monitor = Monitor()
         self.add_on_set_parameters_callback(self._on_parameters)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -138,12 +138,7 @@ class KdcNode(LifecycleNode):
         self._apply_thresholds()
         for _ in range(2):
             predictor(np.zeros((*WARM_UP_SIZE, 3), np.uint8))
-        reliable = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-        for topic, kind in (
-            ("keypoints", PointCloud2), ("persons", PointCloud2),
-            ("labels", Image), ("annotated", Image),
-        ):  # fmt: skip
-            self._outputs[topic] = self.create_publisher(kind, f"~/{topic}", reliable)
+        self._outputs = Outputs(self)
         self._configured = True
         self._publish_info()
         about = ", ".join(f"{k} {v}" for k, v in predictor.runtime.describe().items())
@@ -155,6 +150,8 @@ class KdcNode(LifecycleNode):
     def _activate(self) -> None:
         self._box = LatestBox()
         self._worker = Worker(self._box, self._process)
+        self._monitor.faults_in_a_row = 0
+        self._next_frame = 0.0
         self._active = True
         self._active_since = time.monotonic()
         wanted = self._settings.reliability
@@ -178,9 +175,9 @@ class KdcNode(LifecycleNode):
     def _clean_up(self) -> None:
         self._deactivate()
         self._configured = False
-        for publisher in self._outputs.values():
-            self.destroy_publisher(publisher)
-        self._outputs = {}
+        if self._outputs is not None:
+            self._outputs.destroy()
+            self._outputs = None
         if self._predictor is not None:
             self._predictor.close()
             self._predictor = None
@@ -233,6 +230,7 @@ class KdcNode(LifecycleNode):
         self._settings, result = parameters.try_change(before, changes, self._configured)
         if self._settings != before:
             self._apply_thresholds()
+            self._next_frame = 0.0
             if self._configured:
                 self._publish_info()
         return result
@@ -297,13 +295,13 @@ class KdcNode(LifecycleNode):
         since = max(self._monitor.last_input or 0.0, self._active_since)
         if timeout and now - since > timeout:
             topic = self.resolve_topic_name("image")
-            if self._monitor.lost:
+            if not self.count_publishers(topic):
+                return DiagnosticStatus.WARN, f"no publisher on {topic}"
+            if self._monitor.lost_since_input:
                 return DiagnosticStatus.WARN, (
                     f"images on {topic} are lost by the middleware: start the camera with "
                     "config/fastdds_shm.xml, or let it publish reliable"
                 )
-            if not self.count_publishers(topic):
-                return DiagnosticStatus.WARN, f"no publisher on {topic}"
             return DiagnosticStatus.WARN, f"no images on {topic} for {now - since:.0f} s"
         return DiagnosticStatus.OK, "running"
 
@@ -339,11 +337,12 @@ class KdcNode(LifecycleNode):
             self._next_frame += 1 / settings.max_rate
         try:
             pixels = self._convert(image)
-            assert self._predictor is not None
+            assert self._predictor is not None and self._outputs is not None
             predicting = time.monotonic()
             prediction = self._predictor(pixels)
             predicted = time.monotonic()
-            self._publish(image, pixels, prediction)
+            threshold = self._predictor.thresholds.keypoint
+            self._outputs.publish(image, pixels, prediction, self._predictor.skeleton, threshold)
         except BadFrame as error:
             self._monitor.got_bad_frame(str(error))
             self.get_logger().warning(f"bad frame: {error}", throttle_duration_sec=WARN_EVERY_S)
@@ -355,22 +354,13 @@ class KdcNode(LifecycleNode):
         done = time.monotonic()
         stamp = image.header.stamp.sec + 1e-9 * image.header.stamp.nanosec
         latency = 1e-9 * self.get_clock().now().nanoseconds - stamp if stamp else -1.0
-        model_ms = 1e3 * (predicted - predicting)
+        predictor_ms = 1e3 * (predicted - predicting)
         self._monitor.got_result(
-            len(prediction), latency, model_ms, 1e3 * (done - begun) - model_ms
+            len(prediction),
+            latency,
+            prediction.timings_ms["model"],
+            1e3 * (done - begun) - predictor_ms,
         )
-
-    def _publish(self, image: Image, pixels: np.ndarray, prediction: Prediction) -> None:
-        assert self._predictor is not None
-        header, skeleton = image.header, self._predictor.skeleton
-        threshold = self._predictor.thresholds.keypoint
-        out = self._outputs
-        out["keypoints"].publish(messages.keypoints_cloud(header, prediction, skeleton, threshold))
-        out["persons"].publish(messages.persons_cloud(header, prediction, threshold))
-        out["labels"].publish(messages.labels_image(header, prediction))
-        if out["annotated"].get_subscription_count():
-            drawn = draw_people(pixels, prediction, skeleton, threshold)
-            out["annotated"].publish(fill_image(Image(header=header), drawn[..., ::-1], "bgr8"))
 
 
 def main(args: list[str] | None = None) -> int:
@@ -411,6 +401,10 @@ def main(args: list[str] | None = None) -> int:
     stop.wait()
     executor.shutdown(timeout_sec=5.0)
     thread.join(timeout=5.0)
+    if thread.is_alive():
+        # A callback hangs; tearing the node down under it would crash.
+        print("kdc: a callback did not end within 10 s of the signal", file=sys.stderr)
+        os._exit(1)
     node.on_shutdown(State("shuttingdown", StateId.TRANSITION_STATE_SHUTTINGDOWN))
     node.destroy_node()
     rclpy.try_shutdown()

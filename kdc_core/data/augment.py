@@ -30,13 +30,9 @@ def warp(
     """
     height, width = size
     matrix = np.asarray(matrix, np.float64)
-    scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    image, to_target = _shrink(sample.image, matrix)
     image = cv2.warpAffine(
-        sample.image,
-        matrix,
-        (width, height),
-        flags=cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR,
-        borderValue=(PADDING,) * 3,
+        image, to_target, (width, height), flags=cv2.INTER_LINEAR, borderValue=(PADDING,) * 3
     )
     keypoints = sample.keypoints.copy()
     keypoints[..., :2] = keypoints[..., :2] @ matrix[:, :2].T + matrix[:, 2]
@@ -65,6 +61,23 @@ def warp(
             masks[index] = move(mask)
     crowd = move(sample.crowd) if sample.crowd.any() else np.zeros(size, bool)
     return Sample(image, keypoints[kept], boxes[kept], masks, crowd, sample.has_masks)
+
+
+def _shrink(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink an image that an affine makes less than half as large: warping would alias.
+
+    Returns:
+        The image, and the affine that does the rest.
+    """
+    scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    if scale >= 0.5:
+        return image, matrix
+    size = [max(1, round(side * scale)) for side in image.shape[:2]]
+    small = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+    # A pixel x of the small image is the pixel (x + 0.5) * ratio - 0.5 of the large one.
+    ratio = np.array([image.shape[1] / size[1], image.shape[0] / size[0]])
+    shift = matrix[:, 2] + matrix[:, :2] @ (0.5 * ratio - 0.5)
+    return small, np.c_[matrix[:, :2] * ratio, shift]
 
 
 def augment(

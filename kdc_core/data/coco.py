@@ -36,11 +36,6 @@ class Annotation:
     segmentation: Any
     crowd: bool
 
-    @property
-    def labelled(self) -> bool:
-        """Has at least one labelled keypoint."""
-        return bool((self.keypoints[:, 2] > 0).any())
-
 
 @dataclass(frozen=True)
 class AnnotatedPicture:

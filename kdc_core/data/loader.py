@@ -73,19 +73,24 @@ class TrainingSamples(Dataset[tuple[Tensor, Fields, Fields]]):
         if self._shuffle[0] != epoch:
             order = np.random.default_rng((seed, epoch)).permutation(self.pictures)
             self._shuffle = (epoch, order)
-        picture, source = self.entries[self._shuffle[1][place]]
         rng = np.random.default_rng((seed, epoch, place))
-        try:
-            image = source.read(picture.file_name)
-        except PictureError as error:
-            log.warning("left out of training: %s", error)
-            return self[(number + 1) % len(self)]
+        picture, image = self._read(place)
         sample = augment(make_sample(image, picture), self.config.train, self.skeleton, rng)
         targets, weights = encode(
             sample, self.skeleton, self.grid, self.edges, self.config.fields.disk_radius_px
         )
         tensor = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
         return tensor, targets.map(torch.from_numpy), weights.map(torch.from_numpy)
+
+    def _read(self, place: int) -> tuple[AnnotatedPicture, np.ndarray]:
+        """The picture at a place of the shuffle, or the next after it that can be read."""
+        for step in range(self.pictures):
+            picture, source = self.entries[self._shuffle[1][(place + step) % self.pictures]]
+            try:
+                return picture, source.read(picture.file_name)
+            except PictureError as error:
+                log.warning("left out of training: %s", error)
+        raise AnnotationError(f"none of the {self.pictures} training pictures can be read")
 
 
 def collate(

@@ -13,7 +13,7 @@ from kdc_core.fields import Fields
 from kdc_core.grid import Grid, Level
 from kdc_core.skeleton import Skeleton
 
-# Keypoints nearer to their person's size than this share count as no size at all.
+# A keypoint box has sides of at least this: one keypoint alone is a person of some size.
 LEAST_SIZE_PX = 8.0
 
 

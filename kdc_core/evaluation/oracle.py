@@ -50,7 +50,9 @@ class Oracle:
         self.grid = Grid(config.fields.stride, config.fields.grid_offset)
         kinds = tuple(config.fields.edges)
         self.edges = self.skeleton.edges(kinds)
-        self.decoder = Decoder(self.skeleton, self.grid, kinds, config.decode)
+        # One perfect set of maps is all there is to see.
+        decode = config.decode.model_copy(update={"pyramid": [1]})
+        self.decoder = Decoder(self.skeleton, self.grid, kinds, decode)
 
     def __call__(self, picture: AnnotatedPicture) -> Prediction:
         """Encode the annotations at network scale, decode the maps, go back to the image."""

@@ -37,6 +37,19 @@ class Checkpoints(Callback):
             self._due = time.monotonic() + self.seconds
 
 
+class Deadline(Callback):
+    """Ends the run, whole step by whole step, once it has lasted so many seconds."""
+
+    def __init__(self, seconds: float | None):
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, index: int
+    ) -> None:
+        if self._end is not None and time.monotonic() >= self._end:
+            trainer.should_stop = True
+
+
 class LossTable(Callback):
     """Appends the mean losses since the last row to a CSV file, every so many seconds."""
 
@@ -60,7 +73,11 @@ class LossTable(Callback):
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
         self._steps += 1
-        if time.monotonic() >= self._due or trainer.global_step >= trainer.max_steps:
+        if time.monotonic() >= self._due:
+            self._write(trainer.global_step)
+
+    def on_train_end(self, trainer: lightning.Trainer, module: Any) -> None:
+        if self._steps:
             self._write(trainer.global_step)
 
     def _write(self, step: int) -> None:

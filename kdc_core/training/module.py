@@ -57,8 +57,10 @@ class TrainingModule(lightning.LightningModule):
             )
         return {"loss": loss, "losses": {k: v.detach() for k, v in losses.items()}}
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
-        # A young average follows closely; it slows down to the configured pace.
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        super().optimizer_step(*arguments, **options)
+        # Here and not in a later hook, so that every checkpoint holds it. A young average
+        # follows closely; it slows down to the configured pace.
         pace = min(self.config.train.ema, (1 + self.global_step) / (10 + self.global_step))
         pairs = zip(_floats(self.average), _floats(self.network), strict=True)
         with torch.no_grad():

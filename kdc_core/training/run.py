@@ -21,9 +21,10 @@ from torch.utils.data import DataLoader, Sampler
 import kdc_core
 from kdc_core.config import Config, ConfigError, parse_config
 from kdc_core.data.loader import TrainingSamples, collate
+from kdc_core.files import write_json
 from kdc_core.memory import keep_freed_memory
 from kdc_core.network.weights import save_model, start_from
-from kdc_core.training.callbacks import Checkpoints, LossTable, write_checkpoint
+from kdc_core.training.callbacks import Checkpoints, Deadline, LossTable, write_checkpoint
 from kdc_core.training.module import TrainingModule
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ class FromStep(Sampler[int]):
         return iter(range(self.step * self.batch, self.total))
 
     def __len__(self) -> int:
-        return self.total - self.step * self.batch
+        # Lightning counts the batches of the whole run, also when it goes on in the middle.
+        return self.total
 
 
 class _Start(Callback):
@@ -47,9 +49,6 @@ class _Start(Callback):
 
     def __init__(self, sampler: FromStep):
         self.sampler = sampler
-
-    def on_fit_start(self, trainer: lightning.Trainer, module: Any) -> None:
-        self.sampler.step = trainer.global_step
 
     def on_load_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
         self.sampler.step = checkpoint["global_step"]
@@ -92,9 +91,17 @@ def _train(
             f"'{folder}' holds a run with another configuration ('{settings}'): "
             "give the same preset and settings to go on, or another folder to start anew"
         )
+    inputs = {"start": Path(start).name, "data": [Path(path).name for path in data]}
+    made_from = folder / "inputs.json"
+    if made_from.exists() and json.loads(made_from.read_text()) != inputs:
+        raise ConfigError(
+            f"'{folder}' holds a run from other weights or data ('{made_from}'), not from "
+            f"{inputs}: give the same to go on, or another folder to start anew"
+        )
     samples = TrainingSamples(data, config)
     module = TrainingModule(start_from(config, start))
-    settings.write_text(config.model_dump_json(indent=1))
+    write_json(settings, config.model_dump(mode="json"))
+    write_json(made_from, inputs)
     lightning.seed_everything(config.train.seed, verbose=False)
 
     batch = config.train.batch
@@ -106,13 +113,13 @@ def _train(
     last = folder / "last.ckpt"
     trainer = lightning.Trainer(
         accelerator="auto", devices=1, max_steps=config.train.steps,
-        max_time=None if max_seconds is None else {"seconds": max(1, int(max_seconds))},
         gradient_clip_val=config.train.clip, logger=False, enable_checkpointing=False,
         enable_model_summary=False, enable_progress_bar=sys.stderr.isatty(),
         callbacks=[
             _Start(sampler),
             LossTable(folder / "losses.csv", samples.pictures / batch),
             Checkpoints(last),
+            Deadline(max_seconds),
         ],
     )  # fmt: skip
     keep_freed_memory(2000)
@@ -123,8 +130,7 @@ def _train(
     seconds = _add_seconds(folder, time.monotonic() - begun)
     model = folder / "model.safetensors"
     save_model(module.average, model, {
-        "start": Path(start).name,
-        "data": [Path(path).name for path in data],
+        **inputs,
         "pictures": samples.pictures,
         "steps": trainer.global_step,
         "seconds": round(seconds),
@@ -146,7 +152,7 @@ def _add_seconds(folder: Path, seconds: float) -> float:
     """Training time of all calls so far."""
     path = folder / "seconds.json"
     total = seconds + (json.loads(path.read_text()) if path.exists() else 0.0)
-    path.write_text(json.dumps(total))
+    write_json(path, total)
     return total
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdc_core.assembly import fine_grid
+from kdc_core.assembly import fine_offset
 from kdc_core.grid import Grid, Letterbox, Level
 from kdc_core.skeleton import COCO17
 
@@ -60,10 +60,10 @@ def test_lattices_have_the_sizes_of_their_kind() -> None:
 @pytest.mark.parametrize("upsample", [1, 2, 3, 4])
 @pytest.mark.parametrize("offset", [0.0, 1.5])
 def test_fine_grid_lies_where_half_pixel_upsampling_puts_it(upsample: int, offset: float) -> None:
-    grid, fine = Grid(4, offset), fine_grid(Grid(4, offset), upsample)
+    grid, first = Grid(4, offset), fine_offset(Grid(4, offset), upsample)
     for o in range(9):
         coarse_cell = (o + 0.5) / upsample - 0.5
-        assert fine.offset + 4 / upsample * o == pytest.approx(grid.to_pixel(coarse_cell))
+        assert first + 4 / upsample * o == pytest.approx(grid.to_pixel(coarse_cell))
 
 
 @pytest.mark.parametrize("upsample", [1, 2, 4])
@@ -71,11 +71,11 @@ def test_fine_grid_lies_where_half_pixel_upsampling_puts_it(upsample: int, offse
 @pytest.mark.parametrize("offset", [0.0, 1.5])
 def test_levels_upsampled_lie_upon_each_other(upsample: int, factor: int, offset: float) -> None:
     grid = Grid(4, offset)
-    fine, level = fine_grid(grid, upsample), Level.of(grid, factor)
-    coarse = fine_grid(grid, upsample * factor)
+    fine, level = fine_offset(grid, upsample), Level.of(grid, factor)
+    coarse = fine_offset(grid, upsample * factor)
     for o in range(9):
-        there = level.to_picture(coarse.offset + 4 / (upsample * factor) * o)
-        assert there == pytest.approx(fine.offset + 4 / upsample * o, abs=0.51)
+        there = level.to_picture(coarse + 4 / (upsample * factor) * o)
+        assert there == pytest.approx(fine + 4 / upsample * o, abs=0.51)
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([256, 448, 640]))

@@ -84,11 +84,12 @@ def test_a_run_changes_segnet_alone_and_says_how_it_was_made(
 def test_a_killed_run_goes_on_where_its_checkpoint_is(
     data_set: Path, start: Path, tmp_path: Path
 ) -> None:
-    start.with_name("small.yaml").write_text(PRESET % 40)
+    start.with_name("small.yaml").write_text(PRESET % 60)
     whole = train(data_set, start, tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
-    part = train(data_set, start, tmp_path / "part", "--max-time", "4s")
+    part = train(data_set, start, tmp_path / "part", "--max-time", "2s")
     assert part.returncode == 0, part.stderr
+    assert 5 <= int(rows(tmp_path / "part")[-1]["step"]) < 55, "stopped in the middle"
     process = subprocess.Popen(command(data_set, start, tmp_path / "part"))
     time.sleep(3)
     os.kill(process.pid, signal.SIGKILL)
@@ -97,11 +98,13 @@ def test_a_killed_run_goes_on_where_its_checkpoint_is(
     assert end.returncode == 0, end.stderr
     one, _ = load_model(tmp_path / "whole" / "model.safetensors")
     two, _ = load_model(tmp_path / "part" / "model.safetensors")
+    start_network, _ = load_model(start)
     for name in ("mask.weight", "embedding.weight"):
-        a, b = (n.segnet.state_dict()[name] for n in (one, two))
-        assert torch.allclose(a, b, atol=2e-3), name
+        a, b, first = (n.segnet.state_dict()[name] for n in (one, two, start_network))
+        # Other samples after resuming would move the weights apart by a good part of their way.
+        assert (a - b).abs().max() < 0.02 * (a - first).abs().max(), name
     steps = [int(row["step"]) for row in rows(tmp_path / "part")]
-    assert steps == sorted(set(steps)) and steps[-1] == 40
+    assert steps == sorted(set(steps)) and steps[-1] == 60
 
 
 @pytest.mark.slow
