@@ -62,4 +62,4 @@ def _try_runtime(runtime: str) -> str:
         return f"cannot be used: {error}"
     about = predictor.runtime.describe()
     milliseconds = prediction.timings_ms["model"]
-    return f"works on {about['device']} ({about['version']}); first image {milliseconds:.0f} ms"
+    return f"works on {about['device']} ({about['runtime_version']}); first image {milliseconds:.0f} ms"

@@ -116,6 +116,8 @@ def to_rgb(msg: Any) -> np.ndarray:
 class Converter:
     """Images to RGB: by cv_bridge for the encodings in which it proves itself, else by `to_rgb`.
 
+    Frames with padding go through `to_rgb` in any case.
+
     cv_bridge may import and still be wrong (built for another numpy, or a leftover of ROS 1), so
     each encoding is tried once on a small frame against `to_rgb`.
 
@@ -140,9 +142,9 @@ class Converter:
         Raises:
             BadFrame: the frame cannot be used.
         """
-        if msg.encoding not in self.bridged:
+        # cv_bridge cuts rows into whole pixels, which is wrong for most paddings.
+        if msg.encoding not in self.bridged or check_frame(msg).nbytes != len(msg.data):
             return to_rgb(msg)
-        check_frame(msg)
         try:
             image = self._bridge.imgmsg_to_cv2(msg, desired_encoding="rgb8")
         except Exception as error:  # CvBridgeError is a class of cv_bridge's own
@@ -150,7 +152,7 @@ class Converter:
         return np.ascontiguousarray(image)
 
     def _proves(self, encoding: str) -> bool:
-        """Whether cv_bridge gives what `to_rgb` gives, on a padded frame of noise."""
+        """Whether cv_bridge gives what `to_rgb` gives, on a frame of noise."""
         frame = _noise(encoding)
         wanted = to_rgb(frame)
         try:
@@ -167,7 +169,7 @@ def _noise(encoding: str) -> Any:
     dtype, channels, _ = _ENCODINGS[encoding]
     height, width = 6, 8
     rows = height * 3 // 2 if encoding == "nv12" else height
-    step = width * channels * np.dtype(dtype).itemsize + 4
+    step = width * channels * np.dtype(dtype).itemsize
     data = np.random.default_rng(0).integers(0, 256, rows * step, np.uint8)
     return SimpleNamespace(
         header=None, height=height, width=width, encoding=encoding, is_bigendian=0, step=step,

@@ -398,7 +398,9 @@ def main(args: list[str] | None = None) -> int:
 
     thread = threading.Thread(target=spin, name="kdc_executor", daemon=True)
     thread.start()
-    stop.wait()
+    # In turns: a signal that another thread takes does not wake a plain wait.
+    while not stop.wait(0.2):
+        pass
     executor.shutdown(timeout_sec=5.0)
     thread.join(timeout=5.0)
     if thread.is_alive():

@@ -65,7 +65,7 @@ class OnnxRuntime:
 
         return {
             "runtime": self.name,
-            "version": onnxruntime.__version__,
+            "runtime_version": onnxruntime.__version__,
             "device": "cpu",
             "precision": "fp32",
             "threads": str(self._threads),

@@ -44,7 +44,7 @@ class TorchRuntime:
 
         return {
             "runtime": self.name,
-            "version": torch.__version__,
+            "runtime_version": torch.__version__,
             "device": str(self._device),
             "precision": "fp32",
             "threads": str(self._threads),

@@ -1,0 +1,106 @@
+"""The node in the test's own process, with a stub in place of the model."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import State
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+
+from kdc_core.assembly import Thresholds
+from kdc_core.results import Prediction
+from kdc_core.skeleton import COCO17
+from kdc_ros import node as node_module
+from kdc_ros.node import KdcNode
+
+NUMBERS = itertools.count(1)
+
+
+class StubPredictor:
+    """Stands in for the Predictor: finds nobody, and fails when told to.
+
+    Attributes:
+        error: raised for each picture while it is set.
+    """
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.closed = False
+        self.skeleton = COCO17
+        self.thresholds = Thresholds(0.5, 0.3, 0.5)
+        self.runtime = SimpleNamespace(
+            describe=lambda: {"runtime": "stub", "device": "cpu", "precision": "none"},
+            manifest=SimpleNamespace(config=SimpleNamespace(name="stub")),
+        )
+
+    def __call__(self, image: np.ndarray) -> Prediction:
+        if self.error is not None:
+            raise self.error
+        size = image.shape[:2]
+        return Prediction(size, (), np.zeros(size, np.uint16), {"model": 1.0})
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@contextmanager
+def local_node(
+    monkeypatch: pytest.MonkeyPatch, spin: bool = False, **values: Any
+) -> Iterator[tuple[KdcNode, StubPredictor]]:
+    """The node without a process of its own, and its stub of the model.
+
+    Each has a namespace of its own: the lifecycle services of a destroyed one stay until Python
+    collects its garbage.
+
+    Args:
+        monkeypatch: puts the stub in place.
+        spin: run its callbacks, in a thread.
+        values: parameters given at start; autostart is off unless it is among them.
+    """
+    predictor = StubPredictor()
+    monkeypatch.setattr(
+        node_module.Predictor, "from_pretrained", staticmethod(lambda *_, **__: predictor)
+    )
+    context = rclpy.Context()
+    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = KdcNode(
+            namespace=f"/local_{next(NUMBERS)}",
+            context=context,
+            parameter_overrides=[
+                Parameter(name, value=value)
+                for name, value in {"autostart": False, **values}.items()
+            ],
+        )
+        stop = _spin(node, context) if spin else lambda: None
+        try:
+            yield node, predictor
+        finally:
+            stop()
+            node.on_shutdown(State("shuttingdown", 0))
+            node.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
+
+
+def _spin(node: KdcNode, context: Any) -> Callable[[], None]:
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    thread = threading.Thread(target=executor.spin, daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        executor.shutdown()
+        thread.join(20)
+
+    return stop

@@ -1,0 +1,231 @@
+"""The parameter table: declared, checked, changed, and written in config/kdc.yaml."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from rcl_interfaces.msg import ParameterDescriptor, ParameterType
+from rclpy.parameter import Parameter
+
+from kdc_ros import env
+from kdc_ros.node import KdcNode
+from kdc_ros.parameters import TABLE, BadParameter, Settings, try_change
+
+from .local import local_node
+
+pytestmark = pytest.mark.ros
+
+# name: default, lowest and highest value, may change while the node runs
+DOCUMENTED: dict[str, tuple[Any, tuple[Any, Any] | None, bool]] = {
+    "autostart": (True, None, False),
+    "image_transport": ("raw", None, False),
+    "reliability": ("auto", None, False),
+    "model": ("", None, False),
+    "runtime": ("auto", None, False),
+    "device": ("auto", None, False),
+    "confidence": (0.5, (0.0, 1.0), True),
+    "keypoint_threshold": (0.3, (0.0, 1.0), True),
+    "mask_threshold": (0.5, (0.0, 1.0), True),
+    "max_persons": (32, (1, 32), True),
+    "max_rate": (0.0, (0.0, 1000.0), True),
+    "input_timeout": (2.0, (0.0, 60.0), True),
+}
+FIXED = [name for name, (_, _, dynamic) in DOCUMENTED.items() if not dynamic]
+TYPES = {
+    bool: ParameterType.PARAMETER_BOOL,
+    int: ParameterType.PARAMETER_INTEGER,
+    float: ParameterType.PARAMETER_DOUBLE,
+    str: ParameterType.PARAMETER_STRING,
+}
+OUT_OF_RANGE = [
+    ("confidence", 1.01), ("confidence", -0.1), ("confidence", float("nan")),
+    ("keypoint_threshold", 2.0), ("mask_threshold", -1.0), ("max_persons", 0),
+    ("max_persons", 33), ("max_rate", -1.0), ("max_rate", 1001.0), ("input_timeout", 61.0),
+]  # fmt: skip
+
+
+@pytest.fixture
+def node(domain: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[KdcNode]:
+    with local_node(monkeypatch) as (node, _):
+        yield node
+
+
+def change(node: KdcNode, name: str, value: Any) -> Any:
+    return node.set_parameters([Parameter(name, value=value)])[0]
+
+
+def in_force(node: KdcNode, name: str) -> Any:
+    return node.get_parameter(name).value
+
+
+def descriptor(node: KdcNode, name: str) -> ParameterDescriptor:
+    return node.describe_parameter(name)
+
+
+def test_the_documented_parameters_and_no_others_are_declared(node: KdcNode) -> None:
+    assert list(TABLE) == list(DOCUMENTED)
+    own = {"use_sim_time", "start_type_description_service"}  # rclpy's
+    assert set(node.get_parameters_by_prefix("")) - own == set(DOCUMENTED)
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_each_has_its_default_type_range_and_description(node: KdcNode, name: str) -> None:
+    default, limits, _ = DOCUMENTED[name]
+    found = descriptor(node, name)
+    if name != "autostart":  # off in these tests
+        assert in_force(node, name) == default
+    assert found.type == TYPES[type(default)]
+    assert len(found.description) > 5
+    assert not found.dynamic_typing
+    ranges = [*found.floating_point_range, *found.integer_range]
+    assert [(r.from_value, r.to_value) for r in ranges] == ([limits] if limits else [])
+
+
+@pytest.mark.parametrize("name", ["image_transport", "reliability", "runtime"])
+def test_choices_are_described(node: KdcNode, name: str) -> None:
+    for choice in TABLE[name].metadata["choices"]:
+        assert choice in descriptor(node, name).additional_constraints
+
+
+@pytest.mark.parametrize(("name", "value"), OUT_OF_RANGE)
+def test_out_of_range_is_refused_with_a_reason(node: KdcNode, name: str, value: float) -> None:
+    before = in_force(node, name)
+    result = change(node, name, value)
+    assert not result.successful
+    assert name in result.reason
+    assert in_force(node, name) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("confidence", 1), ("max_persons", 2.0), ("confidence", "high"), ("model", 3),
+     ("confidence", None)],
+)  # fmt: skip
+def test_a_wrong_type_is_refused_with_a_reason(node: KdcNode, name: str, value: Any) -> None:
+    before = in_force(node, name)
+    result = change(node, name, value)
+    assert not result.successful
+    assert result.reason
+    assert in_force(node, name) == before
+
+
+@pytest.mark.parametrize("name", ["image_transport", "reliability", "runtime"])
+def test_a_value_that_is_no_choice_is_refused_and_the_choices_named(
+    node: KdcNode, name: str
+) -> None:
+    result = change(node, name, "banana")
+    assert not result.successful
+    assert "expected one of " + ", ".join(TABLE[name].metadata["choices"]) in result.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("confidence", 0.0), ("confidence", 1.0), ("max_persons", 1), ("max_persons", 32),
+     ("model", "other.onnx"), ("reliability", "best_effort"), ("autostart", True)],
+)  # fmt: skip
+def test_good_values_are_taken_before_configure(node: KdcNode, name: str, value: Any) -> None:
+    assert change(node, name, value).successful
+    assert in_force(node, name) == value
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_fixed_parameters_are_refused_while_configured(node: KdcNode, name: str) -> None:
+    """Even with the value that they have: the same for any value is easier to explain."""
+    before = in_force(node, name)
+    other = {"autostart": True, "image_transport": "raw", "reliability": "reliable",
+             "model": "other.onnx", "runtime": "torch", "device": "cpu"}[name]  # fmt: skip
+    node.trigger_configure()
+    result = change(node, name, other)
+    assert not result.successful
+    assert name in result.reason and "clean the node up first" in result.reason
+    assert in_force(node, name) == before
+
+
+def test_fixed_parameters_may_change_again_after_cleanup(node: KdcNode) -> None:
+    node.trigger_configure()
+    node.trigger_cleanup()
+    assert change(node, "model", "other.onnx").successful
+
+
+@pytest.mark.parametrize("name", [name for name in DOCUMENTED if name not in FIXED])
+def test_dynamic_parameters_may_change_while_configured(node: KdcNode, name: str) -> None:
+    node.trigger_configure()
+    value = 7 if name == "max_persons" else 0.25
+    assert change(node, name, value).successful
+    assert in_force(node, name) == value
+
+
+def test_thresholds_reach_the_predictor(domain: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both those given at start and those changed later."""
+    with local_node(monkeypatch, confidence=0.125) as (node, predictor):
+        node.trigger_configure()
+        changes = {"keypoint_threshold": 0.25, "mask_threshold": 0.75, "max_persons": 3}
+        node.set_parameters([Parameter(name, value=value) for name, value in changes.items()])
+        found = predictor.thresholds
+    assert (found.confidence, found.keypoint, found.mask) == (0.125, 0.25, 0.75)
+    assert found.max_persons == 3
+
+
+def test_of_several_changes_at_once_all_or_none_are_taken() -> None:
+    before = Settings()
+    changes = [Parameter("confidence", value=0.25), Parameter("max_persons", value=99)]
+    after, result = try_change(before, changes, configured=False)
+    assert after == before
+    assert not result.successful
+
+
+def test_several_good_changes_at_once_are_all_taken() -> None:
+    changes = [Parameter("confidence", value=0.25), Parameter("max_persons", value=9)]
+    after, result = try_change(Settings(), changes, configured=True)
+    assert result.successful
+    assert (after.confidence, after.max_persons) == (0.25, 9)
+
+
+def test_parameters_of_rclpy_are_left_alone(node: KdcNode) -> None:
+    assert change(node, "use_sim_time", True).successful
+
+
+def test_a_bad_value_at_start_is_told_with_name_expectation_and_value(
+    domain: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = r"parameter max_persons: expected a whole number from 1 to 32, got 33"
+    with pytest.raises(BadParameter, match=text):
+        with local_node(monkeypatch, max_persons=33):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        (
+            "confidence:=1",
+            "kdc: parameter confidence: expected a decimal number (1.0) from 0.0 to 1.0, got 1",
+        ),
+        (
+            "confidence:=1.5",
+            "kdc: parameter confidence: expected a decimal number (1.0) from 0.0 to 1.0, got 1.5",
+        ),
+        (
+            "reliability:=maybe",
+            "kdc: parameter reliability: expected one of auto, reliable, best_effort, got 'maybe'",
+        ),
+    ],
+)
+def test_the_process_ends_with_2_and_one_line(domain: int, argument: str, message: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "kdc_ros.node", "--ros-args", "-p", argument],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr.strip()) == (2, message)
+
+
+def test_the_parameter_file_lists_the_table_with_its_defaults() -> None:
+    with open(env.find_config("kdc.yaml"), encoding="utf-8") as file:
+        content = yaml.safe_load(file)["/**"]["ros__parameters"]
+    wanted = [(name, default, type(default)) for name, (default, _, _) in DOCUMENTED.items()]
+    assert [(name, value, type(value)) for name, value in content.items()] == wanted
