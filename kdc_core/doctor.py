@@ -61,5 +61,5 @@ def _try_runtime(runtime: str) -> str:
     except (KdcError, ImportError) as error:
         return f"cannot be used: {error}"
     about = predictor.runtime.describe()
-    milliseconds = prediction.timings_ms["model"]
-    return f"works on {about['device']} ({about['runtime_version']}); first image {milliseconds:.0f} ms"
+    first = f"first image {prediction.timings_ms['model']:.0f} ms"
+    return f"works on {about['device']} ({about['runtime_version']}); {first}"
