@@ -76,7 +76,9 @@ class Camera:
         return True
 
     def wait_for_node(self, timeout_s: float = 60.0) -> None:
-        """Wait until the node listens and all its outputs are there.
+        """Wait until the node listens and answers; black frames are shown to it meanwhile.
+
+        A match seen from this side may not be one yet on the other.
 
         Raises:
             NoAnswer: it is not there in time.
@@ -90,6 +92,14 @@ class Camera:
         )
         if not ready:
             raise NoAnswer(f"no kdc node listens on '{self.publisher.topic_name}'")
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                self.ask(self.image(np.zeros((64, 64, 3), np.uint8)), timeout_s=2.0)
+                return
+            except NoAnswer:
+                if time.monotonic() > end:
+                    raise
 
     def image(self, pixels: np.ndarray, encoding: str = "rgb8") -> Image:
         """A frame stamped now."""

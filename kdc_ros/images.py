@@ -116,7 +116,7 @@ def to_rgb(msg: Any) -> np.ndarray:
 class Converter:
     """Images to RGB: by cv_bridge for the encodings in which it proves itself, else by `to_rgb`.
 
-    Frames with padding go through `to_rgb` in any case.
+    Frames with padding or swapped bytes go through `to_rgb` in any case.
 
     cv_bridge may import and still be wrong (built for another numpy, or a leftover of ROS 1), so
     each encoding is tried once on a small frame against `to_rgb`.
@@ -142,8 +142,10 @@ class Converter:
         Raises:
             BadFrame: the frame cannot be used.
         """
-        # cv_bridge cuts rows into whole pixels, which is wrong for most paddings.
-        if msg.encoding not in self.bridged or check_frame(msg).nbytes != len(msg.data):
+        # cv_bridge cuts rows into whole pixels, which is wrong for most paddings, and swaps bytes
+        # by a method that numpy 2 no longer has.
+        plain = not msg.is_bigendian and check_frame(msg).nbytes == len(msg.data)
+        if msg.encoding not in self.bridged or not plain:
             return to_rgb(msg)
         try:
             image = self._bridge.imgmsg_to_cv2(msg, desired_encoding="rgb8")

@@ -93,11 +93,13 @@ class KdcNode(LifecycleNode):
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
         """Unsubscribe and wait for the frame in work."""
         self._deactivate()
+        self._each_second()
         return OK
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
         """Free the model and the publishers."""
         self._clean_up()
+        self._each_second()
         return OK
 
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
@@ -343,24 +345,20 @@ class KdcNode(LifecycleNode):
             predicted = time.monotonic()
             threshold = self._predictor.thresholds.keypoint
             self._outputs.publish(image, pixels, prediction, self._predictor.skeleton, threshold)
+            ros_ms = 1e3 * (time.monotonic() - begun - (predicted - predicting))
+            model_ms = prediction.timings_ms["model"]
+            self._monitor.got_result(len(prediction), self._age_s(image), model_ms, ros_ms)
         except BadFrame as error:
             self._monitor.got_bad_frame(str(error))
             self.get_logger().warning(f"bad frame: {error}", throttle_duration_sec=WARN_EVERY_S)
-            return
         except Exception as error:
             self._monitor.got_fault(f"{type(error).__name__}: {error}")
             self.get_logger().error(traceback.format_exc(), throttle_duration_sec=WARN_EVERY_S)
-            return
-        done = time.monotonic()
+
+    def _age_s(self, image: Image) -> float:
+        """Seconds since the image's stamp; negative where it has none."""
         stamp = image.header.stamp.sec + 1e-9 * image.header.stamp.nanosec
-        latency = 1e-9 * self.get_clock().now().nanoseconds - stamp if stamp else -1.0
-        predictor_ms = 1e3 * (predicted - predicting)
-        self._monitor.got_result(
-            len(prediction),
-            latency,
-            prediction.timings_ms["model"],
-            1e3 * (done - begun) - predictor_ms,
-        )
+        return 1e-9 * self.get_clock().now().nanoseconds - stamp if stamp else -1.0
 
 
 def main(args: list[str] | None = None) -> int:
@@ -370,11 +368,13 @@ def main(args: list[str] | None = None) -> int:
         0 asked to stop, 1 unexpected end, 2 bad arguments or parameters.
     """
     env.prepare()
-    stop = threading.Event()
     # rclpy's own handlers would cut the clean-up short at a second signal, and ros2 launch
-    # sends two.
+    # sends two. Through a pipe a signal wakes main whichever thread takes it, without a lock.
+    awake, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: None)
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = KdcNode()
@@ -394,13 +394,11 @@ def main(args: list[str] | None = None) -> int:
         except Exception:
             traceback.print_exc()
             failed.set()
-        stop.set()
+        os.write(wake, b"\0")
 
     thread = threading.Thread(target=spin, name="kdc_executor", daemon=True)
     thread.start()
-    # In turns: a signal that another thread takes does not wake a plain wait.
-    while not stop.wait(0.2):
-        pass
+    os.read(awake, 1)
     executor.shutdown(timeout_sec=5.0)
     thread.join(timeout=5.0)
     if thread.is_alive():

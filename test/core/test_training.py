@@ -84,12 +84,12 @@ def test_a_run_changes_segnet_alone_and_says_how_it_was_made(
 def test_a_killed_run_goes_on_where_its_checkpoint_is(
     data_set: Path, start: Path, tmp_path: Path
 ) -> None:
-    start.with_name("small.yaml").write_text(PRESET % 60)
+    start.with_name("small.yaml").write_text(PRESET % 100)
     whole = train(data_set, start, tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     part = train(data_set, start, tmp_path / "part", "--max-time", "2s")
     assert part.returncode == 0, part.stderr
-    assert 5 <= int(rows(tmp_path / "part")[-1]["step"]) < 55, "stopped in the middle"
+    assert 0 < int(rows(tmp_path / "part")[-1]["step"]) < 95, "stopped in the middle"
     process = subprocess.Popen(command(data_set, start, tmp_path / "part"))
     time.sleep(3)
     os.kill(process.pid, signal.SIGKILL)
@@ -104,7 +104,7 @@ def test_a_killed_run_goes_on_where_its_checkpoint_is(
         # Other samples after resuming would move the weights apart by a good part of their way.
         assert (a - b).abs().max() < 0.02 * (a - first).abs().max(), name
     steps = [int(row["step"]) for row in rows(tmp_path / "part")]
-    assert steps == sorted(set(steps)) and steps[-1] == 60
+    assert steps == sorted(set(steps)) and steps[-1] == 100
 
 
 @pytest.mark.slow

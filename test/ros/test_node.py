@@ -288,8 +288,7 @@ def test_diagnostics_of_a_running_node(shared: Peer) -> None:
     assert (values["state"], values["model"]) == ("active", "kdc_light")
     assert int(values["frames"]) > 0
     assert float(values["model_ms_p50"]) > 0
-    # The stamps of these tests are not of the node's clock.
-    assert values["latency_ms_p50"] == "n/a"
+    assert float(values["latency_ms_p50"]) > 0
 
 
 def test_a_silent_camera_is_warned_of(shared: Peer) -> None:

@@ -1,0 +1,48 @@
+"""The node's counters."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("diagnostic_msgs", reason="needs the messages of ROS")
+
+from kdc_ros.diagnostics import Monitor  # noqa: E402
+
+
+def test_latencies_by_another_clock_are_not_counted() -> None:
+    monitor = Monitor()
+    for latency_s in (-1.0, 1e9):
+        monitor.got_result(1, latency_s, 5.0, 1.0)
+    values = monitor.values()
+    assert values["latency_ms_p50"] == values["latency_ms_p95"] == "n/a"
+    assert (values["frames"], values["model_ms_p50"]) == ("2", "5.0")
+    monitor.got_result(1, 0.020, 5.0, 1.0)
+    assert monitor.values()["latency_ms_p50"] == "20.0"
+
+
+def test_rates_are_those_since_the_last_look() -> None:
+    monitor = Monitor()
+    monitor.rates(10.0)
+    for _ in range(6):
+        monitor.got_image(10.5)
+    monitor.got_result(0, 0.01, 5.0, 1.0)
+    assert monitor.rates(12.0) == (3.0, 0.5)
+    assert monitor.rates(12.1) == (3.0, 0.5), "too soon to tell anew"
+
+
+def test_an_image_ends_what_was_lost_before_it() -> None:
+    monitor = Monitor()
+    monitor.got_lost(3)
+    assert monitor.lost_since_input == 3
+    monitor.got_image(1.0)
+    assert (monitor.lost, monitor.lost_since_input) == (3, 0)
+
+
+def test_a_good_frame_ends_a_row_of_faults() -> None:
+    monitor = Monitor()
+    monitor.got_fault("one")
+    monitor.got_fault("two")
+    assert monitor.faults_in_a_row == 2
+    monitor.got_result(0, 0.01, 5.0, 1.0)
+    assert (monitor.faults_in_a_row, monitor.faults) == (0, 2)
+    assert monitor.values()["last_error"] == "two"
