@@ -66,7 +66,16 @@ setup(
     ],
     extras_require={
         "eval": ["pycocotools"],
-        "train": ["lightning>=2.5", "onnx", "onnxscript", "pycocotools", "torch>=2.6"],
+        "ray": ["pyarrow>=17", "pycocotools", "ray[client,data]>=2.60"],
+        "train": [
+            "lightning>=2.5",
+            "matplotlib",
+            "onnx",
+            "onnxscript",
+            "pycocotools",
+            "tensorboard",
+            "torch>=2.6",
+        ],
         # Kilted, for machines without ROS. rclpy does not import without an rmw, and the rmw
         # wheel is only pulled in by name. Pinned: the wheels fit together only as one set.
         "ros-wheels": [
@@ -84,6 +93,7 @@ setup(
             # A new minor of these two changes what passes.
             "mypy==2.4.*",
             "pytest",
+            "ray[client,data]>=2.60",
             "ruff==0.17.*",
             # The packaging tests build with what is installed, without a network.
             "setuptools>=64",

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from kdc_core.commands import bench, doctor, evaluate, export, predict, train
+from kdc_core.commands import ablate, bench, doctor, evaluate, export, paper, predict, train
 from kdc_core.errors import KdcError
 
 app = typer.Typer(
@@ -17,6 +17,8 @@ app = typer.Typer(
 )
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("ablate")(ablate.ablate)
+app.add_typer(paper.app, name="paper", help="The paper's tables and figures, ours beside.")
 app.command("train")(train.train)
 app.command("export")(export.export)
 app.add_typer(bench.app, name="bench", help="Measure speed on this machine.")
@@ -31,7 +33,8 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:
-        extra = {"torch": "train", "lightning": "train", "onnx": "train", "pycocotools": "eval",
+        extra = {"torch": "train", "lightning": "train", "onnx": "train", "matplotlib": "train",
+                 "tensorboard": "train", "pycocotools": "eval", "ray": "ray", "pyarrow": "ray",
                  "rclpy": "ros-wheels"}.get((error.name or "").split(".")[0])  # fmt: skip
         if extra is None:
             raise

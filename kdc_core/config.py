@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -26,7 +26,7 @@ class Section(BaseModel):
 class FieldsConfig(Section):
     """What the maps mean (paper III-A, III-B)."""
 
-    skeleton: Literal["coco17"] = "coco17"
+    skeleton: Literal["coco17", "crowdpose14"] = "coco17"
     stride: int = Field(4, ge=1, le=32)
     grid_offset: float = 0.0
     disk_radius_px: Positive = 32.0
@@ -34,8 +34,11 @@ class FieldsConfig(Section):
 
 
 class NetworkConfig(Section):
-    """Widths of SegNet; PoseNet is MoveNet MultiPose."""
+    """PoseNet's structure and the widths of SegNet."""
 
+    backbone: Literal["movenet_multipose", "movenet_thunder", "resnet101", "resnet152"] = (
+        "movenet_multipose"
+    )
     segnet_width: int = Field(80, ge=8)
     segnet_tower: int = Field(96, ge=8)
     segnet_depth: int = Field(4, ge=1)
@@ -69,7 +72,13 @@ class DecodeConfig(Section):
     visible: Share = Field(0.3, description="score from which `personlab` counts a keypoint")
     sigma_scale: Positive = Field(0.25, description="alpha: sigma in person sizes")
     sigma_min_px: Positive = 3.0
+    level_px: Positive = Field(
+        110.0, description="person size at which a level of the pyramid sees masks best"
+    )
     igo_sigma_cells: float = Field(0.0, ge=0, description="Gaussian smoothing of phi; 0 = none")
+    mean_embedding: bool = Field(
+        False, description="then once more with the mean embedding of each person's pixels"
+    )
     phi_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     upsample: Literal[1, 2, 3, 4] = 2
 
@@ -86,27 +95,48 @@ class PredictConfig(Section):
 class TrainConfig(Section):
     """One training run."""
 
+    start: str | None = Field(None, description="shipped weights to start from; none = random")
     train: list[Literal["posenet", "segnet"]] = Field(["segnet"], min_length=1)
+    subset: Literal["all", "coco_persons"] = Field(
+        "all", description="coco_persons: pictures and people with keypoints and masks"
+    )
+    mixture: list[Positive] = Field(
+        [], description="share of each --data in the samples; none = by number of pictures"
+    )
     crop: int = Field(384, ge=64, description="side of the square crop, px")
     longer_side: tuple[int, int] = Field((300, 760), description="log-uniform range, px")
     flip: Share = 0.5
     rotate_degrees: float = Field(0.0, ge=0, le=180)
     color: Share = Field(0.3, description="strength of brightness, contrast, saturation")
-    batch: int = Field(8, ge=1)
+    paste: Share = Field(0.0, description="samples with a person of another picture pasted in")
+    batch: int = Field(8, ge=1, description="samples of one forward pass, all processes together")
+    accumulate: int = Field(1, ge=1, description="forward passes of one step")
     steps: int = Field(2400, ge=1)
+    epochs: Positive | None = Field(None, description="instead of `steps`")
+    precision: Literal["32", "bf16", "16"] = "32"
     rate: Positive = 2.5e-3
+    rate_posenet: Positive = Field(1e-4, description="of PoseNet, where it learns")
+    relative_steps: bool = Field(
+        True, description="PoseNet's steps are relative to the scale of each output channel"
+    )
+    schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = Field(1e-4, ge=0)
     warmup_steps: int = Field(100, ge=0)
     ema: Share = 0.998
     clip: Positive = 5.0
     seed: int = 0
     workers: int = Field(1, ge=0)
+    evaluate_every: int = Field(500, ge=1, description="steps between evaluations on --val")
+    smooth_px: float = Field(
+        2.0, ge=0, description="offset losses below it turn quadratic; 0 = L1"
+    )
     weight_heat: float = Field(4.0, ge=0)
     weight_short: float = Field(1.0, ge=0)
     weight_mid: float = Field(0.25, ge=0)
     weight_mask: float = Field(1.0, ge=0)
     weight_dice: float = Field(0.5, ge=0)
     weight_embedding: float = Field(1.5, ge=0)
+    weight_instance: float = Field(0.0, ge=0)
 
 
 class Config(Section):
@@ -120,14 +150,46 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
 
 
-def parse_config(text: str, origin: str | Path) -> Config:
+def check_structure(config: Config) -> None:
+    """Raise ConfigError where the fields asked for are not those the backbone gives."""
+    fields, backbone = config.fields, config.network.backbone
+    got = (fields.stride, fields.grid_offset)
+    wanted = (4, 0.0) if backbone.startswith("movenet") else (8, 0.0)
+    if got != wanted:
+        raise ConfigError(
+            f"backbone {backbone} gives maps of stride {wanted[0]} and offset {wanted[1]}: set "
+            f"fields.stride and fields.grid_offset so, got {got[0]} and {got[1]}"
+        )
+    if backbone.startswith("movenet") and (fields.skeleton, fields.edges) != (
+        "coco17", ["star_out"],
+    ):  # fmt: skip
+        raise ConfigError(
+            f"backbone {backbone} knows the skeleton coco17 with edges [star_out] only, got "
+            f"{fields.skeleton} with {fields.edges}: a resnet learns any"
+        )
+    if backbone.startswith("resnet") and config.decode.pyramid != [1]:
+        raise ConfigError(
+            f"backbone {backbone} works on the lattice 8 n + 1, which no pyramid can halve: "
+            f"expected decode.pyramid [1], got {config.decode.pyramid}"
+        )
+
+
+def parse_config(text: str, origin: str | Path, changes: list[str] | None = None) -> Config:
     """Read a configuration from YAML or JSON text.
+
+    Args:
+        text: the configuration.
+        origin: where it comes from, for messages.
+        changes: `section.key=value` each, the value as YAML; put in before checking.
 
     Raises:
         ConfigError: unknown keys, wrong types or values out of range, each named.
     """
     try:
-        return Config.model_validate(yaml.safe_load(text))
+        content = yaml.safe_load(text)
+        for change in changes or []:
+            _set(content, change)
+        return Config.model_validate(content)
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: not YAML: {error}") from error
     except ValidationError as error:
@@ -138,10 +200,23 @@ def parse_config(text: str, origin: str | Path) -> Config:
         raise ConfigError(f"{origin}: {faults}") from error
 
 
-def load_preset(name: str) -> Config:
-    """Read a preset by name, or any YAML file by path."""
+def _set(content: Any, change: str) -> None:
+    path, equals, value = change.partition("=")
+    *sections, key = path.strip().split(".")
+    if not equals or not key:
+        raise ConfigError(f"expected KEY=VALUE, for example train.batch=4, got '{change}'")
+    for section in sections:
+        if isinstance(content, dict):
+            content = content.setdefault(section, {})
+    if not isinstance(content, dict):
+        raise ConfigError(f"'{path}' is not a setting: '{path.rpartition('.')[0]}' has no keys")
+    content[key] = yaml.safe_load(value)
+
+
+def load_preset(name: str, changes: list[str] | None = None) -> Config:
+    """Read a preset by name, or any YAML file by path; `changes` as for `parse_config`."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
         raise ConfigError(f"no preset '{name}'; expected one of {known}, or a .yaml file")
-    return parse_config(path.read_text(encoding="utf-8"), path)
+    return parse_config(path.read_text(encoding="utf-8"), path, changes)

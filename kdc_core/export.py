@@ -15,7 +15,7 @@ import onnx
 import torch
 
 from kdc_core.files import whole_file
-from kdc_core.manifest import KEY, OUTPUTS, Manifest, field_names, read_manifest, side_multiple
+from kdc_core.manifest import KEY, OUTPUTS, Manifest, field_names, read_manifest, side_rule
 from kdc_core.network.program import Program
 from kdc_core.network.weights import load_model
 
@@ -26,7 +26,7 @@ LARGEST_SIDE = 4096
 def export_onnx(model: str | os.PathLike[str], path: str | os.PathLike[str]) -> Manifest:
     """Write the program of a model file as ONNX, whole or not at all.
 
-    Height and width stay free (multiples of `side_multiple`). The network's maps keep their names
+    Height and width stay free (within `side_rule`). The network's maps keep their names
     inside the graph, so that the program can be cut there for measurement.
 
     Args:
@@ -38,10 +38,10 @@ def export_onnx(model: str | os.PathLike[str], path: str | os.PathLike[str]) -> 
     manifest = Manifest(config=network.config, provenance=provenance, weights_sha256=digest)
     program = Program(network).eval()
     # An input of neither equal nor round sides: the exporter must not take them for constants.
-    step = side_multiple(network.config)
-    example = torch.zeros(5 * step, 7 * step, 3, dtype=torch.uint8)
+    step, rest = side_rule(network.config)
+    example = torch.zeros(5 * step + rest, 7 * step + rest, 3, dtype=torch.uint8)
     sides = {
-        axis: step * torch.export.Dim(name, min=1, max=LARGEST_SIDE // step)
+        axis: step * torch.export.Dim(name, min=1, max=LARGEST_SIDE // step) + rest
         for axis, name in enumerate(("rows", "columns"))
     }
     names = [*OUTPUTS, *field_names(network.config)]

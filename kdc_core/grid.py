@@ -43,20 +43,25 @@ class Grid:
 
 @dataclass(frozen=True)
 class Level:
-    """A picture reduced by a whole factor: pixel x of it covers pixels of the picture around
+    """A picture reduced by a factor: pixel x of it covers pixels of the picture around
     factor * x + (factor - 1) / 2 + shift.
 
-    The shift, in whole pixels, is the one with which grids of all levels, upsampled to the same
-    fineness, come to lie upon each other (to within half a pixel).
+    The shift is the one with which grids of all levels, upsampled to the same fineness, come to
+    lie upon each other.
     """
 
-    factor: int
-    shift: int
+    factor: float
+    shift: float
 
     @classmethod
     def of(cls, grid: Grid, factor: int) -> Level:
-        """The level of a factor for maps on a grid."""
+        """The level of a whole factor; its shift is of whole pixels, right to half a pixel."""
         return cls(factor, int((factor - 1) * ((grid.stride - 1) / 2 - grid.offset)))
+
+    @classmethod
+    def exact(cls, grid: Grid, factor: float) -> Level:
+        """The level of any factor, for pictures warped to it."""
+        return cls(float(factor), (factor - 1) * ((grid.stride - 1) / 2 - grid.offset))
 
     def to_picture(self, pixel: Any) -> Any:
         """Pixels of the reduced picture to pixels of the picture."""
@@ -79,8 +84,10 @@ class Letterbox:
     size: tuple[int, int]
 
     @classmethod
-    def fit(cls, image: tuple[int, int], longer_side: int, multiple: int = 32) -> Letterbox:
-        """Scale an image of (height, width) to a longer side, padded to a multiple.
+    def fit(
+        cls, image: tuple[int, int], longer_side: int, multiple: int = 32, rest: int = 0
+    ) -> Letterbox:
+        """Scale an image of (height, width) to a longer side, padded to n * multiple + rest.
 
         The aspect ratio is kept to the nearest pixel; `scale_x` and `scale_y` are the exact
         factors of the resize.
@@ -88,7 +95,8 @@ class Letterbox:
         height, width = image
         scale = longer_side / max(height, width)
         content = (max(1, round(height * scale)), max(1, round(width * scale)))
-        size = (-content[0] % multiple + content[0], -content[1] % multiple + content[1])
+        size = ((rest - content[0]) % multiple + content[0],
+                (rest - content[1]) % multiple + content[1])  # fmt: skip
         return cls(content[1] / width, content[0] / height, content, size)
 
     def to_network(self, points: np.ndarray) -> np.ndarray:

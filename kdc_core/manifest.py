@@ -10,7 +10,6 @@ from kdc_core.errors import KdcError
 SCHEMA = 1
 KEY = "kdc.manifest"  # its entry in the metadata of an ONNX file
 OUTPUTS = ("score", "keypoints", "centroids", "owner", "confidence")
-COARSEST_STRIDE = 32  # of the network
 
 
 class Manifest(BaseModel):
@@ -31,9 +30,14 @@ class Manifest(BaseModel):
     weights_sha256: str = ""
 
 
-def side_multiple(config: Config) -> int:
-    """Sides of a program's frame are multiples of this."""
-    return COARSEST_STRIDE * max(config.decode.pyramid)
+def side_rule(config: Config) -> tuple[int, int]:
+    """(m, r): sides of a program's frame are n * m + r.
+
+    MoveNet halves its input five times; the dilated ResNet works on the paper's lattice, 8 n + 1.
+    """
+    if config.network.backbone.startswith("movenet"):
+        return 32 * max(config.decode.pyramid), 0
+    return 8, 1
 
 
 def field_names(config: Config) -> list[str]:

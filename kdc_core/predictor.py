@@ -10,7 +10,7 @@ import numpy as np
 
 from kdc_core.assembly import Thresholds, assemble
 from kdc_core.grid import Grid, Letterbox
-from kdc_core.manifest import side_multiple
+from kdc_core.manifest import side_rule
 from kdc_core.results import Prediction
 from kdc_core.runtimes.base import Runtime, open_runtime
 from kdc_core.skeleton import SKELETONS
@@ -45,7 +45,7 @@ class Predictor:
         )
         self._grid = Grid(config.fields.stride, config.fields.grid_offset)
         self._upsample = config.decode.upsample
-        self._multiple = side_multiple(config)
+        self._sides = side_rule(config)
 
     @classmethod
     def from_pretrained(
@@ -111,7 +111,7 @@ class Predictor:
 
     def letterbox(self, size: tuple[int, int]) -> Letterbox:
         """How an image of (height, width) is put into the network input."""
-        return Letterbox.fit(size, self.longer_side, self._multiple)
+        return Letterbox.fit(size, self.longer_side, *self._sides)
 
     def close(self) -> None:
         """Free the model."""

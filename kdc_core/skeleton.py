@@ -112,4 +112,26 @@ COCO17 = Skeleton(
     ),
 )  # fmt: skip
 
-SKELETONS = {COCO17.name: COCO17}
+CROWDPOSE14 = Skeleton(
+    name="crowdpose14",
+    keypoints=(
+        "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist",
+        "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+        "right_ankle", "head", "neck",
+    ),
+    tree=(
+        (13, 12), (13, 0), (13, 1), (0, 2), (1, 3), (2, 4), (3, 5),
+        (0, 6), (1, 7), (6, 8), (7, 9), (8, 10), (9, 11),
+    ),
+    bones=(
+        (13, 12), (13, 0), (13, 1), (0, 2), (1, 3), (2, 4), (3, 5),
+        (0, 6), (1, 7), (6, 7), (6, 8), (7, 9), (8, 10), (9, 11),
+    ),
+    flip=(1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 12, 13),
+    sigmas=(
+        0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089,
+        0.079, 0.079,
+    ),
+)  # fmt: skip
+
+SKELETONS = {skeleton.name: skeleton for skeleton in (COCO17, CROWDPOSE14)}

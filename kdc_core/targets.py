@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -11,6 +14,27 @@ from kdc_core.grid import Grid
 from kdc_core.skeleton import Skeleton
 
 Edges = tuple[tuple[int, int], ...]
+
+# Persons per picture that the instance loss sees, and the least cells one must have.
+INSTANCES = 8
+LEAST_CELLS = 6.0
+
+
+@dataclass
+class Instances:
+    """The persons of a picture one by one, for the instance loss; padded with absent ones.
+
+    Attributes:
+        point: (B, Q, T, 2) pixels.
+        weight: (B, Q, T) of each type as centroid; sums to 1, or to 0 where nobody is.
+        size: (B, Q) square root of the box's area, pixels.
+        cover: (B, Q, h, w) share of each cell.
+    """
+
+    point: Any
+    weight: Any
+    size: Any
+    cover: Any
 
 
 def encode(
@@ -44,45 +68,75 @@ def encode(
     radius[:, skeleton.center] = np.clip(0.3 * side, least, max(disk_radius_px, least))
     owner = _disks(points, known, radius, xs, ys)
 
-    types, num_edges = skeleton.num_types, len(edges)
     inside = owner >= 0
-    short = np.zeros((types, 2, h, w), np.float32)
-    mid = np.zeros((num_edges, 2, h, w), np.float32)
-    mid_weight = np.zeros((num_edges, 1, h, w), np.float32)
-    starts: dict[int, list[int]] = {}
-    for index, (a, _) in enumerate(edges):
-        starts.setdefault(a, []).append(index)
-    for kind in range(types):
-        rows, columns = np.nonzero(inside[kind])
-        person = owner[kind, rows, columns]
-        here = np.stack((xs[columns], ys[rows]))
-        short[kind, :, rows, columns] = (points[person, kind].T - here).T
-        leaving = starts.get(kind, [])
-        if leaving and len(person):
-            ends = [edges[index][1] for index in leaving]
-            to = points[person][:, ends].transpose(1, 2, 0) - here
-            ok = known[person][:, ends].T
-            block = np.zeros((len(leaving), 3, h, w), np.float32)
-            block[:, :2, rows, columns] = to * ok[:, None]
-            block[:, 2, rows, columns] = ok
-            mid[leaving] = block[:, :2]
-            mid_weight[leaving] = block[:, 2:]
+    short = np.zeros((skeleton.num_types, 2, h, w), np.float32)
+    mid = np.zeros((len(edges), 2, h, w), np.float32)
+    mid_weight = np.zeros((len(edges), 1, h, w), np.float32)
+    for kind in range(skeleton.num_types):
+        cells = np.flatnonzero(inside[kind])
+        person = owner[kind].ravel()[cells]
+        here = np.stack((xs[cells % w], ys[cells // w]))
+        _draw(short[kind], cells, points[:, kind].T[:, person] - here)
+        for index, (start, end) in enumerate(edges):
+            if start == kind:
+                ok = known[person, end]
+                offset = points[:, end].T[:, person[ok]] - here[:, ok]
+                _draw(mid[index], cells[ok], offset)
+                mid_weight[index].ravel()[cells[ok]] = 1
 
     embedding, embedding_weight = _embedding(covers, points, known, xs, ys)
     heat_weight = _heat_weight(sample, known, inside, crowd, skeleton, xs, ys)
-    free = ~crowd
     targets = Fields(
         inside.astype(np.float32)[None], short[None], mid[None],
         union[None, None], embedding[None],
     )  # fmt: skip
     weights = Fields(
         heat_weight[None],
-        (inside & free)[None, :, None].astype(np.float32),
-        (mid_weight * free)[None],
-        (free & sample.has_masks).astype(np.float32)[None, None],
-        (embedding_weight * free)[None],
+        inside[None, :, None].astype(np.float32),
+        mid_weight[None],
+        np.full((1, 1, h, w), sample.has_masks, np.float32),
+        embedding_weight[None],
     )
+    if crowd.any():
+        for value in vars(weights).values():
+            value[..., crowd] = 0
     return targets, weights
+
+
+def _draw(field: np.ndarray, cells: np.ndarray, offsets: np.ndarray) -> None:
+    """Write offsets (2, n) into cells of a field (2, h, w)."""
+    flat = field.reshape(2, -1)
+    flat[0, cells], flat[1, cells] = offsets
+
+
+def encode_instances(sample: Sample, skeleton: Skeleton, grid: Grid) -> Instances:
+    """List the INSTANCES largest persons with a mask; float32 arrays with a batch axis of 1.
+
+    Labelled keypoints are alike as centroids; the body centre counts where there are none.
+    """
+    height, width = sample.image.shape[:2]
+    h, w = grid.size(height), grid.size(width)
+    points, known = _points(sample, skeleton)
+    covers = np.array([coverage(m, grid, h, w) for m in sample.masks]).reshape(-1, h, w)
+    areas = covers.sum((1, 2))
+    types = skeleton.num_types
+    found = Instances(
+        np.zeros((1, INSTANCES, types, 2), np.float32),
+        np.zeros((1, INSTANCES, types), np.float32),
+        np.zeros((1, INSTANCES), np.float32),
+        np.zeros((1, INSTANCES, h, w), np.float32),
+    )
+    largest = [p for p in np.argsort(-areas, kind="stable") if areas[p] >= LEAST_CELLS]
+    for place, person in enumerate(largest[:INSTANCES]):
+        use = known[person].astype(np.float32)
+        if use[:-1].any():
+            use[-1] = 0
+        sides = sample.boxes[person, 2:] - sample.boxes[person, :2]
+        found.point[0, place] = points[person]
+        found.weight[0, place] = use / use.sum()
+        found.size[0, place] = np.sqrt(np.prod(np.maximum(sides, 1)))
+        found.cover[0, place] = covers[person]
+    return found
 
 
 def coverage(mask: np.ndarray, grid: Grid, h: int, w: int) -> np.ndarray:
@@ -120,15 +174,16 @@ def _points(sample: Sample, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]
     points[:, :-1] = sample.keypoints[..., :2]
     known[:, :-1] = sample.keypoints[..., 2] > 0
     for p in range(people):
-        rows, columns = np.nonzero(sample.masks[p])
-        if len(rows):
+        across, down = (sample.masks[p].sum(axis, dtype=np.int64) for axis in (0, 1))
+        area = across.sum()
+        if area:
             # The body centre is the mean of the mask (equation 1).
-            points[p, -1] = columns.mean(), rows.mean()
+            points[p, -1] = [line @ np.arange(len(line)) / area for line in (across, down)]
         else:
             points[p, -1] = (sample.boxes[p, :2] + sample.boxes[p, 2:]) / 2
         seen = bool(known[p, :-1].any())
         # Without masks, a box without keypoints may be anything (a crowd region, too).
-        known[p, -1] = len(rows) > 0 or (seen and not sample.has_masks)
+        known[p, -1] = area > 0 or (seen and not sample.has_masks)
     return points, known
 
 

@@ -32,6 +32,18 @@ def node(json_file: Json = None, rounds: Rounds = 100) -> None:
     _report(found[0].load()(rounds), json_file)
 
 
+@app.command("data")
+def data(
+    json_file: Json = None,
+    path: Annotated[str | None, typer.Option("--data", help="Data set; default: samples.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="For each measurement.")] = 20,
+) -> None:
+    """Training samples a second, targets alone, and the wait for samples in training."""
+    from kdc_core.bench.data import bench_data
+
+    _report(bench_data(path, seconds), json_file)
+
+
 def _report(figures: dict[str, float], json_file: Path | None) -> None:
     from kdc_core.files import write_json
 

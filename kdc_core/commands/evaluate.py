@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from kdc_core.config import Config
     from kdc_core.data.coco import AnnotatedPicture
     from kdc_core.data.pictures import Pictures
     from kdc_core.results import Prediction
@@ -24,49 +25,128 @@ def evaluate(
         bool, typer.Option("--oracle", help="Decode the encoded annotations; needs torch.")
     ] = False,
     preset: Annotated[str, typer.Option(help="Settings of --oracle.")] = "oracle",
+    subset: Annotated[
+        str, typer.Option(help="all, or coco_persons: pictures with labelled persons.")
+    ] = "all",
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Average with the mirrored picture.")
+    ] = False,
+    scales: Annotated[
+        str | None, typer.Option(help="Pool these longer sides, e.g. 640,448,320.")
+    ] = None,
+    given_keypoints: Annotated[
+        bool, typer.Option("--given-keypoints", help="Masks for the annotated keypoints.")
+    ] = False,
     results: Annotated[Path | None, typer.Option(help="Write COCO results here.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures here.")
     ] = None,
+    breakdown: Annotated[
+        bool, typer.Option("--breakdown", help="AP by number, size and overlap of the persons.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write index.html with the worst misses into this folder.")
+    ] = None,
 ) -> None:
-    """Predict every picture of a data set and score it with pycocotools."""
+    """Predict every picture of a data set and score it with pycocotools.
+
+    Pictures with a crowd index are scored by CrowdPose's protocol. --flip, --scales and
+    --given-keypoints run by torch, on the CPU, and are named in the result.
+    """
     from kdc_core.commands.progress import track
     from kdc_core.evaluation.run import evaluate as run
     from kdc_core.files import write_json
+    from kdc_core.skeleton import SKELETONS
+
+    if subset not in ("all", "coco_persons"):
+        raise typer.BadParameter(f"--subset: expected all or coco_persons, got '{subset}'")
+    predict: Callable[[Pictures, AnnotatedPicture], Prediction]
+    if oracle:
+        predict, config = _oracle(preset)
+        name = f"oracle ({preset})"
+    elif flip or scales or given_keypoints:
+        sides = _sides(scales) if scales else None
+        predict, config = _test_time(model, sides, flip, given_keypoints)
+        parts = [f"at {scales}" if scales else "", "flip" if flip else "",
+                 "given keypoints" if given_keypoints else ""]  # fmt: skip
+        name = ", ".join([config.name, *filter(None, parts)])
+    else:
+        predict, config = _predictor(model, runtime, device)
+        name = config.name
 
     def progress(items: Iterable[AnnotatedPicture], total: int) -> Iterable[AnnotatedPicture]:
         return track(items, total, "evaluate")
 
-    if oracle:
-        from kdc_core.config import load_preset
-        from kdc_core.evaluation.oracle import Oracle
-
-        truth = Oracle(load_preset(preset))
-        name = f"oracle ({preset})"
-
-        def predict(source: Pictures, picture: AnnotatedPicture) -> Prediction:
-            return truth(picture)
-    else:
-        from kdc_core.predictor import Predictor
-
-        predictor = Predictor.from_pretrained(model, runtime, device, confidence=0.0, keypoint=0.0)
-        name = predictor.runtime.manifest.config.name
-
-        def predict(source: Pictures, picture: AnnotatedPicture) -> Prediction:
-            return predictor(source.read(picture.file_name))
-
-    evaluation = run(annotations, images, predict, progress)
+    skeleton = SKELETONS[config.fields.skeleton]
+    evaluation = run(annotations, images, predict, progress, skeleton, subset)
     if results is not None:
         write_json(results, evaluation.results)
-    summary = {"model": name, "annotations": annotations.name, "pictures": evaluation.pictures,
-               "failed": len(evaluation.failed), **evaluation.figures}  # fmt: skip
+    summary: dict[str, Any] = {
+        "model": name, "annotations": annotations.name, "subset": subset,
+        "pictures": evaluation.pictures, "failed": len(evaluation.failed), **evaluation.figures,
+    }  # fmt: skip
+    groups: dict[str, dict[str, float]] = {}
+    if breakdown or report is not None:
+        from kdc_core.evaluation.breakdown import breakdown as break_down
+
+        groups = break_down(evaluation.annotations, evaluation.results)
+    if breakdown:
+        summary["breakdown"] = groups
     if json_file is not None:
         write_json(json_file, summary)
     _print(name, annotations.name, evaluation.pictures, evaluation.figures)
+    if breakdown:
+        _print_groups(groups)
+    if report is not None:
+        from kdc_core.data.pictures import Pictures
+        from kdc_core.evaluation.report import write_report
+
+        write_report(
+            report, evaluation.annotations, Pictures(images), evaluation.results,
+            config.predict.confidence, evaluation.figures, groups,
+        )  # fmt: skip
     for text in evaluation.failed:
         typer.echo(f"error: {text}", err=True)
     if evaluation.failed:
         raise typer.Exit(1)
+
+
+def _oracle(preset: str) -> tuple[Callable[..., Prediction], Config]:
+    from kdc_core.config import load_preset
+    from kdc_core.evaluation.oracle import Oracle
+
+    config = load_preset(preset)
+    truth = Oracle(config)
+    return lambda source, picture: truth(picture), config
+
+
+def _test_time(
+    model: str, scales: list[int] | None, flip: bool, given: bool
+) -> tuple[Callable[..., Prediction], Config]:
+    from kdc_core.evaluation.testtime import TestTime
+    from kdc_core.runtimes.base import find_model
+
+    run = TestTime(find_model(model, (".safetensors",)), scales, flip, given)
+    return lambda source, picture: run(source.read(picture.file_name), picture), run.network.config
+
+
+def _predictor(model: str, runtime: str, device: str) -> tuple[Callable[..., Prediction], Config]:
+    from kdc_core.predictor import Predictor
+
+    predictor = Predictor.from_pretrained(model, runtime, device, confidence=0.0, keypoint=0.0)
+    config = predictor.runtime.manifest.config
+    return lambda source, picture: predictor(source.read(picture.file_name)), config
+
+
+def _sides(text: str) -> list[int]:
+    try:
+        sides = [int(part) for part in text.split(",")]
+    except ValueError:
+        sides = []
+    if not sides or not all(64 <= side <= 4096 for side in sides):
+        raise typer.BadParameter(f"--scales: expected sides of 64 to 4096 px, e.g. 640,448,320, "
+                                 f"got '{text}'")  # fmt: skip
+    return sides
 
 
 def _print(name: str, data: str, pictures: int, figures: dict[str, float]) -> None:
@@ -79,6 +159,25 @@ def _print(name: str, data: str, pictures: int, figures: dict[str, float]) -> No
         table.add_column(column, justify="right")
     for row in ("keypoint_ap", "mask_ap_keypoint_persons", "mask_ap_full"):
         if row in figures:
-            cells = (figures[row + s] for s in ("", "50", "75", "_medium", "_large"))
-            table.add_row(row, *(f"{value:.3f}" for value in cells))
+            cells = (figures.get(row + s) for s in ("", "50", "75", "_medium", "_large"))
+            table.add_row(row, *("" if v is None else f"{v:.3f}" for v in cells))
+    for level in ("easy", "medium", "hard"):
+        if "keypoint_ap_easy" in figures:
+            table.add_row(f"keypoint_ap_{level} (crowd index)",
+                          f"{figures[f'keypoint_ap_{level}']:.3f}")  # fmt: skip
+    Console().print(table)
+
+
+def _print_groups(groups: dict[str, dict[str, float]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = list(dict.fromkeys(column for entry in groups.values() for column in entry))
+    table = Table(title="by number, size and overlap of the persons")
+    table.add_column("", no_wrap=True)
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right", min_width=7)
+    for name, entry in groups.items():
+        cells = (entry.get(column, "") for column in columns)
+        table.add_row(name, *(f"{v:.3f}" if isinstance(v, float) else f"{v}" for v in cells))
     Console().print(table)

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from kdc_core.errors import KdcError
+
 
 def predict(
     paths: Annotated[
@@ -26,8 +28,26 @@ def predict(
     frames: Annotated[
         int | None, typer.Option(min=1, help="Stop each video or camera after so many.")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="Predict on a Ray cluster: local, auto, host:port or ray://host:port."),
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="With --ray: jsonl or parquet.")] = "jsonl",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: processes; default: one per CPU or GPU.")
+    ] = None,
 ) -> None:
-    """Find the people in pictures, folders, videos or cameras, and draw them."""
+    """Find the people in pictures, folders, videos or cameras, and draw them.
+
+    With --ray, the people of pictures go to the output folder in parts, and nothing is drawn.
+    All machines need the same paths. With --device cuda each worker holds one GPU.
+    """
+    if ray is not None:
+        if json_file is not None or frames is not None:
+            raise KdcError("--json and --frames do not go with --ray, which writes to --output")
+        job = {"format": form, "model": model, "runtime": runtime, "device": device}
+        _predict_on_ray(paths, output, ray, workers, confidence=confidence, **job)
+        return
     from kdc_core.commands.progress import track
     from kdc_core.files import write_json
     from kdc_core.overlays import OverlayWriter
@@ -70,4 +90,32 @@ def predict(
     done = len(entries) - failed
     typer.echo(f"{done} images, {persons} persons, {failed} failed; overlays in '{output}'")
     if failed:
+        raise typer.Exit(1)
+
+
+def _predict_on_ray(
+    paths: list[str], output: Path, address: str, workers: int | None, **settings: Any
+) -> None:
+    from kdc_core.batch import Job, predict_batch
+    from kdc_core.commands.progress import track
+    from kdc_core.sources import PICTURES, list_sources
+
+    sources = list_sources(paths)
+    pictures = [str(Path(s).absolute()) for s in sources if Path(s).suffix.lower() in PICTURES]
+    if not pictures:
+        raise KdcError("nothing for --ray: expected pictures, got only videos or cameras")
+    if len(pictures) < len(sources):
+        typer.echo(f"left out: {len(sources) - len(pictures)} videos or cameras", err=True)
+    if Path(settings["model"]).is_file():
+        settings["model"] = str(Path(settings["model"]).absolute())
+    done = predict_batch(
+        pictures, Job(output.absolute(), **settings), address, workers,
+        lambda rows, total: track(rows, total, "predict"),
+    )  # fmt: skip
+    typer.echo(
+        f"{done.done} images, {done.persons} persons, {len(done.failed)} failed, "
+        f"{done.before} done before; parts in '{output}'"
+    )
+    if done.failed:
+        typer.echo(f"error: see '{output / 'failed.jsonl'}'; delete it to try again", err=True)
         raise typer.Exit(1)

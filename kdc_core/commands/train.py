@@ -14,12 +14,19 @@ def train(
     preset: Annotated[str, typer.Argument(help="Preset's name or a .yaml file.")],
     data: Annotated[
         list[str],
-        typer.Option(help="COCO annotations, pictures in a folder or tar of that name beside."),
+        typer.Option(
+            help="Folder of a data set, or annotations with pictures of that name beside."
+        ),
     ],
     output: Annotated[Path, typer.Option(help="Folder of the run; the same goes on with it.")],
+    val: Annotated[str | None, typer.Option(help="Data set to evaluate on.")] = None,
     start: Annotated[
         str | None,
-        typer.Option(help="Weights to start from; default: the preset's shipped model."),
+        typer.Option(help="Shipped model or file; default: what the preset's train.start names."),
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. train.batch=4."),
     ] = None,
     max_time: Annotated[
         str | None, typer.Option(help="Stop after so long, e.g. 90m, 2h, 45s.")
@@ -37,9 +44,11 @@ def train(
     for noisy in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     torch.set_num_threads(threads or default_threads())
-    config = load_preset(preset)
-    weights = start or str(find_model(config.name, (".safetensors",)))
-    run(config, data, weights, output, _seconds(max_time) if max_time else None)
+    limit = _seconds(max_time) if max_time else None
+    config = load_preset(preset, change)
+    weights = start or config.train.start
+    path = str(find_model(weights, (".safetensors",))) if weights else None
+    run(config, data, output, path, val, limit)
 
 
 def _seconds(text: str) -> float:

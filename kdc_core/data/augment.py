@@ -30,7 +30,7 @@ def warp(
     """
     height, width = size
     matrix = np.asarray(matrix, np.float64)
-    image, to_target = _shrink(sample.image, matrix)
+    image, to_target = shrink(sample.image, matrix)
     image = cv2.warpAffine(
         image, to_target, (width, height), flags=cv2.INTER_LINEAR, borderValue=(PADDING,) * 3
     )
@@ -63,7 +63,7 @@ def warp(
     return Sample(image, keypoints[kept], boxes[kept], masks, crowd, sample.has_masks)
 
 
-def _shrink(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def shrink(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Shrink an image that an affine makes less than half as large: warping would alias.
 
     Returns:

@@ -3,46 +3,49 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import fields as fields_of
+from math import ceil
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kdc_core.config import Config
+from kdc_core.config import Config, ConfigError
 from kdc_core.data.augment import augment
-from kdc_core.data.coco import AnnotatedPicture, AnnotationError, read_coco
+from kdc_core.data.coco import AnnotatedPicture, AnnotationError
+from kdc_core.data.datasets import open_data
+from kdc_core.data.paste import paste
 from kdc_core.data.pictures import PictureError, Pictures
-from kdc_core.data.sample import make_sample
+from kdc_core.data.sample import Sample, make_sample
 from kdc_core.fields import Fields
 from kdc_core.grid import Grid
 from kdc_core.skeleton import SKELETONS
-from kdc_core.targets import encode
+from kdc_core.targets import Instances, encode, encode_instances
 
 log = logging.getLogger(__name__)
 
+# Sets the random numbers of the mixture apart from those of the samples.
+MIXTURE = 2**31
+# Pictures (B, 3, H, W) uint8, targets, weights, the persons one by one, sample numbers (B,).
+Batch = tuple[Tensor, Fields, Fields, Instances, Tensor]
 
-def open_data(path: str | Path) -> tuple[list[AnnotatedPicture], Pictures]:
-    """Open an annotation file with its pictures in a folder or tar of the same name beside it.
+
+class TrainingSamples(Dataset[Batch]):
+    """Sample number i of a run, augmented: picture (i mod n) of the shuffle of epoch (i div n).
+
+    With `train.mixture` the data set is drawn by its share, the picture within it evenly. A pure
+    function of (seed, i), so that a run resumed at any step sees what it would have seen, and
+    any number of processes can share the numbers out.
+
+    Args:
+        paths: data sets, as for `find_data`.
+        config: seed, augmentation, fields.
 
     Raises:
-        AnnotationError, PictureError: one of the two is missing or unusable.
-    """
-    path = Path(path)
-    stem = path.name.removesuffix(".gz").removesuffix(".json")
-    for pictures in (path.with_name(stem), path.with_name(f"{stem}.tar")):
-        if pictures.exists():
-            return read_coco(path), Pictures(pictures)
-    raise AnnotationError(
-        f"no pictures for '{path}': expected the folder '{stem}' or '{stem}.tar' beside it"
-    )
-
-
-class TrainingSamples(Dataset[tuple[Tensor, Fields, Fields]]):
-    """Sample number i of a run: picture (i mod n) of the shuffle of epoch (i div n), augmented.
-
-    A pure function of (seed, i), so that a run resumed at any step sees what it would have seen.
+        AnnotationError, PictureError: a data set cannot be used.
     """
 
     def __init__(self, paths: list[str], config: Config):
@@ -51,56 +54,98 @@ class TrainingSamples(Dataset[tuple[Tensor, Fields, Fields]]):
         self.grid = Grid(config.fields.stride, config.fields.grid_offset)
         self.edges = self.skeleton.edges(tuple(config.fields.edges))
         self.entries: list[tuple[AnnotatedPicture, Pictures]] = []
+        self._sets: list[range] = []
         for path in paths:
-            annotated, pictures = open_data(path)
+            annotated, pictures = open_data(path, "train", self.skeleton, config.train.subset)
+            first = len(self.entries)
             self.entries += [(picture, pictures) for picture in annotated if picture.persons]
-        if not self.entries:
-            raise AnnotationError(f"no pictures with people in {', '.join(map(str, paths))}")
+            self._sets.append(range(first, len(self.entries)))
+        mixture = config.train.mixture
+        if mixture and len(mixture) != len(paths):
+            raise ConfigError(
+                f"train.mixture has {len(mixture)} shares for {len(paths)} data sets: "
+                "give one each"
+            )
         self._shuffle: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     def __len__(self) -> int:
-        return self.config.train.steps * self.config.train.batch
+        """Samples of the whole run."""
+        return self.steps * self.config.train.accumulate * self.config.train.batch
 
     @property
     def pictures(self) -> int:
         """Pictures of one epoch."""
         return len(self.entries)
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Fields, Fields]:
-        """Return picture (3, H, W) uint8, targets and weights (without batch axis: 1 first)."""
-        seed = self.config.train.seed
+    @property
+    def epoch_steps(self) -> float:
+        """Steps of one epoch."""
+        return self.pictures / (self.config.train.batch * self.config.train.accumulate)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        epochs = self.config.train.epochs
+        return self.config.train.steps if epochs is None else ceil(epochs * self.epoch_steps)
+
+    def names(self, numbers: Iterable[int]) -> list[str]:
+        """File names of the pictures of sample numbers."""
+        return [self.entries[self._place(number)][0].file_name for number in numbers]
+
+    def __getitem__(self, number: int) -> Batch:
+        """Return one sample as a batch of one."""
+        train = self.config.train
+        rng = np.random.default_rng((train.seed, *divmod(number, self.pictures)))
+        sample = self._sample(self._place(number))
+        if rng.random() < train.paste:
+            sample = paste(sample, self._sample(int(rng.integers(self.pictures))), rng)
+        sample = augment(sample, train, self.skeleton, rng)
+        targets, weights = encode(
+            sample, self.skeleton, self.grid, self.edges, self.config.fields.disk_radius_px
+        )
+        instances = encode_instances(sample, self.skeleton, self.grid)
+        tensor = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1))[None])
+        return (
+            tensor,
+            targets.map(torch.from_numpy),
+            weights.map(torch.from_numpy),
+            Instances(*(torch.from_numpy(value) for value in vars(instances).values())),
+            torch.tensor([number]),
+        )
+
+    def _place(self, number: int) -> int:
+        """Index of the entry that a sample number stands for."""
+        seed, mixture = self.config.train.seed, self.config.train.mixture
+        if mixture:
+            rng = np.random.default_rng((seed, MIXTURE, number))
+            chosen = self._sets[rng.choice(len(mixture), p=np.array(mixture) / sum(mixture))]
+            return chosen[int(rng.integers(len(chosen)))]
         epoch, place = divmod(number, self.pictures)
         if self._shuffle[0] != epoch:
             order = np.random.default_rng((seed, epoch)).permutation(self.pictures)
             self._shuffle = (epoch, order)
-        rng = np.random.default_rng((seed, epoch, place))
-        picture, image = self._read(place)
-        sample = augment(make_sample(image, picture), self.config.train, self.skeleton, rng)
-        targets, weights = encode(
-            sample, self.skeleton, self.grid, self.edges, self.config.fields.disk_radius_px
-        )
-        tensor = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
-        return tensor, targets.map(torch.from_numpy), weights.map(torch.from_numpy)
+        return int(self._shuffle[1][place])
 
-    def _read(self, place: int) -> tuple[AnnotatedPicture, np.ndarray]:
-        """The picture at a place of the shuffle, or the next after it that can be read."""
+    def _sample(self, index: int) -> Sample:
+        """The picture of an entry, or the next after it that can be read."""
         for step in range(self.pictures):
-            picture, source = self.entries[self._shuffle[1][(place + step) % self.pictures]]
+            picture, source = self.entries[(index + step) % self.pictures]
             try:
-                return picture, source.read(picture.file_name)
+                image = source.read(picture.file_name)
+                return make_sample(image, picture, self.skeleton.num_keypoints)
             except PictureError as error:
                 log.warning("left out of training: %s", error)
         raise AnnotationError(f"none of the {self.pictures} training pictures can be read")
 
 
-def collate(
-    samples: list[tuple[Tensor, Fields, Fields]],
-) -> tuple[Tensor, Fields, Fields]:
-    """Stack samples along the batch axis."""
+def collate(samples: list[Batch]) -> Batch:
+    """Stack batches of one along the batch axis."""
 
-    def stack(parts: list[Fields]) -> Fields:
-        names = ("heat", "short", "mid", "mask", "embedding")
-        return Fields(**{n: torch.cat([getattr(part, n) for part in parts]) for n in names})
+    def stack(parts: tuple[Any, ...]) -> Any:
+        if isinstance(parts[0], Tensor):
+            return torch.cat(parts)
+        names = [field.name for field in fields_of(parts[0])]
+        return type(parts[0])(*(stack(tuple(getattr(p, n) for p in parts)) for n in names))
 
-    pictures, targets, weights = zip(*samples, strict=True)
-    return torch.stack(pictures), stack(list(targets)), stack(list(weights))
+    pictures, targets, weights, instances, numbers = map(stack, zip(*samples, strict=True))
+    return pictures, targets, weights, instances, numbers

@@ -16,6 +16,8 @@ from kdc_core.grid import Grid, Level
 UNIT_PX = 32.0
 # Exponent of an absent person: exp(-80) takes no pixel and is no denormal.
 NEVER = -80.0
+# Width, in octaves of size, of what a level of the pyramid sees well.
+LEVEL_OCTAVES = 0.5
 # Weight of the body centre where no keypoint is confident enough to be a centroid.
 FALLBACK = 1e-4
 
@@ -50,6 +52,7 @@ def centroid_weights(poses: Poses, config: DecodeConfig) -> tuple[Tensor, Tensor
 def assign(
     embedding: Tensor,
     poses: Poses,
+    at: Tensor,
     weight: Tensor,
     kind: Tensor,
     grid: Grid,
@@ -65,6 +68,7 @@ def assign(
     Args:
         embedding: (B, T, 2, h, w) pixels of the reduced picture.
         poses: P people; those of score 0 take nothing.
+        at: (B, P, K', 2) the centroids, pixels of the picture.
         weight, kind: (B, P, K') of `centroid_weights`.
         grid: where the cells are in the reduced picture.
         level: how the picture was reduced.
@@ -76,13 +80,10 @@ def assign(
     batch, types, _, height, width = embedding.shape
     people, count = kind.shape[1:]
     device, dtype = embedding.device, embedding.dtype
-    x = grid.to_pixel(torch.arange(width, device=device, dtype=dtype))
-    y = grid.to_pixel(torch.arange(height, device=device, dtype=dtype))[:, None]
-    ex = (level.to_picture(embedding[:, :, 0] + x) / UNIT_PX).flatten(2)
-    ey = (level.to_picture(embedding[:, :, 1] + y) / UNIT_PX).flatten(2)
+    ex, ey = _pointed_at(embedding, grid, level)
     columns = torch.cat((ex, ey, ex.square() + ey.square(), torch.ones_like(ex[:, :1])), 1)
 
-    at = poses.position.gather(2, kind[..., None].expand(-1, -1, -1, 2)) / UNIT_PX
+    at = at / UNIT_PX
     sigma = (config.sigma_scale * person_size(poses.position)).clamp(min=config.sigma_min_px)
     sharp = 0.5 * (UNIT_PX / sigma[..., None]).square()
     one_hot = (kind[..., None] == torch.arange(types, device=device)).to(dtype)
@@ -101,6 +102,47 @@ def assign(
     phi = torch.exp((rows.flatten(1, 2) @ columns).clamp(min=NEVER))
     phi = phi.reshape(batch, people, count, height, width).sum(2)
     return phi * (~absent).to(dtype)[..., None, None]
+
+
+def mean_embedding(
+    embedding: Tensor,
+    phi: Tensor,
+    person: Tensor,
+    at: Tensor,
+    kind: Tensor,
+    grid: Grid,
+    level: Level,
+    config: DecodeConfig,
+) -> Tensor:
+    """Move each centroid to the mean place its person's pixels point at (paper equation 4).
+
+    Args:
+        embedding, at, kind, grid, level: as for `assign`.
+        phi: (B, P, h, w) of a first assignment.
+        person: (B, 1, h, w) probability of the person map.
+        config: `phi_threshold`.
+
+    Returns:
+        (B, P, K', 2) pixels; `at` where a person has no pixel.
+    """
+    best = phi.amax(1, keepdim=True)
+    mine = (phi == best) & (best > config.phi_threshold) & (person > 0.5)
+    pixels = mine.to(embedding.dtype).flatten(2)
+    count = pixels.sum(-1)[..., None, None]
+    places = torch.stack(_pointed_at(embedding, grid, level), -1)  # (B, T, h * w, 2)
+    sums = torch.einsum("bpn,btnc->bptc", pixels, places) * UNIT_PX
+    mean = sums.gather(2, kind[..., None].expand(-1, -1, -1, 2)) / count.clamp(min=1)
+    return torch.where(count > 0, mean, at)
+
+
+def _pointed_at(embedding: Tensor, grid: Grid, level: Level) -> tuple[Tensor, Tensor]:
+    """x and y, (B, T, h * w) in UNIT_PX of the picture, where each pixel expects each type."""
+    height, width = embedding.shape[-2:]
+    x = grid.to_pixel(torch.arange(width, device=embedding.device, dtype=embedding.dtype))
+    y = grid.to_pixel(torch.arange(height, device=embedding.device, dtype=embedding.dtype))
+    ex = level.to_picture(embedding[:, :, 0] + x) / UNIT_PX
+    ey = level.to_picture(embedding[:, :, 1] + y[:, None]) / UNIT_PX
+    return ex.flatten(2), ey.flatten(2)
 
 
 def smooth(phi: Tensor, sigma_cells: float) -> Tensor:
@@ -123,35 +165,68 @@ def smooth(phi: Tensor, sigma_cells: float) -> Tensor:
                     padding=(half, 0), groups=people)  # fmt: skip
 
 
-def decide(phi: list[Tensor], mask: list[Tensor], config: DecodeConfig) -> tuple[Tensor, Tensor]:
-    """Bring phi and the person map to the finer grid, then give each pixel to one person.
+def level_shares(poses: Poses, levels: list[Level], config: DecodeConfig) -> Tensor:
+    """How much each level says about each person's pixels: (B, P, L), sums to 1.
 
-    Levels of a pyramid are averaged on the finer grid.
+    A level sees best the people who are `level_px` large in its reduced picture; away from that
+    its share falls as a Gaussian of the logarithm of their size.
+    """
+    best = torch.tensor([level.factor * config.level_px for level in levels])
+    size = person_size(poses.position)[..., None]
+    octaves = torch.log2(size / best.to(size))
+    return torch.softmax(-0.5 * (octaves / LEVEL_OCTAVES).square(), -1)
+
+
+def decide(
+    phi: list[Tensor],
+    mask: list[Tensor],
+    share: Tensor,
+    levels: list[Level],
+    config: DecodeConfig,
+) -> tuple[Tensor, Tensor]:
+    """Bring phi and the person map to the finer grid, then give each pixel to one person.
 
     Args:
         phi: (B, P, h, w) of each level.
         mask: (B, 1, h, w) probability of the person map of each level.
-        config: `pyramid`, `upsample` and `phi_threshold`.
+        share: (B, P, L) of `level_shares`.
+        levels: how the picture was reduced; the first sets the finer grid.
+        config: `upsample` and `phi_threshold`.
 
     Returns:
         owner: (B, uh, uw) int32, 1 + index of the person, 0 where nobody comes near.
         confidence: (B, uh, uw) in 0..1: the lesser of the person map and of phi raised to the
             power at which `phi_threshold` becomes 0.5. Cut at 0.5 it is the paper's rule.
     """
-    best, index = _average(phi, config).max(1)
+    size = (config.upsample * phi[0].shape[2], config.upsample * phi[0].shape[3])
+    factors = [config.upsample * level.factor for level in levels]
+    parts = [
+        _finer(near * share[..., i, None, None], factor, size)
+        for i, (near, factor) in enumerate(zip(phi, factors, strict=True))
+    ]
+    best, index = sum(parts[1:], parts[0]).max(1)
     owner = torch.where(best > 1e-3, index + 1, torch.zeros_like(index)).to(torch.int32)
     power = math.log(0.5) / math.log(config.phi_threshold)
-    person = _average(mask, config)[:, 0]
+    # The person map of each pixel is mixed as its owner's phi is.
+    fine = [_finer(m, factor, size)[:, 0] for m, factor in zip(mask, factors, strict=True)]
+    person = fine[0]
+    for i, other in enumerate(fine[1:], 1):
+        mixed = share[..., i].gather(1, index.flatten(1)).reshape(index.shape)
+        person = person + mixed * (other - fine[0])
     confidence = torch.minimum(person, best.clamp(1e-6, 1.0) ** power)
     return owner, confidence * (owner > 0)
 
 
-def _average(levels: list[Tensor], config: DecodeConfig) -> Tensor:
-    """Mean of maps of reduced pictures on the finer grid."""
-    fine = []
-    for factor, level in zip(config.pyramid, levels, strict=True):
-        scale = float(config.upsample * factor)
-        if scale > 1:
-            level = F.interpolate(level, scale_factor=scale, mode="bilinear", align_corners=False)
-        fine.append(level)
-    return fine[0] if len(fine) == 1 else sum(fine[1:], fine[0]) / len(fine)
+def _finer(maps: Tensor, factor: float, size: tuple[int, int]) -> Tensor:
+    """Upsample (B, C, h, w) bilinearly; what a factor of no whole number of pixels leaves over
+    is cut or repeated.
+    """
+    if factor != 1:
+        maps = F.interpolate(
+            maps, scale_factor=float(factor), mode="bilinear", align_corners=False
+        )
+    if not isinstance(factor, int):
+        maps = maps[..., : size[0], : size[1]]
+        lack = (size[0] - maps.shape[2], size[1] - maps.shape[3])
+        maps = F.pad(maps, (0, lack[1], 0, lack[0]), mode="replicate")
+    return maps

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from kdc_core.config import DecodeConfig
-from kdc_core.decode.centroids import assign, centroid_weights, decide, smooth
+from kdc_core.decode.centroids import (
+    assign,
+    centroid_weights,
+    decide,
+    level_shares,
+    mean_embedding,
+    smooth,
+)
 from kdc_core.decode.grouping import (
     Poses,
     conflicts,
@@ -47,14 +54,24 @@ class People:
 
 
 class Decoder(nn.Module):
-    """Fields to People for one skeleton, grid, set of edges and configuration."""
+    """Fields to People for one skeleton, grid, set of edges and configuration.
+
+    Attributes:
+        levels: at which the picture is seen; those of `decode.pyramid` unless given.
+    """
 
     def __init__(
-        self, skeleton: Skeleton, grid: Grid, edge_kinds: tuple[str, ...], config: DecodeConfig
+        self,
+        skeleton: Skeleton,
+        grid: Grid,
+        edge_kinds: tuple[str, ...],
+        config: DecodeConfig,
+        levels: list[Level] | None = None,
     ):
         super().__init__()
         self.skeleton, self.grid, self.config = skeleton, grid, config
-        self.levels = [Level.of(grid, factor) for factor in config.pyramid]
+        self.levels = levels or [Level.of(grid, factor) for factor in config.pyramid]
+        self.edge_kinds = edge_kinds
         self.ways = make_ways(skeleton, edge_kinds)
 
     def poses(self, levels: list[Fields]) -> Poses:
@@ -78,25 +95,35 @@ class Decoder(nn.Module):
         poses.keypoint_score = unclaimed(poses, config.skip_radius_px)
         return poses
 
-    def forward(self, levels: list[Fields]) -> People:
+    def forward(self, levels: list[Fields], poses: Poses | None = None) -> People:
         """Decode.
 
         Args:
-            levels: Fields of the picture reduced by each factor of `pyramid`.
+            levels: Fields of the picture at each level.
+            poses: P people whose keypoints are known; None finds them.
         """
         config = self.config
-        poses = self.poses(levels)
+        poses = self.poses(levels) if poses is None else poses
         weight, kind = centroid_weights(poses, config)
+        at = poses.position.gather(2, kind[..., None].expand(-1, -1, -1, 2))
         phi, mask = [], []
         for level, fields in zip(self.levels, levels, strict=True):
-            near = assign(fields.embedding, poses, weight, kind, self.grid, level, config)
+            person = torch.sigmoid(fields.mask)
+            near = assign(fields.embedding, poses, at, weight, kind, self.grid, level, config)
+            if config.mean_embedding:
+                mean = mean_embedding(
+                    fields.embedding, near, person, at, kind, self.grid, level, config
+                )
+                near = assign(
+                    fields.embedding, poses, mean, weight, kind, self.grid, level, config
+                )
             phi.append(smooth(near, config.igo_sigma_cells))
-            mask.append(torch.sigmoid(fields.mask))
-        owner, confidence = decide(phi, mask, config)
+            mask.append(person)
+        share = level_shares(poses, self.levels, config)
+        owner, confidence = decide(phi, mask, share, self.levels, config)
 
         present = (poses.score > 0).to(phi[0].dtype)[..., None, None]
         keypoints = torch.cat((poses.position, poses.keypoint_score[..., None]), -1)[:, :, :-1]
-        at = poses.position.gather(2, kind[..., None].expand(-1, -1, -1, 2))
         centroids = torch.cat((kind[..., None].to(at.dtype), at, weight[..., None]), -1)
         score = poses.score**config.score_power
         return People(score, keypoints * present, centroids * present, owner, confidence)

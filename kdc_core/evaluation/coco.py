@@ -19,6 +19,19 @@ _STATS = {
     "segm": {"": 0, "50": 1, "75": 2, "_medium": 4, "_large": 5},
     "keypoints": {"": 0, "50": 1, "75": 2, "_medium": 3, "_large": 4},
 }
+# CrowdPose: a person's scale is this share of its box, and pictures are grouped by crowd index.
+BOX_SHARE = 0.53
+CROWD_INDEX = {"easy": (0.0, 0.1), "medium": (0.1, 0.8), "hard": (0.8, 1.01)}
+# Every figure `score` may give.
+FIGURES = tuple(
+    name + suffix
+    for name, kind in (
+        ("keypoint_ap", "keypoints"),
+        ("mask_ap_keypoint_persons", "segm"),
+        ("mask_ap_full", "segm"),
+    )
+    for suffix in _STATS[kind]
+)
 
 
 def coco_results(prediction: Prediction, image_id: int) -> list[dict[str, Any]]:
@@ -67,7 +80,46 @@ def score(annotations: dict[str, Any], results: list[dict[str, Any]]) -> dict[st
     return figures
 
 
-def _evaluate(annotations: dict[str, Any], results: list[dict[str, Any]], kind: str) -> Any:
+def score_crowdpose(
+    annotations: dict[str, Any], results: list[dict[str, Any]], sigmas: tuple[float, ...]
+) -> dict[str, float]:
+    """Score results by CrowdPose's protocol: over all pictures and by their crowd index.
+
+    A person's scale is its box's area times .53; at most 20 detections a picture.
+
+    Args:
+        annotations: with a `crowdIndex` for each picture.
+        results: of `coco_results`.
+        sigmas: OKS constants of the skeleton.
+
+    Returns:
+        `keypoint_ap`, its parts 50 and 75, and `_easy`, `_medium`, `_hard` (crowd index below
+        .1, up to .8, above). -1 where nothing was annotated.
+    """
+    truth = copy.deepcopy(annotations)
+    for entry in truth["annotations"]:
+        entry["area"] = BOX_SHARE * entry["bbox"][2] * entry["bbox"][3]
+        entry.setdefault("iscrowd", 0)
+    stats = _evaluate(truth, results, "keypoints", sigmas)
+    figures = {"keypoint_ap" + s: stats[at] for s, at in (("", 0), ("50", 1), ("75", 2))}
+    for name, (low, high) in CROWD_INDEX.items():
+        keep = {i["id"] for i in truth["images"] if low <= i["crowdIndex"] < high}
+        few = {
+            **truth,
+            "images": [i for i in truth["images"] if i["id"] in keep],
+            "annotations": [a for a in truth["annotations"] if a["image_id"] in keep],
+        }
+        mine = [r for r in results if r["image_id"] in keep]
+        figures[f"keypoint_ap_{name}"] = _evaluate(few, mine, "keypoints", sigmas)[0]
+    return figures
+
+
+def _evaluate(
+    annotations: dict[str, Any],
+    results: list[dict[str, Any]],
+    kind: str,
+    sigmas: tuple[float, ...] | None = None,
+) -> Any:
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = copy.deepcopy(annotations)
@@ -79,6 +131,8 @@ def _evaluate(annotations: dict[str, Any], results: list[dict[str, Any]], kind: 
             found.createIndex()
         evaluation = COCOeval(truth, found, kind)
         evaluation.params.catIds = [1]
+        if sigmas is not None:
+            evaluation.params.kpt_oks_sigmas = np.array(sigmas)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import torch
 
@@ -21,6 +22,8 @@ from kdc_core.targets import encode
 
 # Logit of a cell that is certain.
 CERTAIN = 12.0
+# Noise is drawn at every so many cells and interpolated between.
+NOISE_CELLS = 4
 
 
 def as_fields(targets: Fields) -> Fields:
@@ -41,11 +44,30 @@ def raw_people(people: People, index: int = 0) -> Raw:
     )
 
 
-class Oracle:
-    """Predicts a picture from its own annotations."""
+def add_noise(targets: Fields, noise_px: float, rng: np.random.Generator) -> Fields:
+    """Put Gaussian noise on all offsets of numpy targets, as smooth as a network's errors are."""
 
-    def __init__(self, config: Config):
-        self.config = config
+    def noisy(offsets: np.ndarray) -> np.ndarray:
+        *others, height, width = offsets.shape
+        coarse = (*others, -(-height // NOISE_CELLS), -(-width // NOISE_CELLS))
+        noise = rng.normal(0, noise_px, coarse).astype(np.float32)
+        planes = [cv2.resize(plane, (width, height)) for plane in noise.reshape(-1, *coarse[-2:])]
+        return offsets + np.array(planes).reshape(offsets.shape)
+
+    short, mid, embedding = (noisy(v) for v in (targets.short, targets.mid, targets.embedding))
+    return Fields(targets.heat, short, mid, targets.mask, embedding)
+
+
+class Oracle:
+    """Predicts a picture from its own annotations.
+
+    Args:
+        config: what maps to make and how to decode them.
+        noise_px: standard deviation of noise on the offsets.
+    """
+
+    def __init__(self, config: Config, noise_px: float = 0.0):
+        self.config, self.noise_px = config, noise_px
         self.skeleton = SKELETONS[config.fields.skeleton]
         self.grid = Grid(config.fields.stride, config.fields.grid_offset)
         kinds = tuple(config.fields.edges)
@@ -60,10 +82,13 @@ class Oracle:
         blank = np.zeros((*picture.size, 3), np.uint8)
         x, y = letterbox.scale_x, letterbox.scale_y
         matrix = np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5]])
-        sample = warp(make_sample(blank, picture), matrix, letterbox.size, None)
+        sample = make_sample(blank, picture, self.skeleton.num_keypoints)
+        sample = warp(sample, matrix, letterbox.size, None)
         targets, _ = encode(
             sample, self.skeleton, self.grid, self.edges, self.config.fields.disk_radius_px
         )
+        if self.noise_px:
+            targets = add_noise(targets, self.noise_px, np.random.default_rng(picture.id))
         with torch.no_grad():
             people = self.decoder([as_fields(targets)])
         return assemble(

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from kdc_core.data.coco import AnnotatedPicture, read_coco, read_json
+from kdc_core.data.datasets import keypoint_persons
 from kdc_core.data.pictures import PictureError, Pictures
-from kdc_core.evaluation.coco import coco_results, score
+from kdc_core.evaluation.coco import coco_results, score, score_crowdpose
 from kdc_core.results import Prediction
+from kdc_core.skeleton import COCO17, Skeleton
 
 Progress = Callable[[Iterable[AnnotatedPicture], int], Iterable[AnnotatedPicture]]
 
@@ -21,12 +23,14 @@ class Evaluation:
 
     Attributes:
         figures: average precisions by name (`kdc_core.evaluation.coco.score`).
+        annotations: what was scored against.
         results: COCO results of all pictures.
         pictures: pictures scored.
         failed: pictures that could not be read; they count as pictures without detections.
     """
 
     figures: dict[str, float]
+    annotations: dict[str, Any]
     results: list[dict[str, Any]]
     pictures: int
     failed: tuple[str, ...]
@@ -37,17 +41,43 @@ def evaluate(
     images: str | Path,
     predict: Callable[[Pictures, AnnotatedPicture], Prediction],
     progress: Progress,
+    skeleton: Skeleton = COCO17,
+    subset: str = "all",
 ) -> Evaluation:
     """Run a prediction function over a data set.
+
+    Annotations with a crowd index for each picture are scored by CrowdPose's protocol.
 
     Args:
         annotations: COCO .json or .json.gz.
         images: folder or tar of the pictures.
         predict: called for each picture.
         progress: wraps the pictures and their number, to show how far it is.
+        skeleton: of the predictions.
+        subset: `all`, or `coco_persons` (`keypoint_persons`).
     """
-    pictures = read_coco(annotations)
-    source = Pictures(images)
+    pictures = read_coco(annotations, skeleton.num_keypoints)
+    content = read_json(annotations)
+    if subset == "coco_persons":
+        pictures = keypoint_persons(pictures)
+        keep = {picture.id for picture in pictures}
+        content["images"] = [i for i in content["images"] if i["id"] in keep]
+        content["annotations"] = [a for a in content["annotations"] if a["image_id"] in keep]
+    results, failed = predict_all(pictures, Pictures(images), predict, progress)
+    if content["images"] and all("crowdIndex" in image for image in content["images"]):
+        figures = score_crowdpose(content, results, skeleton.sigmas)
+    else:
+        figures = score(content, results)
+    return Evaluation(figures, content, results, len(pictures), failed)
+
+
+def predict_all(
+    pictures: list[AnnotatedPicture],
+    source: Pictures,
+    predict: Callable[[Pictures, AnnotatedPicture], Prediction],
+    progress: Progress,
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """COCO results of all pictures, and what could not be read."""
     results: list[dict[str, Any]] = []
     failed = []
     for picture in progress(pictures, len(pictures)):
@@ -55,5 +85,4 @@ def evaluate(
             results += coco_results(predict(source, picture), picture.id)
         except PictureError as error:
             failed.append(str(error))
-    figures = score(read_json(annotations), results)
-    return Evaluation(figures, results, len(pictures), tuple(failed))
+    return results, tuple(failed)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from kdc_core.config import Config
+from kdc_core.config import Config, check_structure
 from kdc_core.fields import Fields
 from kdc_core.grid import Grid
-from kdc_core.network.movenet import FEATURES, TAP_CHANNELS, MoveNet
+from kdc_core.network.movenet import WIDTHS, MoveNet
+from kdc_core.network.resnet import DilatedResNet
 from kdc_core.network.segnet import SegNet
 from kdc_core.skeleton import SKELETONS
 
@@ -23,15 +23,21 @@ class KDC(nn.Module):
 
     def __init__(self, config: Config):
         super().__init__()
+        check_structure(config)
         self.config = config
         self.skeleton = SKELETONS[config.fields.skeleton]
         self.grid = Grid(config.fields.stride, config.fields.grid_offset)
         self.edges = self.skeleton.edges(tuple(config.fields.edges))
-        self.posenet = MoveNet()
         types = self.skeleton.num_types
+        backbone = config.network.backbone
+        self.posenet: nn.Module
+        if backbone in WIDTHS:
+            self.posenet = MoveNet(WIDTHS[backbone])
+        else:
+            self.posenet = DilatedResNet(backbone, types, len(self.edges))
         self.segnet = SegNet(
-            TAP_CHANNELS,
-            FEATURES + types + 2 * self.skeleton.num_keypoints,
+            self.posenet.taps,
+            self.posenet.context,
             types,
             config.network.segnet_width,
             config.network.segnet_tower,
@@ -42,18 +48,11 @@ class KDC(nn.Module):
         """Map pictures to Fields.
 
         Args:
-            picture: (B, 3, H, W) float RGB in 0..255, H and W multiples of 32.
+            picture: (B, 3, H, W) float RGB in 0..255; sides as `config.side_rule` says.
 
         Returns:
-            Fields over the grid of stride 4; offsets in pixels of `picture`.
+            Fields over the grid; offsets in pixels of `picture`.
         """
-        taps, features, heads = self.posenet(picture * (2 / 255) - 1)
-        heat = torch.cat((heads["kpt_heatmap"], heads["center"]), 1)
-        batch, _, height, width = heat.shape
-        # The centre's cell is the origin of the star's offsets: it has no short-range offset.
-        center = heads["center"].new_zeros(batch, 2, height, width)
-        short = torch.cat((heads["kpt_offset"], center), 1)
-        mid = heads["kpt_regress"]
-        mask, embedding = self.segnet(taps, torch.cat((features, heat, mid / 32), 1))
-        pairs = (batch, -1, 2, height, width)
-        return Fields(heat, short.reshape(pairs), mid.reshape(pairs), mask, embedding)
+        pose = self.posenet(picture)
+        mask, embedding = self.segnet(pose.taps, pose.context)
+        return Fields(pose.heat, pose.short, pose.mid, mask, embedding)

@@ -1,28 +1,64 @@
-"""MoveNet MultiPose as PoseNet: MobileNetV2 trunk, FPN to stride 4, keypoint heads.
+"""MoveNet as PoseNet: MobileNetV2 trunk, FPN to stride 4, keypoint heads.
 
-Source of the structure: Google's MoveNet MultiPose Lightning (Apache-2.0). Batch norm is folded
-into weights and biases. Stride-2 convolutions pad as TensorFlow's SAME does on even sizes:
-nothing before, one row and column after.
+Source of the structure: Google's MoveNet MultiPose Lightning and Thunder (Apache-2.0). Batch norm
+is folded into weights and biases. Stride-2 convolutions pad as TensorFlow's SAME does on even
+sizes: nothing before, one row and column after.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# (stride, channels out) of the inverted residual blocks; hidden width is six times the input.
+from kdc_core.network.pose import PoseMaps
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Channels of one published size.
+
+    Attributes:
+        stem: channels of the first convolution.
+        stages: channels of the seven stages of inverted residual blocks.
+        lateral: (in, out) of the FPN's laterals, coarse to fine.
+        smooth: (in, out) of the FPN's separable convolutions, coarse to fine.
+    """
+
+    stem: int
+    stages: tuple[int, ...]
+    lateral: tuple[tuple[int, int], ...]
+    smooth: tuple[tuple[int, int], ...]
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """Channels of the trunk's taps at strides 4, 8, 16 and 32."""
+        return (*self.stages[1:4], 1280)
+
+
+SMOOTH = ((64, 32), (32, 24), (24, 24))
+WIDTHS = {
+    "movenet_multipose": Widths(
+        48, (24, 40, 48, 96, 144, 240, 480), ((1280, 64), (96, 64), (48, 32), (40, 24)), SMOOTH
+    ),
+    "movenet_thunder": Widths(
+        56, (32, 40, 56, 112, 168, 280, 560), ((1280, 64), (112, 64), (56, 32), (40, 24)), SMOOTH
+    ),
+}
+# (stride, stage) of the inverted residual blocks; hidden width is six times the input.
 BLOCKS = (
-    (1, 24),
-    (2, 40), (1, 40),
-    (2, 48), (1, 48), (1, 48),
-    (2, 96), (1, 96), (1, 96), (1, 96),
-    (1, 144), (1, 144), (1, 144),
-    (2, 240), (1, 240), (1, 240),
-    (1, 480),
+    (1, 0),
+    (2, 1), (1, 1),
+    (2, 2), (1, 2), (1, 2),
+    (2, 3), (1, 3), (1, 3), (1, 3),
+    (1, 4), (1, 4), (1, 4),
+    (2, 5), (1, 5), (1, 5),
+    (1, 6),
 )  # fmt: skip
 TAP_AFTER = (2, 5, 9)  # blocks whose output, at strides 4, 8 and 16, leaves the trunk
-TAP_CHANNELS = (40, 48, 96, 1280)  # strides 4, 8, 16, 32
+CONTEXT_UNIT_PX = 32.0  # unit of the offsets that SegNet sees
 FEATURES = 24  # channels of the FPN's stride-4 map
 HEADS = {"center": 1, "kpt_heatmap": 17, "kpt_offset": 34, "kpt_regress": 34}
 
@@ -83,25 +119,37 @@ class Head(nn.Module):
 
 
 class MoveNet(nn.Module):
-    """Picture (B, 3, H, W) in -1..1, sides multiples of 32, to taps, features and head maps."""
+    """PoseNet of the published structure.
 
-    def __init__(self) -> None:
+    Attributes:
+        taps: channels of the taps in `PoseMaps`.
+        context: channels of `PoseMaps.context`.
+    """
+
+    def __init__(self, widths: Widths = WIDTHS["movenet_multipose"]) -> None:
         super().__init__()
-        self.stem = SameConv(3, 48, 3, stride=2)
-        channels, blocks = 48, []
-        for index, (stride, outputs) in enumerate(BLOCKS):
+        self.taps, self.context = widths.taps, FEATURES + 18 + 34
+        self.stem = SameConv(3, widths.stem, 3, stride=2)
+        channels, blocks = widths.stem, []
+        for index, (stride, stage) in enumerate(BLOCKS):
+            outputs = widths.stages[stage]
             blocks.append(InvertedResidual(channels, outputs, stride, expand=index > 0))
             channels = outputs
         self.blocks = nn.ModuleList(blocks)
         self.last = nn.Conv2d(channels, 1280, 1)
-        self.lateral = nn.ModuleList(
-            nn.Conv2d(i, o, 1) for i, o in ((1280, 64), (96, 64), (48, 32), (40, 24))
-        )
-        self.smooth = nn.ModuleList(Separable(i, o) for i, o in ((64, 32), (32, 24), (24, 24)))
+        self.lateral = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in widths.lateral)
+        self.smooth = nn.ModuleList(Separable(i, o) for i, o in widths.smooth)
         self.heads = nn.ModuleDict({name: Head(outputs) for name, outputs in HEADS.items()})
 
-    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor, dict[str, Tensor]]:
-        """Return the four taps (strides 4 to 32), the stride-4 features and the heads' maps."""
+    def published(self, x: Tensor) -> tuple[list[Tensor], Tensor, dict[str, Tensor]]:
+        """Run the published structure.
+
+        Args:
+            x: (B, 3, H, W) in -1..1, sides multiples of 32.
+
+        Returns:
+            The four taps (strides 4 to 32), the stride-4 features, the heads' maps.
+        """
         x = F.relu6(self.stem(x))
         taps = []
         for index, block in enumerate(self.blocks):
@@ -115,6 +163,21 @@ class MoveNet(nn.Module):
             y = smooth(y + lateral(tap))
         return taps, y, {name: head(y) for name, head in self.heads.items()}
 
+    def forward(self, picture: Tensor) -> PoseMaps:
+        """Map pictures (B, 3, H, W) RGB 0..255 to the maps of PoseNet."""
+        taps, features, heads = self.published(picture * (2 / 255) - 1)
+        heat = torch.cat((heads["kpt_heatmap"], heads["center"]), 1)
+        batch, _, height, width = heat.shape
+        # The centre's cell is the origin of the star's offsets: it has no short-range offset.
+        center = heads["center"].new_zeros(batch, 2, height, width)
+        short = torch.cat((heads["kpt_offset"], center), 1)
+        mid = heads["kpt_regress"]
+        pairs = (batch, -1, 2, height, width)
+        return PoseMaps(
+            heat, short.reshape(pairs), mid.reshape(pairs), taps,
+            torch.cat((features, heat, mid / CONTEXT_UNIT_PX), 1),
+        )  # fmt: skip
+
 
 def from_google(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Convert the published weights to this module's: offsets as (x, y) in pixels.
@@ -123,7 +186,7 @@ def from_google(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     these heads gives (x, y) in pixels. The box heads are dropped.
 
     Args:
-        weights: tensors of `movenet_multipose.safetensors`, any float type.
+        weights: tensors of `movenet_multipose` or `movenet_thunder`, any float type.
 
     Returns:
         float32 state of MoveNet.
@@ -136,17 +199,3 @@ def from_google(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             swapped = value.reshape(17, 2, *value.shape[1:]).flip(1)
             state[key] = 4.0 * swapped.reshape(value.shape)
     return state
-
-
-def check_same_structure(state: dict[str, Tensor]) -> None:
-    """Raise ValueError unless the state fits MoveNet by name and shape."""
-    with torch.device("meta"):
-        wanted = {k: tuple(v.shape) for k, v in MoveNet().state_dict().items()}
-    got = {k: tuple(v.shape) for k, v in state.items()}
-    wrong = sorted(k for k in wanted.keys() | got.keys() if wanted.get(k) != got.get(k))
-    if wrong:
-        key = wrong[0]
-        raise ValueError(
-            f"not MoveNet MultiPose weights: {len(wrong)} tensors differ, first '{key}': "
-            f"expected shape {wanted.get(key)}, got {got.get(key)}"
-        )

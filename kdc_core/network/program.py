@@ -26,7 +26,7 @@ class Program(nn.Module):
         """Run the program.
 
         Args:
-            frame: (H, W, 3) uint8 RGB, sides as the manifest's `side_multiple`.
+            frame: (H, W, 3) uint8 RGB, sides as `manifest.side_rule` says.
 
         Returns:
             The OUTPUTS of the manifest without batch axis, then the maps of `field_names`.
@@ -45,7 +45,8 @@ def reduce(picture: Tensor, level: Level) -> Tensor:
     """Reduce a picture (B, C, H, W) to a level: shift by whole pixels, then mean of squares."""
     if level.factor == 1:
         return picture
-    if level.shift:
-        picture = F.pad(picture, (0, level.shift, 0, level.shift))
-        picture = picture[..., level.shift :, level.shift :]
-    return F.avg_pool2d(picture, level.factor)
+    factor, shift = int(level.factor), int(level.shift)
+    if shift:
+        picture = F.pad(picture, (0, shift, 0, shift))
+        picture = picture[..., shift:, shift:]
+    return F.avg_pool2d(picture, factor)

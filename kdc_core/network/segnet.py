@@ -25,26 +25,26 @@ class Block(nn.Module):
 
 
 class SegNet(nn.Module):
-    """FPN over the trunk's taps, then a stride-4 tower that also sees PoseNet's maps.
+    """FPN over the trunk's taps, then a tower at the finest; it also sees PoseNet's own maps.
 
     Args:
-        taps: channels of the trunk's taps at strides 4, 8, 16, 32.
-        pose: channels of PoseNet's stride-4 maps given to `forward`.
+        taps: channels of the trunk's taps, fine to coarse, each of twice the stride before.
+        context: channels of PoseNet's own maps.
         types: T, keypoint types and the body centre.
         width: channels of the FPN.
-        tower: channels of the stride-4 tower.
+        tower: channels of the tower.
         depth: blocks of the tower.
     """
 
     def __init__(
-        self, taps: tuple[int, ...], pose: int, types: int, width: int, tower: int, depth: int
+        self, taps: tuple[int, ...], context: int, types: int, width: int, tower: int, depth: int
     ):
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1, bias=False) for c in taps)
         self.norm = nn.ModuleList(nn.BatchNorm2d(width) for _ in taps)
         self.context = nn.ModuleList((Block(width, width), Block(width, width)))
         self.smooth = nn.ModuleList(Block(width, width) for _ in taps[:-1])
-        self.pose = nn.Conv2d(pose, width, 1)
+        self.pose = nn.Conv2d(context, width, 1)
         channels = [width] + [tower] * depth
         self.tower = nn.ModuleList(
             Block(i, o) for i, o in zip(channels[:-1], channels[1:], strict=True)
@@ -52,24 +52,23 @@ class SegNet(nn.Module):
         self.mask = nn.Conv2d(tower, 1, 1)
         self.embedding = nn.Conv2d(tower, 2 * types, 1)
 
-    def forward(self, taps: list[Tensor], pose: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, taps: list[Tensor], context: Tensor) -> tuple[Tensor, Tensor]:
         """Return mask logits (B, 1, h, w) and embedding (B, T, 2, h, w) in pixels.
 
         Args:
-            taps: the trunk's maps at strides 4, 8, 16, 32.
-            pose: (B, pose, h, w) PoseNet's maps at stride 4.
+            taps: the trunk's maps, fine to coarse.
+            context: PoseNet's own maps at the finest.
         """
         levels = [
             norm(lateral(tap))
             for lateral, norm, tap in zip(self.lateral, self.norm, taps, strict=True)
         ]
+        levels[0] = levels[0] + self.pose(context)
         y = levels[-1]
         for block in self.context:
             y = block(y)
         for level, smooth in zip(levels[-2::-1], list(self.smooth)[::-1], strict=True):
             y = F.interpolate(y, scale_factor=2, mode="bilinear", align_corners=False) + level
-            if level is levels[0]:
-                y = y + self.pose(pose)
             y = smooth(y)
         for block in self.tower:
             y = block(y)

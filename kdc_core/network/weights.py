@@ -15,7 +15,8 @@ from kdc_core.config import Config, ConfigError, parse_config
 from kdc_core.errors import KdcError
 from kdc_core.files import whole_file
 from kdc_core.network.kdc import KDC
-from kdc_core.network.movenet import check_same_structure, from_google
+from kdc_core.network.movenet import from_google
+from kdc_core.network.resnet import DilatedResNet, from_imagenet
 
 FORMAT = "kdc-model-1"
 
@@ -86,7 +87,10 @@ def load_model(path: str | os.PathLike[str]) -> tuple[KDC, dict[str, Any]]:
 
 
 def start_from(config: Config, path: str | os.PathLike[str]) -> KDC:
-    """Build a network for training from a model of ours or from MoveNet's published weights.
+    """Build a network for training from a model of ours or from a backbone's published weights.
+
+    Those are MoveNet's for a MoveNet, and ImageNet's with torchvision's or timm's names for a
+    ResNet.
 
     Raises:
         ModelFileError: the file is neither, or does not fit the configuration.
@@ -96,10 +100,10 @@ def start_from(config: Config, path: str | os.PathLike[str]) -> KDC:
     try:
         if metadata.get("format") == FORMAT:
             network.load_state_dict(load_model(path)[0].state_dict())
+        elif isinstance(network.posenet, DilatedResNet):
+            network.posenet.load_state_dict(from_imagenet(state, network.posenet))
         else:
-            posenet = from_google(state)
-            check_same_structure(posenet)
-            network.posenet.load_state_dict(posenet)
+            network.posenet.load_state_dict(from_google(state))
     except (RuntimeError, ValueError, KeyError) as error:
         raise ModelFileError(f"cannot start '{config.name}' from '{path}': {error}") from error
     return network

@@ -35,7 +35,7 @@ class Runtime(Protocol):
         ...
 
     def run(self, frame: np.ndarray) -> Raw:
-        """Execute on a (H, W, 3) uint8 RGB frame, sides multiples of `side_multiple`; blocks."""
+        """Execute on a (H, W, 3) uint8 RGB frame, sides by `side_rule`; blocks."""
         ...
 
     def close(self) -> None:
@@ -101,5 +101,5 @@ def open_runtime(
     if runtime == "torch":
         from kdc_core.runtimes.torch import TorchRuntime
 
-        return TorchRuntime(find_model(model, (".safetensors",)), device, count)
+        return TorchRuntime.open(find_model(model, (".safetensors",)), device, count)
     raise UnusableRuntime(f"no runtime '{runtime}': expected auto, onnxruntime or torch")

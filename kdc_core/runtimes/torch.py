@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,20 +11,37 @@ from kdc_core.assembly import Raw
 from kdc_core.manifest import OUTPUTS, Manifest
 from kdc_core.runtimes.base import UnusableRuntime
 
+if TYPE_CHECKING:
+    import torch
+
+    from kdc_core.network.kdc import KDC
+
 
 class TorchRuntime:
     """A model's weights run by torch."""
 
     name = "torch"
 
-    def __init__(self, path: Path, device: str, threads: int):
+    def __init__(self, network: KDC, provenance: dict[str, Any], device: torch.device):
+        from kdc_core.network.program import Program
+
+        self.manifest = Manifest(config=network.config, provenance=provenance)
+        self._device = device
+        self._program = Program(network).eval().to(device)
+
+    @classmethod
+    def open(cls, path: Path, device: str, threads: int) -> TorchRuntime:
+        """Open a model file.
+
+        Raises:
+            UnusableRuntime: no torch, no such device, or not a .safetensors file.
+        """
         try:
             import torch
         except ImportError as error:
             raise UnusableRuntime(
                 "torch is not installed: pip install 'kdc_ros[train]', or use onnxruntime"
             ) from error
-        from kdc_core.network.program import Program
         from kdc_core.network.weights import load_model
 
         if path.suffix != ".safetensors":
@@ -33,11 +51,8 @@ class TorchRuntime:
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise UnusableRuntime(f"device '{device}': torch finds no usable CUDA device")
         network, provenance = load_model(path)
-        self.manifest = Manifest(config=network.config, provenance=provenance)
         torch.set_num_threads(threads)
-        self._device = torch.device(device)
-        self._program = Program(network).eval().to(self._device)
-        self._threads = threads
+        return cls(network, provenance, torch.device(device))
 
     def describe(self) -> dict[str, str]:
         import torch
@@ -47,7 +62,7 @@ class TorchRuntime:
             "runtime_version": torch.__version__,
             "device": str(self._device),
             "precision": "fp32",
-            "threads": str(self._threads),
+            "threads": str(torch.get_num_threads()),
         }
 
     def run(self, frame: np.ndarray) -> Raw:

@@ -1,104 +1,298 @@
-"""Callbacks: checkpoints written whole or not at all, and the table of losses."""
+"""Callbacks: checkpoints, time limit, evaluation, the table of metrics, curves, progress."""
 
 from __future__ import annotations
 
 import csv
+import json
 import logging
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import Callback
 
-from kdc_core.files import whole_file
+from kdc_core.data.coco import AnnotatedPicture, read_coco, read_json
+from kdc_core.data.datasets import find_data
+from kdc_core.data.pictures import PictureError, Pictures
+from kdc_core.drawing import draw_people
+from kdc_core.evaluation.coco import FIGURES, coco_results, score
+from kdc_core.files import whole_file, write_json
+from kdc_core.network.weights import save_model
+from kdc_core.predictor import Predictor
+from kdc_core.runtimes.torch import TorchRuntime
+from kdc_core.training.processes import gather, mean_over_processes, rank, world
 
 log = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 60.0
+ROW_SECONDS = 20.0
+# Pictures of --val drawn for TensorBoard at each evaluation.
+OVERLAYS = 4
 
 
 def write_checkpoint(trainer: lightning.Trainer, path: Path) -> None:
     """Save the state of the run; a kill at any moment leaves the old or the new file."""
+    if rank() > 0:  # takes part, writes nothing
+        trainer.save_checkpoint(path)
+        return
     with whole_file(path) as part:
         trainer.save_checkpoint(part)
 
 
-class Checkpoints(Callback):
-    """Writes the last state every so many seconds."""
+class Clock:
+    """Says every so many seconds that it is time; all processes hear it at the same step."""
 
-    def __init__(self, path: Path, seconds: float = 60.0):
-        self.path, self.seconds = path, seconds
-        self._due = time.monotonic() + seconds
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+        self.begun = time.monotonic()
+
+    def due(self, trainer: lightning.Trainer) -> bool:
+        now = time.monotonic() - self.begun >= self.seconds
+        if world() > 1:
+            now = bool(trainer.strategy.broadcast(now))
+        if now:
+            self.begun = time.monotonic()
+        return now
+
+
+class EachStep(Callback):
+    """Calls `on_step` after each whole step, also where several forward passes make one."""
+
+    _seen = -1
+
+    def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        self._seen = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, index: int
     ) -> None:
-        if time.monotonic() >= self._due:
+        if trainer.global_step != self._seen:
+            self._seen = trainer.global_step
+            self.on_step(trainer, module)
+
+    def on_step(self, trainer: lightning.Trainer, module: Any) -> None:
+        raise NotImplementedError
+
+
+class Checkpoints(EachStep):
+    """Writes the last state every CHECKPOINT_SECONDS."""
+
+    def __init__(self, path: Path):
+        self.path, self.clock = path, Clock(CHECKPOINT_SECONDS)
+
+    def on_step(self, trainer: lightning.Trainer, module: Any) -> None:
+        if self.clock.due(trainer):
             write_checkpoint(trainer, self.path)
-            self._due = time.monotonic() + self.seconds
 
 
-class Deadline(Callback):
+class Deadline(EachStep):
     """Ends the run, whole step by whole step, once it has lasted so many seconds."""
 
-    def __init__(self, seconds: float | None):
-        self._end = None if seconds is None else time.monotonic() + seconds
+    def __init__(self, seconds: float):
+        self.clock = Clock(seconds)
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, index: int
-    ) -> None:
-        if self._end is not None and time.monotonic() >= self._end:
+    def on_step(self, trainer: lightning.Trainer, module: Any) -> None:
+        if self.clock.due(trainer):
             trainer.should_stop = True
 
 
-class LossTable(Callback):
-    """Appends the mean losses since the last row to a CSV file, every so many seconds."""
+class Metrics(Callback):
+    """Appends rows to `metrics.csv`: mean losses since the last row, figures of evaluations.
 
-    def __init__(self, path: Path, epoch_steps: float, seconds: float = 20.0):
-        self.path, self.epoch_steps, self.seconds = path, epoch_steps, seconds
-        self._sums: dict[str, float] = {}
-        self._steps = 0
-        self._due = time.monotonic() + seconds
+    Rows past the checkpoint a run resumes from are cut. The same values go to TensorBoard, and
+    with pictures per second and the time left to the log.
+
+    Args:
+        folder: of the run.
+        names: of the losses.
+        steps: of the whole run.
+        epoch_steps: steps of one epoch.
+        samples: of one step.
+    """
+
+    def __init__(
+        self, folder: Path, names: list[str], steps: int, epoch_steps: float, samples: int
+    ):
+        self.path, self.folder = folder / "metrics.csv", folder
+        self.columns = ["step", "epoch", "loss", *names, *FIGURES]
+        self.steps, self.epoch_steps, self.samples = steps, epoch_steps, samples
+        self.clock = Clock(ROW_SECONDS)
+        self.writer: Any = None  # of the first process
+        self._sums, self._passes, self._first = torch.zeros(1 + len(names)), 0, 0
 
     def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
-        """Drop rows written after the checkpoint this run resumes from."""
+        self._first, self._begun = trainer.global_step, time.monotonic()
+        if rank() > 0:
+            return
+        rows = []
         if self.path.exists():
             with open(self.path, newline="") as file:
                 rows = [r for r in csv.DictReader(file) if int(r["step"]) <= trainer.global_step]
-            _rewrite(self.path, rows)
+        with whole_file(self.path) as part, open(part, "w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self.writer = SummaryWriter(
+            self.folder / "tensorboard", purge_step=trainer.global_step + 1
+        )
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, index: int
     ) -> None:
-        losses = {"loss": outputs["loss"], **outputs["losses"]}
-        for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value)
-        self._steps += 1
-        if time.monotonic() >= self._due:
-            self._write(trainer.global_step)
+        losses = [outputs["losses"][name] for name in self.columns[3 : -len(FIGURES)]]
+        self._sums += torch.stack([outputs["loss"].detach(), *losses]).float().cpu()
+        self._passes += 1
+        if self.clock.due(trainer):
+            self.write(trainer, {})
 
     def on_train_end(self, trainer: lightning.Trainer, module: Any) -> None:
-        if self._steps:
-            self._write(trainer.global_step)
+        if self._passes:
+            self.write(trainer, {})
+        if self.writer is not None:
+            self.writer.close()
 
-    def _write(self, step: int) -> None:
-        row: dict[str, Any] = {"step": step, "epoch": f"{step / self.epoch_steps:.3f}"}
-        row |= {name: f"{total / self._steps:.5f}" for name, total in self._sums.items()}
-        fresh = not self.path.exists()
+    def write(self, trainer: lightning.Trainer, figures: dict[str, float]) -> None:
+        """Write a row; every process must call it at the same step."""
+        step = trainer.global_step
+        values: dict[str, float] = {}
+        if self._passes:
+            device = trainer.strategy.root_device
+            mean = mean_over_processes((self._sums / self._passes).to(device)).cpu()
+            values = dict(zip(self.columns[2 : -len(FIGURES)], mean.tolist(), strict=True))
+        self._sums.zero_()
+        self._passes = 0
+        if rank() > 0:
+            return
+        values |= figures
+        row = {"step": str(step), "epoch": f"{step / self.epoch_steps:.3f}"}
+        row |= {name: f"{value:.5f}" for name, value in values.items()}
         with open(self.path, "a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
-        log.info(" ".join(f"{name} {value}" for name, value in row.items()))
-        self._sums, self._steps = {}, 0
-        self._due = time.monotonic() + self.seconds
+            csv.DictWriter(file, self.columns, extrasaction="ignore").writerow(row)
+        if self.writer is not None:
+            for name, value in values.items():
+                kind = "evaluation" if name in figures else "training"
+                self.writer.add_scalar(f"{kind}/{name}", value, step)
+        log.info("%s | %s", " ".join(f"{k} {v}" for k, v in row.items()), self._pace(trainer))
+
+    def _pace(self, trainer: lightning.Trainer) -> str:
+        done = trainer.global_step - self._first
+        seconds = time.monotonic() - self._begun
+        pace = done * self.samples / max(seconds, 1e-9)
+        left = (self.steps - trainer.global_step) * seconds / max(done, 1)
+        hours, minutes = divmod(round(left / 60), 60)
+        return f"{pace:.1f} pictures/s, {hours} h {minutes:02} min left"
 
 
-def _rewrite(path: Path, rows: list[dict[str, str]]) -> None:
-    if not rows:
-        path.unlink()
-        return
-    with whole_file(path) as part, open(part, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+class Evaluation(EachStep):
+    """Scores the averaged network on a data set, and keeps the best in `best.safetensors`.
+
+    Every process predicts its share of the pictures, each picture once.
+    """
+
+    def __init__(
+        self, path: str, every: int, folder: Path, metrics: Metrics, made: dict[str, Any]
+    ):
+        self.annotations, images = find_data(path, "val")
+        self.pictures, self.source = read_coco(self.annotations), Pictures(images)
+        self.every, self.metrics, self.made = every, metrics, made
+        self.best, self.note = folder / "best.safetensors", folder / "best.json"
+        self._predictor: Predictor | None = None
+
+    def on_step(self, trainer: lightning.Trainer, module: Any) -> None:
+        if trainer.global_step % self.every == 0:
+            self.run(trainer, module)
+
+    def on_train_end(self, trainer: lightning.Trainer, module: Any) -> None:
+        if trainer.global_step >= module.steps and trainer.global_step % self.every:
+            self.run(trainer, module)
+
+    def run(self, trainer: lightning.Trainer, module: Any) -> None:
+        """Evaluate, write a row, and keep the model if it is the best so far."""
+        if self._predictor is None:
+            runtime = TorchRuntime(module.average, {}, trainer.strategy.root_device)
+            self._predictor = Predictor(runtime)
+            self._predictor.thresholds = replace(
+                self._predictor.thresholds, confidence=0.0, keypoint=0.0
+            )
+        mine = self.pictures[rank() :: world()]
+        results = gather([entry for picture in mine for entry in self._results(picture)])
+        figures = score(read_json(self.annotations), results)  # type: ignore[arg-type]
+        self.metrics.write(trainer, figures)
+        if rank() > 0:
+            return
+        self._draw(trainer.global_step)
+        before = json.loads(self.note.read_text()) if self.note.exists() else {}
+        if _worth(figures) > _worth(before):
+            made = {**self.made, "steps": trainer.global_step, "figures": figures}
+            save_model(module.average, self.best, made)
+            write_json(self.note, {"step": trainer.global_step, **figures})
+
+    def _results(self, picture: AnnotatedPicture) -> list[dict[str, Any]]:
+        assert self._predictor is not None
+        try:
+            image = self.source.read(picture.file_name)
+        except PictureError as error:
+            log.warning("left out of evaluation: %s", error)
+            return []
+        return coco_results(self._predictor(image), picture.id)
+
+    def _draw(self, step: int) -> None:
+        """Overlays of the first pictures, for TensorBoard."""
+        writer, predictor = self.metrics.writer, self._predictor
+        if writer is None or predictor is None:
+            return
+        shown = predictor.runtime.manifest.config.predict
+        old = predictor.thresholds
+        predictor.thresholds = replace(
+            old, confidence=shown.confidence, keypoint=shown.keypoint_threshold
+        )
+        for picture in self.pictures[:OVERLAYS]:
+            try:
+                image = self.source.read(picture.file_name)
+            except PictureError:
+                continue
+            drawn = draw_people(
+                image, predictor(image), predictor.skeleton, shown.keypoint_threshold
+            )
+            writer.add_image(picture.file_name, drawn, step, dataformats="HWC")
+        predictor.thresholds = old
+
+
+def _worth(figures: dict[str, float]) -> float:
+    """What `best` means: keypoint AP and mask AP count alike."""
+    known = [figures[k] for k in ("keypoint_ap", "mask_ap_keypoint_persons") if k in figures]
+    return sum(known) / len(known) if known else -1.0
+
+
+class Bar(EachStep):
+    """On a terminal: a bar with pictures per second and the time left."""
+
+    def __init__(self, steps: int, samples_per_step: int):
+        self.steps, self.samples = steps, samples_per_step
+
+    def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        from rich.console import Console
+        from rich.progress import Progress, TextColumn, TimeRemainingColumn
+
+        super().on_train_start(trainer, module)
+        columns = (*Progress.get_default_columns()[:3], TextColumn("{task.fields[rate]}"),
+                   TimeRemainingColumn())  # fmt: skip
+        self.bar = Progress(*columns, console=Console(stderr=True))
+        self.task = self.bar.add_task("train", total=self.steps, rate="",
+                                      completed=trainer.global_step)  # fmt: skip
+        if rank() == 0 and sys.stderr.isatty():
+            self.bar.start()
+
+    def on_step(self, trainer: lightning.Trainer, module: Any) -> None:
+        speed = self.bar.tasks[0].speed
+        rate = f"{speed * self.samples:.1f} pictures/s" if speed else ""
+        self.bar.update(self.task, completed=trainer.global_step, rate=rate)
+
+    def on_train_end(self, trainer: lightning.Trainer, module: Any) -> None:
+        self.bar.stop()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import os
 import platform
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +16,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader, Sampler
 
 import kdc_core
@@ -23,25 +24,45 @@ from kdc_core.config import Config, ConfigError, parse_config
 from kdc_core.data.loader import TrainingSamples, collate
 from kdc_core.files import write_json
 from kdc_core.memory import keep_freed_memory
+from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import save_model, start_from
-from kdc_core.training.callbacks import Checkpoints, Deadline, LossTable, write_checkpoint
+from kdc_core.training.callbacks import (
+    Bar,
+    Checkpoints,
+    Deadline,
+    Evaluation,
+    Metrics,
+    write_checkpoint,
+)
 from kdc_core.training.module import TrainingModule
+from kdc_core.training.processes import rank, world
 
 log = logging.getLogger(__name__)
 
+PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
 
 class FromStep(Sampler[int]):
-    """Sample numbers of the steps that are still to do."""
+    """Sample numbers that this process still has to do; each forward pass is shared out."""
 
-    def __init__(self, total: int, batch: int):
-        self.total, self.batch, self.step = total, batch, 0
+    def __init__(self, samples: TrainingSamples):
+        train = samples.config.train
+        self.total, self.batch = len(samples), train.batch
+        self.per_step = train.batch * train.accumulate
+        self.step = 0
+        if train.batch % world():
+            raise ConfigError(
+                f"train.batch counts the samples of all processes: expected a multiple of "
+                f"{world()}, got {train.batch}"
+            )
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.step * self.batch, self.total))
+        first = self.step * self.per_step
+        return (n for n in range(first, self.total) if n % self.batch % world() == rank())
 
     def __len__(self) -> int:
         # Lightning counts the batches of the whole run, also when it goes on in the middle.
-        return self.total
+        return self.total // world()
 
 
 class _Start(Callback):
@@ -57,88 +78,161 @@ class _Start(Callback):
 def train(
     config: Config,
     data: list[str],
-    start: str,
     output: str | Path,
+    start: str | None = None,
+    val: str | None = None,
     max_seconds: float | None = None,
 ) -> Path:
     """Train, or go on training, until the configured steps or the time limit are reached.
 
+    Under torchrun every process calls it alike; they share each batch.
+
     Args:
         config: what to train and how.
-        data: annotation files, each with its pictures beside it.
-        start: weights to start from: a KDC model or MoveNet's published weights.
-        output: folder of the run: `last.ckpt`, `losses.csv`, `model.safetensors`.
+        data: data sets, as for `find_data`.
+        output: folder of the run: `last.ckpt`, `metrics.csv`, `model.safetensors`,
+            `best.safetensors`, `tensorboard/`.
+        start: weights to start from: a KDC model or the backbone's published weights; None
+            leaves them at random.
+        val: data set to evaluate on.
         max_seconds: limit for this call; reaching it is no error.
 
     Returns:
         The written `model.safetensors` (average of the weights).
 
     Raises:
-        ConfigError: the folder holds a run with another configuration, or is in use.
+        ConfigError: the folder holds another run, or is in use.
+        AnnotationError, PictureError, ModelFileError: an input cannot be used.
+        TrainingError: the loss is no number any more.
     """
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    with _only_run(folder):
-        return _train(config, data, start, folder, max_seconds)
+    with _only_run(folder), _processes():
+        return _train(config, data, folder, start, val, max_seconds)
 
 
 def _train(
-    config: Config, data: list[str], start: str, folder: Path, max_seconds: float | None
+    config: Config,
+    data: list[str],
+    folder: Path,
+    start: str | None,
+    val: str | None,
+    max_seconds: float | None,
 ) -> Path:
-    settings = folder / "config.json"
-    if settings.exists() and not _same_run(config, parse_config(settings.read_text(), settings)):
-        raise ConfigError(
-            f"'{folder}' holds a run with another configuration ('{settings}'): "
-            "give the same preset and settings to go on, or another folder to start anew"
-        )
-    inputs = {"start": Path(start).name, "data": [Path(path).name for path in data]}
-    made_from = folder / "inputs.json"
-    if made_from.exists() and json.loads(made_from.read_text()) != inputs:
-        raise ConfigError(
-            f"'{folder}' holds a run from other weights or data ('{made_from}'), not from "
-            f"{inputs}: give the same to go on, or another folder to start anew"
-        )
-    samples = TrainingSamples(data, config)
-    module = TrainingModule(start_from(config, start))
-    write_json(settings, config.model_dump(mode="json"))
-    write_json(made_from, inputs)
+    inputs = {"start": Path(start).name if start else None,
+              "data": [Path(path).name for path in data]}  # fmt: skip
+    _check_same(config, inputs, folder)
     lightning.seed_everything(config.train.seed, verbose=False)
+    samples = TrainingSamples(data, config)
+    network = start_from(config, start) if start else KDC(config)
+    if start is None:
+        log.warning("no --start and no shipped weights: training from random weights")
+    module = TrainingModule(network, samples.steps, samples.names)
+    made = {**inputs, "pictures": samples.pictures, "versions": _versions()}
 
-    batch = config.train.batch
-    sampler = FromStep(len(samples), batch)
+    sampler = FromStep(samples)
     loader: Any = DataLoader(
-        samples, batch, sampler=sampler, collate_fn=collate, num_workers=config.train.workers,
-        worker_init_fn=_one_thread, persistent_workers=config.train.workers > 0,
+        samples, config.train.batch // world(), sampler=sampler, collate_fn=collate,
+        num_workers=config.train.workers, worker_init_fn=one_thread,
+        persistent_workers=config.train.workers > 0, pin_memory=torch.cuda.is_available(),
     )  # fmt: skip
+    metrics = Metrics(
+        folder, _loss_names(config), samples.steps, samples.epoch_steps, sampler.per_step
+    )
     last = folder / "last.ckpt"
+    callbacks: list[Callback] = [_Start(sampler), metrics, Checkpoints(last),
+                                 Bar(samples.steps, sampler.per_step)]  # fmt: skip
+    if max_seconds is not None:
+        callbacks.append(Deadline(max_seconds))
+    if val is not None:
+        callbacks.append(Evaluation(val, config.train.evaluate_every, folder, metrics, made))
     trainer = lightning.Trainer(
-        accelerator="auto", devices=1, max_steps=config.train.steps,
-        gradient_clip_val=config.train.clip, logger=False, enable_checkpointing=False,
-        enable_model_summary=False, enable_progress_bar=sys.stderr.isatty(),
-        callbacks=[
-            _Start(sampler),
-            LossTable(folder / "losses.csv", samples.pictures / batch),
-            Checkpoints(last),
-            Deadline(max_seconds),
-        ],
+        accelerator="auto", max_steps=samples.steps, gradient_clip_val=config.train.clip,
+        accumulate_grad_batches=config.train.accumulate,
+        precision=PRECISIONS[config.train.precision], logger=False, enable_checkpointing=False,
+        enable_model_summary=False, enable_progress_bar=False, use_distributed_sampler=False,
+        callbacks=callbacks, **_devices(),
     )  # fmt: skip
+    if rank() == 0:
+        write_json(folder / "config.json", config.model_dump(mode="json"))
+        write_json(folder / "inputs.json", inputs)
     keep_freed_memory(2000)
     begun = time.monotonic()
     # The checkpoint is this run's own; weights from elsewhere come in through `start` only.
     trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=False)
     write_checkpoint(trainer, last)
-    seconds = _add_seconds(folder, time.monotonic() - begun)
     model = folder / "model.safetensors"
-    save_model(module.average, model, {
-        **inputs,
-        "pictures": samples.pictures,
-        "steps": trainer.global_step,
-        "seconds": round(seconds),
-        "versions": {"kdc": kdc_core.__version__, "torch": torch.__version__,
-                     "python": platform.python_version()},
-    })  # fmt: skip
-    log.info("step %d of %d; wrote %s", trainer.global_step, config.train.steps, model)
+    if rank() == 0:
+        seconds = _add_seconds(folder, time.monotonic() - begun)
+        made |= {"steps": trainer.global_step, "seconds": round(seconds)}
+        save_model(module.average, model, made)
+        log.info("step %d of %d; wrote %s", trainer.global_step, samples.steps, model)
     return model
+
+
+def _check_same(config: Config, inputs: dict[str, Any], folder: Path) -> None:
+    """Raise ConfigError if the folder holds a run of another kind."""
+    settings, made_from = folder / "config.json", folder / "inputs.json"
+    if settings.exists():
+        known = parse_config(settings.read_text(), settings)
+        if not _same_run(config, known):
+            raise ConfigError(
+                f"'{folder}' holds a run with another configuration ('{settings}', which differs "
+                f"in {_differences(config, known)}): give the same preset and settings to go on, "
+                "or another folder to start anew"
+            )
+    if made_from.exists() and json.loads(made_from.read_text()) != inputs:
+        raise ConfigError(
+            f"'{folder}' holds a run from other weights or data ('{made_from}'), not from "
+            f"{inputs}: give the same to go on, or another folder to start anew"
+        )
+
+
+def _differences(one: Config, other: Config) -> str:
+    """The settings in which two configurations differ."""
+    a, b = one.model_dump(), other.model_dump()
+    return ", ".join(
+        f"{section}.{key}"
+        for section in ("fields", "network", "train")
+        for key in a[section]
+        if a[section][key] != b[section][key]
+    )
+
+
+def _loss_names(config: Config) -> list[str]:
+    """The losses of a run, in the order of the table's columns."""
+    pose = ["heat", "short", "mid"] if "posenet" in config.train.train else []
+    segnet = "segnet" in config.train.train
+    return pose + (["mask", "dice", "embedding", "instance"] if segnet else [])
+
+
+def _versions() -> dict[str, str]:
+    return {"kdc": kdc_core.__version__, "torch": torch.__version__,
+            "python": platform.python_version()}  # fmt: skip
+
+
+def _devices() -> dict[str, Any]:
+    """One device, or under torchrun one for each of its processes on each of its nodes."""
+    if world() == 1:
+        return {"devices": 1}
+    local = int(os.environ["LOCAL_WORLD_SIZE"])
+    # Batch statistics are shared by WholeBatchNorm, so buffers need no broadcast.
+    strategy = DDPStrategy(broadcast_buffers=False)
+    return {"devices": local, "num_nodes": world() // local, "strategy": strategy}
+
+
+@contextmanager
+def _processes() -> Iterator[None]:
+    """Join the other processes of a torchrun, if this is one of several."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def _same_run(one: Config, other: Config) -> bool:
@@ -156,7 +250,7 @@ def _add_seconds(folder: Path, seconds: float) -> float:
     return total
 
 
-def _one_thread(worker: int) -> None:
+def one_thread(worker: int) -> None:
     import cv2
 
     cv2.setNumThreads(0)
@@ -165,6 +259,10 @@ def _one_thread(worker: int) -> None:
 
 @contextmanager
 def _only_run(folder: Path) -> Iterator[None]:
+    """Keep a second run out of the folder; of a torchrun the first process holds the lock."""
+    if int(os.environ.get("RANK", "0")) > 0:
+        yield
+        return
     with open(folder / "lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -51,7 +51,7 @@ def test_movenet_gives_what_the_published_graph_gave() -> None:
     check = load_file(CHECK)
     frame = check["image_uint8_hwc_rgb"].permute(2, 0, 1)[None].float()
     with torch.no_grad():
-        _, features, heads = posenet(frame * 0.007843017578125 - 1)
+        _, features, heads = posenet.published(frame * 0.007843017578125 - 1)
     assert (features - check["movenet_multipose.features"]).abs().max() < 1e-4
     for name in ("center", "kpt_heatmap"):
         assert (heads[name] - check[f"movenet_multipose.{name}"]).abs().max() < 1e-3

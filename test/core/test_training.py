@@ -8,14 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+import unittest.mock
 from pathlib import Path
 
+import lightning
 import pytest
 import torch
 
-from kdc_core.config import load_preset
+from kdc_core.config import ConfigError, load_preset
 from kdc_core.data.loader import TrainingSamples, collate
+from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import load_model
+from kdc_core.training.module import TrainingModule
 
 PRESET = """
 name: small
@@ -28,7 +32,6 @@ train: {crop: 128, longer_side: [160, 320], batch: 2, steps: %d, warmup_steps: 1
 @pytest.fixture
 def start(tmp_path: Path) -> Path:
     """Weights to start from: the shipped trunk with a small SegNet."""
-    from kdc_core.network.kdc import KDC
     from kdc_core.network.weights import save_model
     from kdc_core.runtimes.base import find_model
 
@@ -48,7 +51,7 @@ def command(data_set: Path, start: Path, output: Path, *more: str) -> list[str]:
 
 
 def rows(output: Path) -> list[dict[str, str]]:
-    with open(output / "losses.csv", newline="") as file:
+    with open(output / "metrics.csv", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -136,9 +139,10 @@ def test_the_same_number_gives_the_same_sample(data_set: Path) -> None:
 
 def test_samples_of_a_batch_are_stacked(data_set: Path) -> None:
     samples = TrainingSamples([str(data_set)], load_preset("kdc_light"))
-    pictures, targets, weights = collate([samples[0], samples[1]])
+    pictures, targets, weights, instances, numbers = collate([samples[0], samples[1]])
     assert pictures.shape == (2, 3, 384, 384)
     assert targets.heat.shape == weights.heat.shape == (2, 18, 96, 96)
+    assert instances.cover.shape == (2, 8, 96, 96) and numbers.tolist() == [0, 1]
 
 
 def test_a_broken_picture_is_left_out_of_training(
@@ -148,5 +152,118 @@ def test_a_broken_picture_is_left_out_of_training(
         picture.write_bytes(b"broken")
     samples = TrainingSamples([str(data_set)], load_preset("kdc_light"))
     for number in range(samples.pictures):
-        assert samples[number][0].shape == (3, 384, 384)
+        assert samples[number][0].shape == (1, 3, 384, 384)
     assert "left out of training" in caplog.text
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_evaluate_as_one_does(
+    data_set: Path, start: Path, tmp_path: Path
+) -> None:
+    more = ["--val", str(data_set), "--set", "train.evaluate_every=3", "--threads", "1"]
+    one = train(data_set, start, tmp_path / "one", *more)
+    assert one.returncode == 0, one.stderr
+    alone = command(data_set, start, tmp_path / "two", *more)
+    # Without the two dashes torchrun takes --start for an option of its own.
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+           "--master-port", "29571", "-m", "--", *alone[2:]]  # fmt: skip
+    two = subprocess.run(run, capture_output=True, text=True, timeout=600)
+    assert two.returncode == 0, two.stderr
+    first, second = (
+        {int(r["step"]): r for r in rows(tmp_path / name) if r["keypoint_ap"]}
+        for name in ("one", "two")
+    )
+    assert set(first) == set(second) == {3, 6}
+    figures = [c for c in first[3] if "_ap" in c]
+    for step, row in first.items():
+        for name in figures:
+            assert float(row[name]) == pytest.approx(float(second[step][name]), abs=2e-3), name
+    losses = ("loss", "mask", "dice", "embedding", "instance")
+    for name in losses:
+        assert float(last_loss(tmp_path / "one", name)) == pytest.approx(
+            float(last_loss(tmp_path / "two", name)), rel=2e-3
+        ), name
+    a, b, begun = (
+        load_model(path)[0].segnet.state_dict()
+        for path in (tmp_path / "one" / "model.safetensors",
+                     tmp_path / "two" / "model.safetensors", start)
+    )  # fmt: skip
+    for name in ("mask.weight", "tower.0.norm.running_mean", "tower.0.norm.running_var"):
+        moved = (a[name] - begun[name]).abs().max()
+        assert moved > 0 and (a[name] - b[name]).abs().max() < 0.05 * moved, name
+
+
+def last_loss(output: Path, name: str) -> str:
+    """The last mean loss of a run's table."""
+    return [row[name] for row in rows(output) if row[name]][-1]
+
+
+@pytest.mark.slow
+def test_settings_of_the_command_line_and_the_best_model(
+    data_set: Path, start: Path, tmp_path: Path
+) -> None:
+    more = ["--set", "train.steps=2", "--set", "train.accumulate=2", "--set", "train.paste=1.0"]
+    done = train(data_set, start, tmp_path / "run", "--val", str(data_set), *more)
+    assert done.returncode == 0, done.stderr
+    network, provenance = load_model(tmp_path / "run" / "best.safetensors")
+    assert network.config.train.steps == 2 and network.config.train.accumulate == 2
+    assert provenance["steps"] == 2 and "keypoint_ap" in provenance["figures"]
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+    wrong = train(data_set, start, tmp_path / "other", "--set", "train.stepz=2")
+    assert wrong.returncode == 2 and "train.stepz" in wrong.stderr
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_names_the_pictures_and_keeps_the_checkpoint(
+    data_set: Path, start: Path, tmp_path: Path
+) -> None:
+    long = ["--set", "train.steps=100"]
+    assert train(data_set, start, tmp_path / "run", *long, "--max-time", "1s").returncode == 0
+    before = (tmp_path / "run" / "last.ckpt").read_bytes()
+    state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)
+    state["state_dict"]["network.segnet.mask.bias"].fill_(float("nan"))
+    torch.save(state, tmp_path / "run" / "last.ckpt")
+    poisoned = (tmp_path / "run" / "last.ckpt").read_bytes()
+    assert poisoned != before
+    done = train(data_set, start, tmp_path / "run", *long)
+    assert done.returncode == 2, done.stderr
+    assert "loss is not finite at step" in done.stderr and ".jpg" in done.stderr
+    assert (tmp_path / "run" / "last.ckpt").read_bytes() == poisoned
+
+
+def test_a_mixture_draws_each_data_set_by_its_share(data_set: Path, tmp_path: Path) -> None:
+    two = tmp_path / "two.json"
+    two.write_text(data_set.read_text())
+    (tmp_path / "two").symlink_to(data_set.with_name("few"))
+    config = load_preset("kdc_light", ["train.mixture=[3, 1]"])
+    samples = TrainingSamples([str(data_set), str(two)], config)
+    half = samples.pictures // 2
+    first = sum(samples._place(number) < half for number in range(2000))
+    assert 1400 < first < 1600
+    with pytest.raises(ConfigError, match="shares"):
+        TrainingSamples([str(data_set)], config)
+
+
+def test_steps_of_folded_weights_are_relative_to_their_channels() -> None:
+    config = load_preset("kdc_light", ["train.train=[posenet]", "train.rate_posenet=0.01",
+                                       "train.warmup_steps=0"])  # fmt: skip
+    module = TrainingModule(KDC(config), 10, lambda numbers: [])
+    weight, scale = module._scaled[0]
+    with torch.no_grad():
+        weight[0] *= 100
+        module._scaled[0] = (weight, weight.square().mean((1, 2, 3), keepdim=True).sqrt())
+    scale = module._scaled[0][1]
+    before = weight.detach().clone()
+    optimizer = module.configure_optimizers()[0][0]
+    for parameter in module.network.posenet.parameters():
+        parameter.grad = torch.ones_like(parameter)
+
+    # Adam's first step has the size of the rate, whatever the gradient.
+    with (
+        unittest.mock.patch.object(
+            lightning.LightningModule, "optimizer_step", lambda *a, **k: optimizer.step()
+        ),
+        unittest.mock.patch.object(TrainingModule, "global_step", 0),
+    ):
+        module.optimizer_step()
+    assert torch.allclose((before - weight) / scale, torch.tensor(0.01), rtol=1e-3)

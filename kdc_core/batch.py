@@ -1,0 +1,345 @@
+"""Prediction over folders too large for one machine, as a Ray Data job.
+
+Every machine of the cluster needs this package and its `ray` extra, and the same paths for
+pictures, model file and output folder. Only names and counts pass through Ray; each worker reads
+its pictures and writes its parts itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdc_core.errors import KdcError
+from kdc_core.files import whole_file, write_json
+from kdc_core.people_json import person_json
+from kdc_core.predictor import Predictor
+from kdc_core.sources import read_frames
+
+FORMATS = ("jsonl", "parquet")
+THREADS = 1  # of a CPU worker: many pictures gain more from workers side by side
+LARGEST_PART = 64  # pictures; what is lost of a worker that is killed
+STORE_BYTES = 200_000_000  # of a local cluster, which holds names only
+CONNECT_SECONDS = 10
+INIT_DEATHS = 8  # workers in a row that may die while they start
+
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """How and where to predict.
+
+    Attributes:
+        output: folder of the parts, settings.json and failed.jsonl; absolute.
+        format: `jsonl` or `parquet`.
+        model, runtime, device, confidence: as `Predictor.from_pretrained` takes them. `auto` is
+            the CPU; with `cuda` each worker holds one GPU.
+    """
+
+    output: Path
+    format: str = "jsonl"
+    model: str = "kdc_light"
+    runtime: str = "auto"
+    device: str = "auto"
+    confidence: float | None = None
+
+    def open(self, device: str) -> Predictor:
+        """The predictor, on `cpu` or `cuda`."""
+        return Predictor.from_pretrained(
+            self.model, self.runtime, device, THREADS, self.confidence
+        )
+
+
+@dataclass
+class Summary:
+    """Numbers of pictures: done by earlier runs and by this one; people of this one; why
+    pictures failed, by path, over all runs."""
+
+    before: int
+    done: int
+    persons: int
+    failed: dict[str, str]
+
+
+def predict_batch(
+    sources: list[str], job: Job, address: str, workers: int | None, progress: Progress
+) -> Summary:
+    """Predict the pictures that no earlier run into the same folder has done.
+
+    Args:
+        sources: absolute paths of pictures.
+        job: how and where to.
+        address: `local` starts a cluster here; `auto`, host:port or ray://host:port joins one.
+        workers: processes that predict; None = as many as the cluster's CPUs or GPUs serve.
+        progress: passes on an iterable of the given length.
+
+    Raises:
+        KdcError: the folder holds the results of another job or cannot be written, Ray or the
+            model cannot be used, or the cluster gave up. What was done until then is kept.
+    """
+    _check_settings(job)
+    before = finished(job)
+    failed = _read_failed(job.output / "failed.jsonl")
+    failed |= {s: f"the name {s!r} is not UTF-8: rename it" for s in sources if not _is_text(s)}
+    todo = [s for s in sources if s not in before and s not in failed]
+    summary = Summary(sum(s in before for s in sources), 0, 0, failed)
+    if not todo:
+        return summary
+    try:
+        for row in progress(_run(todo, job, address, workers), len(todo)):
+            if row["error"]:
+                failed[row["source"]] = row["error"]
+            elif not (job.output / row["part"]).is_file():
+                raise KdcError(
+                    f"a worker wrote '{row['part']}', but it is not in '{job.output}' here: "
+                    "--output must be a folder that all machines share"
+                )
+            else:
+                summary.done += 1
+                summary.persons += row["persons"]
+    finally:
+        if failed:
+            with whole_file(job.output / "failed.jsonl") as file:
+                _write_jsonl(file, [{"source": s, "error": failed[s]} for s in sorted(failed)])
+    return summary
+
+
+def _run(todo: list[str], job: Job, address: str, workers: int | None) -> Iterable[dict[str, Any]]:
+    """Yield source, error, part and persons of every picture once its part is written."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.data
+        import ray.exceptions
+    except ModuleNotFoundError as error:
+        raise KdcError(f"--ray needs '{error.name}': pip install 'kdc_ros[ray]'") from error
+
+    options: dict[str, Any] = {
+        "address": address, "log_to_driver": False, "logging_level": logging.ERROR
+    }  # fmt: skip
+    if address == "local":
+        options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+    try:
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if port.isdigit():  # Ray itself tries a dead address for minutes
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        ray.init(**options)
+    except (OSError, ImportError, RuntimeError, ValueError) as error:
+        raise KdcError(
+            f"no Ray cluster at '{address}': expected local, auto, or the host:port or "
+            "ray://host:port of a running one (with RAY_AUTH_MODE=token if it asks for a "
+            f"token). {error}"
+        ) from error
+    try:
+        if address.startswith("ray://"):  # Ray Data runs only inside a cluster
+            task = ray.remote(num_cpus=0)(_predict_all)
+            yield from ray.get(task.remote(todo, job, workers))
+        else:
+            yield from _predict_each(todo, job, workers)
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None)
+        if not isinstance(cause, KdcError | None):
+            raise  # a mistake in the code, with the worker's traceback
+        reason = str(cause or error).splitlines()[0]  # Ray adds its own advice below
+        raise KdcError(
+            f"the Ray job ended early: {reason}. The same command goes on from here"
+        ) from error
+    finally:
+        ray.shutdown()
+
+
+def _predict_all(todo: list[str], job: Job, workers: int | None) -> list[dict[str, Any]]:
+    return list(_predict_each(todo, job, workers))
+
+
+def _predict_each(todo: list[str], job: Job, workers: int | None) -> Iterable[dict[str, Any]]:
+    """As `_run`, inside a cluster that is already joined."""
+    import ray
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.raise_original_map_exception = True
+    context.max_consecutive_actor_init_deaths = INIT_DEATHS
+    gpus = 1 if job.device.startswith("cuda") else 0
+    kind = "GPU" if gpus else "CPU"
+    free = int(ray.cluster_resources().get(kind, 0)) // (gpus or THREADS)
+    if free == 0:
+        raise KdcError(f"the Ray cluster has no {kind}: choose another --device")
+    count = workers or free
+    # Some parts for each worker, so that the last ones end at about the same time.
+    size = max(1, min(LARGEST_PART, len(todo) // (4 * count)))
+    # Ray Data restarts actors, and runs their lost tasks again, without limit by default.
+    rows = ray.data.from_items(todo, override_num_blocks=-(-len(todo) // size)).map_batches(
+        PartWriter,
+        batch_size=None,  # one block, one part
+        batch_format="numpy",
+        fn_constructor_args=(job,),
+        compute=ray.data.ActorPoolStrategy(size=count),
+        num_cpus=THREADS,
+        num_gpus=gpus,
+    )
+    yield from rows.iter_rows()
+
+
+class PartWriter:
+    """Predicts the pictures of a block and writes them as one part; lives in a worker."""
+
+    def __init__(self, job: Job):
+        self._job = job
+        # Ray shows each worker its own GPU as the first.
+        self._predictor = job.open("cuda" if job.device.startswith("cuda") else "cpu")
+
+    def __call__(self, block: dict[str, Any]) -> dict[str, list[Any]]:
+        sources = [str(source) for source in block["item"]]
+        # Named by its pictures: a task that is run again replaces its own part.
+        digest = hashlib.sha256("\n".join(sources).encode()).hexdigest()[:16]
+        part = f"part-{digest}.{self._job.format}"
+        entries, errors = [], []
+        for source in sources:
+            entry, error = self._predict(source)
+            errors.append(error)
+            entries.append(entry)
+        good = [entry for entry in entries if entry]
+        if good:
+            with whole_file(self._job.output / part) as file:
+                WRITERS[self._job.format](file, good)
+        persons = [len(entry["persons"]) if entry else 0 for entry in entries]
+        return {"source": sources, "error": errors, "part": [part] * len(sources),
+                "persons": persons}  # fmt: skip
+
+    def _predict(self, source: str) -> tuple[dict[str, Any] | None, str]:
+        frame = next(iter(read_frames(source)))
+        if frame.image is None:
+            return None, frame.error or "no image"
+        try:
+            prediction = self._predictor(frame.image)
+        except ValueError as error:
+            return None, f"'{source}': {error}"
+        people = [person_json(person, prediction.size) for person in prediction.persons]
+        return {"source": source, "frame": None, "size": list(prediction.size),
+                "persons": people}, ""  # fmt: skip
+
+
+def finished(job: Job) -> set[str]:
+    """Paths of the pictures in the parts of a folder.
+
+    Raises:
+        KdcError: a part that this module did not write.
+    """
+    found: set[str] = set()
+    for path in sorted(job.output.glob(f"part-*.{job.format}")):
+        try:
+            if job.format == "parquet":
+                import pyarrow.parquet as parquet  # type: ignore[import-untyped]
+
+                found.update(parquet.read_table(path, columns=["source"])["source"].to_pylist())
+            else:
+                found |= _sources(path)
+        except (OSError, ValueError, KeyError) as error:
+            raise KdcError(
+                f"'{path}' is not a part written by this command: move it away. {error}"
+            ) from error
+    return found
+
+
+def _sources(path: Path) -> set[str]:
+    # The name comes first in a line; the people after it, megabytes per part, are not parsed.
+    start, decoder = '{"source": ', json.JSONDecoder()
+    with open(path, encoding="utf-8") as file:
+        return {decoder.raw_decode(line.removeprefix(start))[0] for line in file}
+
+
+def _is_text(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _read_failed(path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return {entry["source"]: entry["error"] for entry in map(json.loads, lines)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise KdcError(f"'{path}' cannot be read: delete it to try again. {error}") from error
+
+
+def _check_settings(job: Job) -> None:
+    """Write what the parts are made with, or compare it: two jobs in one folder would mix."""
+    if job.format not in FORMATS:
+        raise KdcError(f"no format '{job.format}': expected {' or '.join(FORMATS)}")
+    predictor = job.open("cpu")
+    manifest = predictor.runtime.manifest
+    settings = {
+        "model": manifest.config.name,
+        "weights_sha256": manifest.weights_sha256,
+        "confidence": predictor.thresholds.confidence,
+        "format": job.format,
+        "keypoints": list(predictor.skeleton.keypoints),
+    }
+    predictor.close()
+    path = job.output / "settings.json"
+    try:
+        job.output.mkdir(parents=True, exist_ok=True)
+        there = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    except (OSError, ValueError) as error:
+        raise KdcError(f"cannot use '{job.output}' for the parts: {error}") from error
+    if there is None:
+        write_json(path, settings)
+    elif there != settings:
+        odd = [key for key in settings if there.get(key) != settings[key]]
+        raise KdcError(
+            f"'{job.output}' holds the results of another job: expected the same {', '.join(odd)} "
+            "as in its settings.json. Choose another --output"
+        )
+
+
+def _write_jsonl(path: Path, entries: list[dict[str, Any]]) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(entry, allow_nan=False) + "\n" for entry in entries)
+
+
+def _write_parquet(path: Path, entries: list[dict[str, Any]]) -> None:
+    """One row per picture; masks as the compressed strings of COCO."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+    from pycocotools import mask
+
+    real, whole = pyarrow.float64(), pyarrow.int32()
+    columns: dict[str, Any] = {
+        "source": pyarrow.string(),
+        "size": pyarrow.list_(whole),
+        "scores": pyarrow.list_(real),
+        "boxes": pyarrow.list_(pyarrow.list_(real)),
+        "keypoints": pyarrow.list_(pyarrow.list_(pyarrow.list_(real))),
+        "masks": pyarrow.list_(pyarrow.string()),
+    }
+    rows = [
+        {
+            "source": entry["source"],
+            "size": entry["size"],
+            "scores": [p["score"] for p in entry["persons"]],
+            "boxes": [p["box"] for p in entry["persons"]],
+            "keypoints": [p["keypoints"] for p in entry["persons"]],
+            "masks": [
+                mask.frPyObjects(p["segmentation"], *entry["size"])["counts"].decode()
+                for p in entry["persons"]
+            ],
+        }
+        for entry in entries
+    ]
+    parquet.write_table(pyarrow.Table.from_pylist(rows, pyarrow.schema(columns)), path)
+
+
+WRITERS = {"jsonl": _write_jsonl, "parquet": _write_parquet}

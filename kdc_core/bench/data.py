@@ -1,0 +1,115 @@
+"""`kdc bench data`: how fast training samples are made, and whether training waits for them."""
+
+from __future__ import annotations
+
+import time
+from importlib.resources import files
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from kdc_core.config import Config, load_preset
+from kdc_core.data.augment import warp
+from kdc_core.data.datasets import open_data
+from kdc_core.data.loader import TrainingSamples, collate
+from kdc_core.data.sample import Sample, make_sample
+from kdc_core.errors import KdcError
+from kdc_core.grid import Grid
+from kdc_core.network.kdc import KDC
+from kdc_core.skeleton import COCO17
+from kdc_core.targets import encode
+from kdc_core.training.module import TrainingModule
+from kdc_core.training.run import one_thread
+
+CROP, SIDE, PEOPLE = 416, 401, 5
+WORKERS = 1  # beside the training process
+
+
+def bench_data(data: str | None, seconds: float) -> dict[str, float]:
+    """Time samples, targets, and the wait for samples in training.
+
+    Args:
+        data: data set, as for `find_data`; None = the package's sample pictures.
+        seconds: for each of the three.
+
+    Returns:
+        samples_per_second_per_core: 416 x 416 crops of real pictures, augmented, with all
+        targets at stride 4 and both kinds of edges, in one thread. targets_ms: targets alone of
+        5 people at 401 x 401, median. loader_share: share of a training step of `kdc_light`
+        spent waiting for samples that WORKERS processes make. step_ms: that step, median.
+    """
+    path = data or str(files("kdc_core") / "samples")
+    changes = [f"train.crop={CROP}", "fields.edges=[tree, star]", "train.paste=0.3"]
+    samples = TrainingSamples([path], load_preset("kdc_light", changes))
+    old_threads = cv2.getNumThreads()
+    cv2.setNumThreads(0)
+    samples[0]
+    begun, count = time.perf_counter(), 0
+    while time.perf_counter() - begun < seconds:
+        samples[count % len(samples)]
+        count += 1
+    pace = count / (time.perf_counter() - begun)
+
+    sample, grid = _five_people(path), Grid(4, 1.5)
+    edges = COCO17.edges(("tree", "star"))
+    times = []
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < seconds:
+        start = time.perf_counter()
+        encode(sample, COCO17, grid, edges, 32.0)
+        times.append(1e3 * (time.perf_counter() - start))
+    cv2.setNumThreads(old_threads)
+    share, step = _loader_share(path, load_preset("kdc_light"), seconds)
+    return {
+        "samples_per_second_per_core": round(pace, 2),
+        "targets_ms": round(float(np.median(times)), 3),
+        "loader_share": round(share, 4),
+        "step_ms": round(step, 1),
+    }
+
+
+def _five_people(path: str) -> Sample:
+    """PEOPLE persons with keypoints of the first picture that has so many, at SIDE x SIDE."""
+    pictures, source = open_data(path, "train", COCO17)
+    for picture in pictures:
+        image = source.read(picture.file_name)
+        sample = make_sample(image, picture)
+        chosen = np.flatnonzero((sample.keypoints[..., 2] > 0).sum(1) >= 5)[:PEOPLE]
+        if len(chosen) == PEOPLE:
+            few = Sample(
+                image, sample.keypoints[chosen], sample.boxes[chosen], sample.masks[chosen],
+                sample.crowd, sample.has_masks,
+            )  # fmt: skip
+            scale = (SIDE - 1) / (max(image.shape[:2]) - 1)
+            return warp(few, np.array([[scale, 0, 0], [0, scale, 0]]), (SIDE, SIDE), None)
+    raise KdcError(f"no picture of '{path}' has {PEOPLE} persons with 5 keypoints or more")
+
+
+def _loader_share(path: str, config: Config, seconds: float) -> tuple[float, float]:
+    """Share of the time waited for samples, and the median step in ms."""
+    samples = TrainingSamples([path], config)
+    module = TrainingModule(KDC(config), samples.steps, samples.names)
+    module.on_train_start()
+    optimizer = module.configure_optimizers()[0][0]
+    loader = DataLoader(
+        samples, config.train.batch, collate_fn=collate, num_workers=WORKERS,
+        worker_init_fn=one_thread,
+    )  # fmt: skip
+    waited: list[float] = []
+    steps: list[float] = []
+    batches = iter(loader)
+    next(batches)  # the first waits for the workers to start
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < seconds or len(steps) < 3:
+        start = time.perf_counter()
+        batch = next(batches)
+        ready = time.perf_counter()
+        optimizer.zero_grad()
+        module.training_step(batch, 0)["loss"].backward()
+        optimizer.step()
+        steps.append(time.perf_counter() - start)
+        waited.append(ready - start)
+    return sum(waited) / sum(steps), 1e3 * float(np.median(steps))

@@ -1,0 +1,102 @@
+"""Where data sets keep their annotations and pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from kdc_core.data.coco import AnnotatedPicture, AnnotationError, read_coco
+from kdc_core.data.pictures import Pictures
+from kdc_core.skeleton import Skeleton
+
+# Layout of a data set's folder: annotation file, and where its pictures may be.
+LAYOUTS = (
+    ("annotations/person_keypoints_{split}2017.json", ("{split}2017", "images/{split}2017")),
+    ("ochuman_coco_format_{split}_range_0.00_1.00.json", ("images", ".")),
+    ("crowdpose_{split}.json", ("images", ".")),
+    ("json/crowdpose_{split}.json", ("images",)),
+    ("annotations/crowdpose_{split}.json", ("images",)),
+    ("annotations.json", (".",)),
+)
+
+
+def find_data(path: str | Path, split: str) -> tuple[Path, Path]:
+    """Find a data set's annotations and pictures.
+
+    Args:
+        path: folder of COCO 2017, OCHuman or CrowdPose as published, a folder of pictures with
+            `annotations.json`, or an annotation file with its pictures in a folder or tar of the
+            same name beside it.
+        split: `train`, `val` or `test`, where a folder has several.
+
+    Returns:
+        Annotation file, folder or tar of the pictures.
+
+    Raises:
+        AnnotationError: nothing of the kind is there; says what was looked for.
+    """
+    path = Path(path)
+    if path.is_dir():
+        for layout, places in LAYOUTS:
+            annotations = path / layout.format(split=split)
+            if annotations.is_file():
+                folders = [path / place.format(split=split) for place in places]
+                for folder in folders:
+                    if folder.is_dir():
+                        return annotations, folder
+                raise AnnotationError(
+                    f"no pictures for '{annotations}': expected the folder "
+                    f"{' or '.join(repr(str(f)) for f in folders)}"
+                )
+        wanted = ", ".join(layout.format(split=split) for layout, _ in LAYOUTS)
+        raise AnnotationError(f"no annotations in '{path}': expected one of {wanted}")
+    stem = path.name.removesuffix(".gz").removesuffix(".json")
+    for pictures in (path.with_name(stem), path.with_name(f"{stem}.tar")):
+        if pictures.exists():
+            return path, pictures
+    raise AnnotationError(
+        f"no pictures for '{path}': expected the folder '{stem}' or '{stem}.tar' beside it"
+    )
+
+
+def open_data(
+    path: str | Path, split: str, skeleton: Skeleton, subset: str = "all"
+) -> tuple[list[AnnotatedPicture], Pictures]:
+    """Open a data set for training.
+
+    Args:
+        path, split: as for `find_data`.
+        skeleton: the keypoints its persons must have.
+        subset: `all`, or `coco_persons` (`keypoint_persons`).
+
+    Raises:
+        AnnotationError, PictureError: one of the two is missing or unusable, or no person of the
+            whole set has keypoints.
+    """
+    annotations, images = find_data(path, split)
+    pictures = read_coco(annotations, skeleton.num_keypoints)
+    if not any((p.keypoints[:, 2] > 0).any() for picture in pictures for p in picture.persons):
+        raise AnnotationError(
+            f"'{annotations}' has no person with keypoints: expected a keypoint file such as "
+            "person_keypoints_train2017.json, not one of boxes or instances alone"
+        )
+    if subset == "coco_persons":
+        pictures = keypoint_persons(pictures)
+    return pictures, Pictures(images)
+
+
+def keypoint_persons(pictures: list[AnnotatedPicture]) -> list[AnnotatedPicture]:
+    """Keep pictures with labelled persons, and treat all other persons as crowd.
+
+    The COCOPersons subset of Pose2Seg and of the paper: persons with keypoints and a mask.
+    """
+    kept = []
+    for picture in pictures:
+        labelled = [bool((p.keypoints[:, 2] > 0).any()) for p in picture.persons]
+        if any(labelled):
+            persons = tuple(
+                p if has else replace(p, crowd=True)
+                for p, has in zip(picture.persons, labelled, strict=True)
+            )
+            kept.append(replace(picture, persons=persons))
+    return kept

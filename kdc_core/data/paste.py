@@ -1,0 +1,93 @@
+"""Occlusion copy-paste: a person of another picture, cut out by its mask, put over people."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from kdc_core.data.sample import Sample
+
+LEAST_KEYPOINTS = 5  # labelled, of a person worth pasting
+LEAST_SIDE_PX = 32.0  # of its box
+# A person of whom less than this share of the mask stays visible is gone.
+LEAST_VISIBLE = 0.1
+
+
+def paste(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sample:
+    """Put a person of another picture over one of this picture.
+
+    The pasted person comes at 0.6 to 1.4 times the height of the person it covers, beside or
+    over it. Masks below lose the covered pixels, covered keypoints become hidden (v = 1), and a
+    person of whom almost nothing is left is dropped.
+
+    Args:
+        sample: the picture pasted into; unchanged.
+        donor: the picture the person is taken from.
+        rng: source of randomness.
+
+    Returns:
+        A new Sample in the frame of `sample`, or `sample` itself where nobody can be pasted.
+    """
+    person = _choose(donor, rng)
+    if person is None or not len(sample.boxes):
+        return sample
+    box, under = donor.boxes[person], sample.boxes[rng.integers(len(sample.boxes))]
+    tall, wide = under[3] - under[1], under[2] - under[0]
+    scale = rng.uniform(0.6, 1.4) * max(tall, LEAST_SIDE_PX) / (box[3] - box[1])
+    reach = np.maximum([wide, tall], LEAST_SIDE_PX)
+    to = (under[:2] + under[2:]) / 2 + rng.uniform(-0.6, 0.6, 2) * reach
+    shift = to - scale * (box[:2] + box[2:]) / 2
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+
+    height, width = sample.image.shape[:2]
+    mask = donor.masks[person].astype(np.float32)
+    alpha = cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    covered = alpha >= 0.5
+    if not covered.any():
+        return sample
+    image = cv2.warpAffine(donor.image, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    blend = alpha[..., None]
+    image = (sample.image * (1 - blend) + image * blend + 0.5).astype(np.uint8)
+
+    keypoints = donor.keypoints[person].copy()
+    keypoints[:, :2] = keypoints[:, :2] * scale + shift
+    x, y = keypoints[:, 0], keypoints[:, 1]
+    inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
+    keypoints[~(inside & (keypoints[:, 2] > 0))] = 0
+    rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
+    pasted = np.array([columns[0], rows[0], columns[-1], rows[-1]], np.float32)
+    pasted += (-0.5, -0.5, 0.5, 0.5)
+
+    below = _hide(sample.keypoints, covered)
+    masks = sample.masks & ~covered
+    before = sample.masks.sum((1, 2))
+    kept = masks.sum((1, 2)) >= LEAST_VISIBLE * before if sample.has_masks else before >= 0
+    return Sample(
+        image,
+        np.concatenate((below[kept], keypoints[None])),
+        np.concatenate((sample.boxes[kept], pasted[None])),
+        np.concatenate((masks[kept], (covered & sample.has_masks)[None])),
+        sample.crowd & ~covered,
+        sample.has_masks,
+    )
+
+
+def _choose(donor: Sample, rng: np.random.Generator) -> int | None:
+    """A person with a mask, enough keypoints and enough pixels."""
+    if not donor.has_masks:
+        return None
+    side = (donor.boxes[:, 2:] - donor.boxes[:, :2]).min(1, initial=np.inf)
+    labelled = (donor.keypoints[..., 2] > 0).sum(1)
+    good = (labelled >= LEAST_KEYPOINTS) & (side >= LEAST_SIDE_PX) & donor.masks.any((1, 2))
+    return int(rng.choice(np.flatnonzero(good))) if good.any() else None
+
+
+def _hide(keypoints: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Keypoints below covered pixels become hidden."""
+    keypoints = keypoints.copy()
+    height, width = covered.shape
+    column = np.clip(np.round(keypoints[..., 0]), 0, width - 1).astype(np.int64)
+    row = np.clip(np.round(keypoints[..., 1]), 0, height - 1).astype(np.int64)
+    hidden = covered[row, column] & (keypoints[..., 2] > 0)
+    keypoints[..., 2] = np.where(hidden, 1, keypoints[..., 2])
+    return keypoints

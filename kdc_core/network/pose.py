@@ -1,0 +1,26 @@
+"""What every PoseNet gives, and the choice among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass
+class PoseMaps:
+    """Maps of PoseNet over its grid of h x w cells.
+
+    Attributes:
+        heat: (B, T, h, w) logits.
+        short: (B, T, 2, h, w) pixels.
+        mid: (B, E, 2, h, w) pixels.
+        taps: the trunk's maps, fine to coarse; the first has h x w cells.
+        context: (B, C, h, w) what SegNet sees of PoseNet's own maps.
+    """
+
+    heat: Tensor
+    short: Tensor
+    mid: Tensor
+    taps: list[Tensor]
+    context: Tensor
