@@ -94,6 +94,7 @@ setup(
             "mypy==2.4.*",
             "pytest",
             "ray[client,data]>=2.60",
+            "rosbags",
             "ruff==0.17.*",
             # The packaging tests build with what is installed, without a network.
             "setuptools>=64",

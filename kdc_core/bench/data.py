@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from importlib.resources import files
-from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from torch.utils.data import DataLoader
 
 from kdc_core.config import Config, load_preset

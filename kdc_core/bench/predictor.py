@@ -11,8 +11,10 @@ import cv2
 import numpy as np
 
 from kdc_core.assembly import Thresholds
-from kdc_core.data.coco import decode_mask, read_coco
+from kdc_core.data.coco import decode_mask, read_coco, read_json
 from kdc_core.data.pictures import Pictures
+from kdc_core.drawing import draw_people
+from kdc_core.evaluation.coco import coco_results, score
 from kdc_core.manifest import OUTPUTS
 from kdc_core.predictor import Predictor, letterbox_image
 
@@ -32,7 +34,8 @@ def bench_predictor(model: str, rounds: int) -> dict[str, float]:
         of the exported program over it. people_30_over_1: the whole predictor on a picture of
         30 people over one of 1. end_to_end_over_network: the predictor (30 people) over the
         network. frames_per_second: of the predictor (30 people). found_1, found_30: people
-        found in the two pictures.
+        found in the two pictures. scoring_over_predictor, drawing_over_predictor: over the
+        sample pictures, what COCO scoring and overlays add to prediction.
     """
     from kdc_core.export import cut_before_decode
     from kdc_core.runtimes.base import find_model
@@ -66,7 +69,36 @@ def bench_predictor(model: str, rounds: int) -> dict[str, float]:
         "frames_per_second": round(1e3 / medians["many"], 2),
         "found_1": float(len(everybody(one))),
         "found_30": float(len(everybody(many))),
+        **_extras(predictor),
         "rounds": float(rounds),
+    }
+
+
+def _extras(predictor: Predictor) -> dict[str, float]:
+    """Time of scoring and of drawing over that of prediction, on the sample pictures."""
+    samples = Path(str(files("kdc_core") / "samples"))
+    source, annotated = Pictures(samples), read_coco(samples / "annotations.json")
+    scored = Predictor(predictor.runtime)
+    scored.thresholds = Thresholds(0.0, 0.0, 0.5)
+    images = [source.read(picture.file_name) for picture in annotated]
+    found, drawn, results = [], [], []
+    begun = time.perf_counter()
+    for image in images:
+        found.append(scored(image))
+    predicted = time.perf_counter()
+    for picture, prediction in zip(annotated, found, strict=True):
+        results += coco_results(prediction, picture.id)
+    score(read_json(samples / "annotations.json"), results)
+    counted = time.perf_counter()
+    shown = [predictor(image) for image in images]
+    drawing = time.perf_counter()
+    for image, prediction in zip(images, shown, strict=True):
+        drawn.append(draw_people(image, prediction, predictor.skeleton, 0.3))
+    done = time.perf_counter()
+    seconds = predicted - begun
+    return {
+        "scoring_over_predictor": round((counted - predicted) / seconds, 4),
+        "drawing_over_predictor": round((done - drawing) / seconds, 4),
     }
 
 

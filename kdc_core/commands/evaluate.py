@@ -56,7 +56,7 @@ def evaluate(
     from kdc_core.commands.progress import track
     from kdc_core.evaluation.run import evaluate as run
     from kdc_core.files import write_json
-    from kdc_core.skeleton import SKELETONS
+    from kdc_core.skeleton import COCO17, SKELETONS
 
     if subset not in ("all", "coco_persons"):
         raise typer.BadParameter(f"--subset: expected all or coco_persons, got '{subset}'")
@@ -78,6 +78,8 @@ def evaluate(
         return track(items, total, "evaluate")
 
     skeleton = SKELETONS[config.fields.skeleton]
+    if breakdown and skeleton != COCO17:
+        raise typer.BadParameter(f"--breakdown: only for {COCO17.name}, not {skeleton.name}")
     evaluation = run(annotations, images, predict, progress, skeleton, subset)
     if results is not None:
         write_json(results, evaluation.results)
@@ -86,7 +88,7 @@ def evaluate(
         "pictures": evaluation.pictures, "failed": len(evaluation.failed), **evaluation.figures,
     }  # fmt: skip
     groups: dict[str, dict[str, float]] = {}
-    if breakdown or report is not None:
+    if breakdown or (report is not None and skeleton == COCO17):
         from kdc_core.evaluation.breakdown import breakdown as break_down
 
         groups = break_down(evaluation.annotations, evaluation.results)
@@ -103,7 +105,7 @@ def evaluate(
 
         write_report(
             report, evaluation.annotations, Pictures(images), evaluation.results,
-            config.predict.confidence, evaluation.figures, groups,
+            config.predict.confidence, evaluation.figures, groups, skeleton=skeleton,
         )  # fmt: skip
     for text in evaluation.failed:
         typer.echo(f"error: {text}", err=True)

@@ -50,6 +50,8 @@ def find_data(path: str | Path, split: str) -> tuple[Path, Path]:
                 )
         wanted = ", ".join(layout.format(split=split) for layout, _ in LAYOUTS)
         raise AnnotationError(f"no annotations in '{path}': expected one of {wanted}")
+    if not path.exists():
+        raise AnnotationError(f"'{path}' does not exist: expected a data set's folder or file")
     stem = path.name.removesuffix(".gz").removesuffix(".json")
     for pictures in (path.with_name(stem), path.with_name(f"{stem}.tar")):
         if pictures.exists():
@@ -86,7 +88,7 @@ def open_data(
 
 
 def keypoint_persons(pictures: list[AnnotatedPicture]) -> list[AnnotatedPicture]:
-    """Keep pictures with labelled persons, and treat all other persons as crowd.
+    """Keep pictures with labelled persons, and treat all other persons with a mask as crowd.
 
     The COCOPersons subset of Pose2Seg and of the paper: persons with keypoints and a mask.
     """
@@ -94,8 +96,10 @@ def keypoint_persons(pictures: list[AnnotatedPicture]) -> list[AnnotatedPicture]
     for picture in pictures:
         labelled = [bool((p.keypoints[:, 2] > 0).any()) for p in picture.persons]
         if any(labelled):
+            # A crowd region without a mask would be background, where a person of unknown
+            # keypoints takes no loss in its box.
             persons = tuple(
-                p if has else replace(p, crowd=True)
+                p if has or not p.segmentation else replace(p, crowd=True)
                 for p, has in zip(picture.persons, labelled, strict=True)
             )
             kept.append(replace(picture, persons=persons))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from kdc_core.data.augment import shrink
 from kdc_core.data.sample import Sample
 
 LEAST_KEYPOINTS = 5  # labelled, of a person worth pasting
@@ -40,12 +41,13 @@ def paste(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sample:
     matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
 
     height, width = sample.image.shape[:2]
-    mask = donor.masks[person].astype(np.float32)
-    alpha = cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    mask, to_target = shrink(donor.masks[person].astype(np.float32), matrix)
+    alpha = cv2.warpAffine(mask, to_target, (width, height), flags=cv2.INTER_LINEAR)
     covered = alpha >= 0.5
     if not covered.any():
         return sample
-    image = cv2.warpAffine(donor.image, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    image, to_target = shrink(donor.image, matrix)
+    image = cv2.warpAffine(image, to_target, (width, height), flags=cv2.INTER_LINEAR)
     blend = alpha[..., None]
     image = (sample.image * (1 - blend) + image * blend + 0.5).astype(np.uint8)
 

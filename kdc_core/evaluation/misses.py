@@ -10,7 +10,8 @@ import numpy as np
 from pycocotools import mask as rle_tools
 
 from kdc_core.data.coco import decode_mask
-from kdc_core.skeleton import COCO17
+from kdc_core.evaluation.coco import BOX_SHARE
+from kdc_core.skeleton import COCO17, Skeleton
 
 FOUND_OKS = 0.5  # a detection has found a person
 ABOUT = 0.1  # OKS or mask IoU from which a detection is about a person
@@ -48,7 +49,10 @@ class Miss:
 
 
 def find_misses(
-    annotations: dict[str, Any], results: list[dict[str, Any]], confidence: float
+    annotations: dict[str, Any],
+    results: list[dict[str, Any]],
+    confidence: float,
+    skeleton: Skeleton = COCO17,
 ) -> list[Miss]:
     """Say what went wrong with every annotated person and every detection.
 
@@ -87,9 +91,11 @@ def find_misses(
     Where an annotation or result has no mask, IoU and shares are 0.
 
     Args:
-        annotations: content of a COCO file with 17 keypoints.
+        annotations: content of a COCO file. Without `area` a person has CrowdPose's share of its
+            box.
         results: COCO results with `keypoints` and, for masks, `segmentation`.
         confidence: least score of a detection.
+        skeleton: of the keypoints of both.
     """
     people, detections = defaultdict(list), defaultdict(list)
     for entry in annotations["annotations"]:
@@ -101,7 +107,7 @@ def find_misses(
     misses: list[Miss] = []
     for image in annotations["images"]:
         order = sorted(detections[image["id"]], key=lambda i: -results[i]["score"])
-        misses += _Picture(image, people[image["id"]], order, results).misses()
+        misses += _Picture(image, people[image["id"]], order, results, skeleton).misses()
     return misses
 
 
@@ -133,22 +139,25 @@ class _Picture:
         annotations: list[dict[str, Any]],
         order: list[int],
         results: list[dict[str, Any]],
+        skeleton: Skeleton,
     ):
         self.image, self.order = image, order
+        self.sigmas = np.array(skeleton.sigmas)
         self.size = (int(image["height"]), int(image["width"]))
         self.scores = [float(results[i]["score"]) for i in order]
         self.persons = [a for a in annotations if _has_keypoints(a)]
         self.unknown = [a for a in annotations if not _has_keypoints(a) and not a.get("iscrowd")]
         self.crowds = [a for a in annotations if a.get("iscrowd")]
         points = np.array([results[i]["keypoints"] for i in order], np.float64)
-        self.points = points.reshape(-1, COCO17.num_keypoints, 3)[..., :2]
+        self.points = points.reshape(-1, skeleton.num_keypoints, 3)[..., :2]
         truth = np.array([a["keypoints"] for a in self.persons], np.float64)
-        self.truth = truth.reshape(-1, COCO17.num_keypoints, 3)
+        self.truth = truth.reshape(-1, skeleton.num_keypoints, 3)
         self.labelled = self.truth[..., 2] > 0  # (G, K)
-        areas = [a["area"] for a in self.persons]
-        self.near = _similarity(self.points, self.truth, areas)
+        areas = [_area(a) for a in self.persons]
+        self.near = _similarity(self.points, self.truth, areas, self.sigmas)
         # The same to the person's keypoint of the other side.
-        self.mirrored = _similarity(self.points, self.truth[:, list(COCO17.flip)], areas)
+        sides = self.truth[:, list(skeleton.flip)]
+        self.mirrored = _similarity(self.points, sides, areas, self.sigmas)
         self.oks = self.near.sum(-1) / np.maximum(self.labelled.sum(-1), 1)
         masks = [self._rle(results[i]) for i in order]
         self.masked = [a for a in self.persons + self.unknown if a.get("segmentation")]
@@ -251,14 +260,14 @@ class _Picture:
                 np.array((x + 2 * width, y + 2 * height)),
             )
             out = np.maximum(low - self.points[d], 0) + np.maximum(self.points[d] - high, 0)
-            if _falloff((out**2).sum(-1), entry["area"]).mean() >= FOUND_OKS:
+            if _falloff((out**2).sum(-1), _area(entry), self.sigmas).mean() >= FOUND_OKS:
                 return True
         return False
 
     def _person_miss(
         self, kind: str, entry: dict[str, Any], d: int | None, weight: float = 1.0
     ) -> Miss:
-        share = entry["area"] / (self.size[0] * self.size[1])
+        share = _area(entry) / (self.size[0] * self.size[1])
         result = None if d is None else self.order[d]
         return Miss(self.image["id"], kind, entry["id"], result, weight * share)
 
@@ -276,15 +285,23 @@ def _has_keypoints(entry: dict[str, Any]) -> bool:
     return not entry.get("iscrowd") and any(v > 0 for v in (entry.get("keypoints") or ())[2::3])
 
 
-def _falloff(squared: np.ndarray, area: Any) -> np.ndarray:
+def _area(entry: dict[str, Any]) -> float:
+    if "area" in entry:
+        return float(entry["area"])
+    return float(BOX_SHARE * entry["bbox"][2] * entry["bbox"][3])
+
+
+def _falloff(squared: np.ndarray, area: Any, sigmas: np.ndarray) -> np.ndarray:
     """OKS of single keypoints from squared distances (..., K)."""
-    return np.exp(-squared / (8 * (area + np.spacing(1)) * np.square(COCO17.sigmas)))
+    return np.exp(-squared / (8 * (area + np.spacing(1)) * np.square(sigmas)))
 
 
-def _similarity(points: np.ndarray, truth: np.ndarray, areas: list[float]) -> np.ndarray:
+def _similarity(
+    points: np.ndarray, truth: np.ndarray, areas: list[float], sigmas: np.ndarray
+) -> np.ndarray:
     """Of (D, K, 2) and (G, K, 3): (D, G, K), 0 where the truth is not labelled."""
     squared = np.square(points[:, None] - truth[None, :, :, :2]).sum(-1)
-    return _falloff(squared, np.reshape(areas, (-1, 1))) * (truth[..., 2] > 0)
+    return _falloff(squared, np.reshape(areas, (-1, 1)), sigmas) * (truth[..., 2] > 0)
 
 
 def _iou(first: list[Any], second: list[Any], crowd: bool = False) -> np.ndarray:

@@ -19,7 +19,7 @@ from kdc_core.errors import KdcError
 from kdc_core.evaluation.misses import KINDS, Miss, count_misses, find_misses
 from kdc_core.files import whole_file
 from kdc_core.results import Person, Prediction
-from kdc_core.skeleton import COCO17
+from kdc_core.skeleton import COCO17, Skeleton
 
 KEYPOINT = 0.2  # predicted keypoints below this score are not drawn
 SIDE_PX = 800  # longest side of the annotation and of the prediction
@@ -60,6 +60,7 @@ def write_report(
     figures: dict[str, float],
     breakdown: dict[str, dict[str, float]],
     worst: int = 24,
+    skeleton: Skeleton = COCO17,
 ) -> None:
     """Write index.html and its pictures.
 
@@ -75,6 +76,7 @@ def write_report(
         figures: average precisions of `kdc_core.evaluation.coco.score`.
         breakdown: `kdc_core.evaluation.breakdown.breakdown`.
         worst: most pictures of one kind of miss, those with the highest sum of costs.
+        skeleton: of the keypoints of annotations and results.
 
     Raises:
         KdcError: the folder or a file in it cannot be written.
@@ -86,7 +88,7 @@ def write_report(
         raise KdcError(f"cannot make the folder '{folder}': {error.strerror}") from error
     images = {image["id"]: image for image in annotations["images"]}
     people = {entry["id"]: entry for entry in annotations["annotations"]}
-    misses = find_misses(annotations, results, confidence)
+    misses = find_misses(annotations, results, confidence, skeleton)
     page = [
         f"<p>{len(images)} pictures; detections with a score from {confidence:g}.</p>",
         "<h2>Average precision</h2>",
@@ -111,7 +113,7 @@ def write_report(
             found = [r for r in results if r["image_id"] == image_id and r["score"] >= confidence]
             marks = [_marks(miss, people, results) for miss in mine]
             try:
-                drawn = _pair(_read(pictures, image), truth, found, marks)
+                drawn = _pair(_read(pictures, image), truth, found, marks, skeleton)
             except PictureError as error:
                 failed[image_id] = str(error)
                 continue
@@ -152,24 +154,31 @@ def _read(pictures: Pictures, image: dict[str, Any]) -> np.ndarray:
 
 
 def _pair(
-    picture: np.ndarray, truth: list[Entry], found: list[Entry], marks: list[tuple[Entry, Entry]]
+    picture: np.ndarray,
+    truth: list[Entry],
+    found: list[Entry],
+    marks: list[tuple[Entry, Entry]],
+    skeleton: Skeleton,
 ) -> np.ndarray:
     """Annotation and prediction side by side: (H, W, 3) uint8 RGB."""
-    left = _draw(picture, [a for a in truth if not a.get("iscrowd")], [a for a, _ in marks])
-    right = _draw(picture, found, [r for _, r in marks])
+    people = [a for a in truth if not a.get("iscrowd")]
+    left = _draw(picture, people, [a for a, _ in marks], skeleton)
+    right = _draw(picture, found, [r for _, r in marks], skeleton)
     gap = np.full((left.shape[0], GAP_PX, 3), 128, np.uint8)
     return np.hstack((left, gap, right))
 
 
-def _draw(picture: np.ndarray, people: list[Entry], marked: list[Entry]) -> np.ndarray:
+def _draw(
+    picture: np.ndarray, people: list[Entry], marked: list[Entry], skeleton: Skeleton
+) -> np.ndarray:
     size = (picture.shape[0], picture.shape[1])
     labels = np.zeros(size, np.uint16)
     persons = []
     for index, entry in enumerate(people):
-        person = _person(entry, size, index)
+        person = _person(entry, size, index, skeleton)
         labels[person.mask & (labels == 0)] = index + 1
         persons.append(person)
-    drawn = draw_people(picture, Prediction(size, tuple(persons), labels), COCO17, KEYPOINT)
+    drawn = draw_people(picture, Prediction(size, tuple(persons), labels), skeleton, KEYPOINT)
     thick = max(1, round(max(size) / 320))
     for entry in marked:
         x, y, width, height = (round(v) for v in entry["bbox"])
@@ -179,10 +188,10 @@ def _draw(picture: np.ndarray, people: list[Entry], marked: list[Entry]) -> np.n
     return cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def _person(entry: Entry, size: tuple[int, int], index: int) -> Person:
+def _person(entry: Entry, size: tuple[int, int], index: int, skeleton: Skeleton) -> Person:
     """An annotation (numbered) or a result (with its score), with a mask of the whole picture."""
     score = entry.get("score")
-    keypoints = np.zeros((COCO17.num_keypoints, 3), np.float32)
+    keypoints = np.zeros((skeleton.num_keypoints, 3), np.float32)
     if entry.get("keypoints"):
         keypoints = np.array(entry["keypoints"], np.float32).reshape(-1, 3)
         if score is None:

@@ -17,6 +17,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from kdc_core.cli import spread
+
 
 def kdc(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -189,3 +191,16 @@ def test_a_broken_model_is_one_line_not_a_traceback(samples: Path, tmp_path: Pat
     done = kdc("predict", samples / "000000000885.jpg", "--model", tmp_path / "m.onnx")
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("train p --data a b --set x=1 y=2", "train p --data a --data b --set x=1 --set y=2"),
+        ("train --data a p", "train --data a p"),
+        ("predict --model m one.jpg two.jpg", "predict --model m one.jpg two.jpg"),
+        ("paper table1 --model a b --json f", "paper table1 --model a --model b --json f"),
+    ],
+)  # fmt: skip
+def test_options_with_several_values(given: str, meant: str) -> None:
+    assert spread(given.split()) == meant.split()

@@ -9,11 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kdc_core.config import load_preset
+from kdc_core.config import ConfigError, load_preset
 from kdc_core.network.kdc import KDC
 from kdc_core.network.movenet import MoveNet, SameConv
+from kdc_core.network.resnet import DilatedResNet
 from kdc_core.network.weights import ModelFileError, load_model, save_model, start_from
 from kdc_core.runtimes.base import find_model
+from kdc_core.training.processes import use_whole_batches
 
 from .conftest import SHARED
 
@@ -126,3 +128,75 @@ def test_weights_of_another_width_are_refused(tmp_path: Path) -> None:
 def test_movenet_has_the_published_number_of_parameters() -> None:
     boxes = 2 * (24 * 9 + 24 * 96 + 96 + 96 * 2 + 2)  # the two box heads that are dropped
     assert sum(p.numel() for p in MoveNet().parameters()) == 4_723_346 - boxes
+
+
+def resnet101_weights(path: Path) -> Path:
+    """A file with the names and shapes of torchvision's and timm's ResNet-101."""
+    state = {
+        key: torch.rand_like(value) if value.is_floating_point() else value
+        for key, value in DilatedResNet("resnet101", 18, 32).state_dict().items()
+        if not key.startswith(("heat.", "short.", "mid.", "reduce."))
+    }
+    state["fc.weight"], state["fc.bias"] = torch.zeros(1000, 2048), torch.zeros(1000)
+    assert len([k for k in state if k.endswith("conv3.weight")]) == 3 + 4 + 23 + 3
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in state.items()}, path)
+    return path
+
+
+def test_the_papers_model_starts_from_imagenet_and_lies_on_its_lattice(tmp_path: Path) -> None:
+    config = load_preset("paper_resnet101")
+    network = start_from(config, resnet101_weights(tmp_path / "imagenet.safetensors")).eval()
+    known = load_file(tmp_path / "imagenet.safetensors")
+    name = "layer3.22.conv2.weight"
+    assert torch.equal(network.posenet.state_dict()[name].half(), known[name])
+    with torch.no_grad():
+        fields = network(torch.zeros(1, 3, 129, 161))
+    assert fields.heat.shape == (1, 18, 17, 21), "8 n + 1 pixels to n + 1 cells"
+    assert fields.mid.shape[1] == 32 and fields.embedding.shape == (1, 18, 2, 17, 21)
+
+
+def test_weights_of_another_network_are_refused_by_name(tmp_path: Path) -> None:
+    state = load_file(resnet101_weights(tmp_path / "imagenet.safetensors"))
+    del state["layer4.2.bn3.running_var"]
+    save_file(state, tmp_path / "cut.safetensors")
+    with pytest.raises(ModelFileError, match=r"layer4\.2\.bn3\.running_var.*got none"):
+        start_from(load_preset("paper_resnet101"), tmp_path / "cut.safetensors")
+    with pytest.raises(ModelFileError, match="cannot start 'paper_resnet152'"):
+        start_from(load_preset("paper_resnet152"), tmp_path / "imagenet.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("preset", "change", "reason"),
+    [
+        ("paper_resnet101", "fields.stride=4", "maps of stride 8"),
+        ("paper_resnet101", "decode.pyramid=[1, 2]", "no pyramid"),
+        ("kdc_light", "fields.edges=[tree]", "star_out"),
+        ("kdc_light", "fields.skeleton=crowdpose14", "coco17"),
+    ],
+)
+def test_fields_that_a_backbone_cannot_give_are_refused(
+    preset: str, change: str, reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        KDC(load_preset(preset, [change]))
+
+
+THUNDER = SHARED / "weights" / "movenet_thunder.safetensors"
+
+
+@pytest.mark.skipif(not THUNDER.is_file(), reason="needs ../shared/weights")
+def test_thunder_fits_its_own_preset_alone() -> None:
+    network = start_from(load_preset("kdc_base"), THUNDER).eval()
+    with torch.no_grad():
+        fields = network(torch.zeros(1, 3, 64, 96))
+    assert fields.heat.shape == (1, 18, 16, 24)
+    with pytest.raises(ModelFileError, match="cannot start 'kdc_light'"):
+        start_from(CONFIG, THUNDER)
+
+
+def test_whole_batch_norm_is_batch_norm_for_one_process() -> None:
+    plain = torch.nn.BatchNorm2d(3)
+    whole = torch.nn.BatchNorm2d(3)
+    use_whole_batches(whole)
+    x = torch.randn(4, 3, 5, 6)
+    assert torch.equal(plain(x), whole(x)) and torch.equal(plain.running_var, whole.running_var)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +18,7 @@ import pytest
 import torch
 
 from kdc_core.config import ConfigError, load_preset
+from kdc_core.data.coco import AnnotationError
 from kdc_core.data.loader import TrainingSamples, collate
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import load_model
@@ -267,3 +270,105 @@ def test_steps_of_folded_weights_are_relative_to_their_channels() -> None:
     ):
         module.optimizer_step()
     assert torch.allclose((before - weight) / scale, torch.tensor(0.01), rtol=1e-3)
+
+
+PAPER = ["train.crop=129", "train.longer_side=[129, 200]", "train.steps=2", "train.epochs=null",
+         "train.batch=2", "train.workers=0", "network.segnet_width=16", "network.segnet_tower=16",
+         "predict.longer_side=129", "decode.seeds=16", "train.evaluate_every=2"]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_papers_model_trains_evaluates_and_exports(data_set: Path, tmp_path: Path) -> None:
+    changes = [part for change in PAPER for part in ("--set", change)]
+    run = [sys.executable, "-m", "kdc_core", "train", "paper_resnet101", "--data", str(data_set),
+           "--val", str(data_set), "--output", str(tmp_path / "run"), *changes]  # fmt: skip
+    done = subprocess.run(run, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "from random weights" in done.stderr
+    table = rows(tmp_path / "run")
+    assert {"heat", "short", "mid", "mask", "embedding"} <= set(table[0])
+    assert [r for r in table if r["keypoint_ap"]][-1]["step"] == "2"
+    model = tmp_path / "run" / "model.safetensors"
+    done = subprocess.run(
+        [sys.executable, "-m", "kdc_core", "export", str(model),
+         "--output", str(tmp_path / "paper.onnx")], capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    import numpy as np
+
+    from kdc_core.predictor import Predictor
+
+    image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
+    one, two = (
+        Predictor.from_pretrained(str(path), confidence=0.0, keypoint=0.0)
+        for path in (model, tmp_path / "paper.onnx")
+    )
+    assert one.letterbox((90, 120)).size == (97, 129), "8 n + 1"
+    a, b = one(image), two(image)
+    assert len(a) == len(b)
+    for person, same in zip(a.persons, b.persons, strict=True):
+        assert person.score == pytest.approx(same.score, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_killed_run_has_the_loss_curve_of_an_uninterrupted_one(
+    data_set: Path, start: Path, tmp_path: Path
+) -> None:
+    """A row for each step, a checkpoint for each step, a kill in the middle of an epoch."""
+    code = (
+        "import kdc_core.training.callbacks as c; c.ROW_SECONDS = c.CHECKPOINT_SECONDS = 0.0\n"
+        "from kdc_core.cli import main; main()"
+    )
+
+    def run(output: str) -> list[str]:
+        more = ["--set", "train.steps=30", "--threads", "1"]
+        return [
+            sys.executable,
+            "-c",
+            code,
+            *command(data_set, start, tmp_path / output, *more)[3:],
+        ]
+
+    whole = subprocess.run(run("whole"), capture_output=True, text=True, timeout=600)
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen(run("part"), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        table = tmp_path / "part" / "metrics.csv"
+        step = (
+            int(rows(tmp_path / "part")[-1]["step"])
+            if table.exists() and rows(tmp_path / "part")
+            else 0
+        )
+        if step >= 6 and step % 4 == 2:
+            break
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    killed_at = int(rows(tmp_path / "part")[-1]["step"])
+    assert 6 <= killed_at < 30 and killed_at % 4, "four steps are an epoch"
+    again = subprocess.run(run("part"), capture_output=True, text=True, timeout=600)
+    assert again.returncode == 0, again.stderr
+    one, two = ({int(r["step"]): float(r["loss"]) for r in rows(tmp_path / name)}
+                for name in ("whole", "part"))  # fmt: skip
+    assert sorted(one) == sorted(two) == list(range(1, 31))
+    for step, loss in one.items():
+        assert two[step] == pytest.approx(loss, rel=1e-3), step
+
+
+@pytest.mark.slow
+def test_a_folder_in_use_is_refused(data_set: Path, start: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with open(tmp_path / "run" / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = train(data_set, start, tmp_path / "run")
+    assert done.returncode == 2 and "another run is training" in done.stderr
+
+
+def test_annotations_without_keypoints_cannot_train(data_set: Path) -> None:
+    content = json.loads(data_set.read_text())
+    for entry in content["annotations"]:
+        entry.pop("keypoints", None)
+    data_set.write_text(json.dumps(content))
+    with pytest.raises(AnnotationError, match="no person with keypoints"):
+        TrainingSamples([str(data_set)], load_preset("kdc_light"))
