@@ -1,6 +1,7 @@
 # make demo   environment .venv (no torch), then the node and a camera process -> demo_output/
 # make dev    environment .venv-dev (everything, with torch)
 # make test   ruff, mypy and pytest in .venv-dev
+# make test-slow  the training test that takes minutes
 # make lint   ruff and mypy only
 
 PYTHON ?= python3
@@ -27,7 +28,7 @@ DEV := .venv-dev/installed-$(KIND)
 # environment from finding its libraries.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: demo dev test lint
+.PHONY: demo dev test test-slow lint
 
 demo: $(DEMO)
 	.venv/bin/python -m kdc_ros.demo
@@ -37,6 +38,9 @@ dev: $(DEV)
 # A sourced ROS brings pytest plugins of its own, and old ones stop a new pytest at the start.
 test: lint
 	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 .venv-dev/bin/python -m pytest $(PYTEST_ARGS)
+
+test-slow: $(DEV)
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 .venv-dev/bin/python -m pytest -m overfit -s
 
 lint: $(DEV)
 	.venv-dev/bin/ruff check .

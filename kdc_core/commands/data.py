@@ -98,8 +98,7 @@ def _print_faults(faults: tuple[Fault, ...]) -> None:
         same = list(group)
         typer.echo(f"{KINDS[kind]}: {len(same)}")
         for fault in same[:SHOWN]:
-            # A name may hold what UTF-8 cannot.
-            typer.echo(f"  {fault}".encode(errors="backslashreplace").decode())
+            typer.echo(f"  {fault}")
         if len(same) > SHOWN:
             typer.echo(f"  and {len(same) - SHOWN} more")
     typer.echo(f"{len(faults)} faults" if faults else "nothing wrong")

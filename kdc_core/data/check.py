@@ -81,12 +81,13 @@ class Fault:
     id: int | str | None = None
 
     def __str__(self) -> str:
-        # Names and ids may hold control characters: repr keeps them off the terminal.
         where = [] if self.picture is None else [repr(self.picture)]
         if self.index is not None:
             number = "" if self.id is None else f" (id {self.id!r})"
             where.append(f"annotation {self.index}{number}")
-        return f"{', '.join(where)}: {self.text}" if where else self.text
+        text = ": ".join([", ".join(where), self.text] if where else [self.text])
+        # Names and ids come from the file: nothing in them reaches the terminal but characters.
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True)

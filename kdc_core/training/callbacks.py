@@ -19,6 +19,7 @@ from kdc_core.data.coco import AnnotatedPicture, read_coco, read_json
 from kdc_core.data.datasets import find_data
 from kdc_core.data.pictures import PictureError, Pictures
 from kdc_core.drawing import draw_people
+from kdc_core.errors import KdcError
 from kdc_core.evaluation.coco import FIGURES, coco_results, score
 from kdc_core.files import whole_file, write_json
 from kdc_core.network.weights import save_model
@@ -132,10 +133,7 @@ class Metrics(Callback):
         if self.path.exists():
             with open(self.path, newline="") as file:
                 rows = [r for r in csv.DictReader(file) if int(r["step"]) <= trainer.global_step]
-        with whole_file(self.path) as part, open(part, "w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
+        self._rewrite(rows)
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self.writer = SummaryWriter(
@@ -172,13 +170,31 @@ class Metrics(Callback):
         values |= figures
         row = {"step": str(step), "epoch": f"{step / self.epoch_steps:.3f}"}
         row |= {name: f"{value:.5f}" for name, value in values.items()}
-        with open(self.path, "a", newline="") as file:
-            csv.DictWriter(file, self.columns, extrasaction="ignore").writerow(row)
+        self._append(row)
         if self.writer is not None:
             for name, value in values.items():
                 kind = "evaluation" if name in figures else "training"
                 self.writer.add_scalar(f"{kind}/{name}", value, step)
         log.info("%s | %s", " ".join(f"{k} {v}" for k, v in row.items()), self._pace(trainer))
+
+    def _append(self, row: dict[str, str]) -> None:
+        """Add a row, or to the last row if that is of the same step."""
+        try:
+            with open(self.path, newline="") as file:
+                rows = list(csv.DictReader(file))
+            if rows and rows[-1]["step"] == row["step"]:
+                self._rewrite([*rows[:-1], rows[-1] | row])
+                return
+            with open(self.path, "a", newline="") as file:
+                csv.DictWriter(file, self.columns, extrasaction="ignore").writerow(row)
+        except OSError as error:
+            raise KdcError(f"cannot write '{self.path}': {error.strerror}") from error
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        with whole_file(self.path) as part, open(part, "w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
 
     def _pace(self, trainer: lightning.Trainer) -> str:
         done = trainer.global_step - self._first

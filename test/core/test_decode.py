@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kdc_core.assembly import Thresholds, assemble
 from kdc_core.config import Config, DecodeConfig
 from kdc_core.data.sample import Sample
-from kdc_core.decode.centroids import centroid_weights
+from kdc_core.decode.centroids import assign, centroid_weights, level_shares, mean_embedding
 from kdc_core.decode.grouping import Poses, skip_test
 from kdc_core.decode.peaks import find_peaks, score_map
 from kdc_core.decode.people import Decoder
@@ -293,3 +293,81 @@ def test_one_person_seen_at_both_levels_is_one_person() -> None:
     people = decoder(pyramid=[1, 2])([perfect_fields(sample), perfect_fields(small)])
     assert (people.score > 0.02).sum() == 1
     assert (people.confidence[0] > 0.5).sum() == pytest.approx(sample.masks.sum() / 4, rel=0.1)
+
+
+def poses_of(*keypoints: np.ndarray) -> Poses:
+    points = np.stack([np.vstack((k[:, :2], k[:, :2].mean(0))) for k in keypoints])[None]
+    position = torch.from_numpy(points.astype(np.float32))
+    ones = torch.ones(position.shape[:2])
+    return Poses(position, torch.ones(position.shape[:3]), ones, ones.long())
+
+
+def test_a_level_speaks_for_the_people_it_sees_best() -> None:
+    levels = [Level.of(Grid(4, 1.5), 1), Level.of(Grid(4, 1.5), 2)]
+    small, middle, large = (make_person(0, 0, s) for s in (15, 133, 260))
+    config = DecodeConfig(pyramid=[1, 2], level_px=110.0)
+    share = level_shares(poses_of(small, middle, large), levels, config)[0]
+    assert torch.allclose(share.sum(-1), torch.ones(3))
+    assert share[0, 0] > 0.99 and share[2, 1] > 0.9
+    assert 0.2 < share[1, 0] < 0.8, "between the two"
+    assert level_shares(poses_of(small), levels[:1], config).tolist() == [[[1.0]]]
+
+
+def test_masks_come_from_the_level_that_sees_the_person() -> None:
+    """The coarse level sees no pixel of anybody: the small person keeps its mask."""
+    level = Level.of(Grid(4, 1.5), 2)
+    small = make_person(20, 20, 40)
+    half = small.copy()
+    half[:, :2] = (small[:, :2] - level.to_picture(0)) / 2
+    sample = make_people([small], SIZE)
+    first = perfect_fields(sample)
+    second = perfect_fields(make_people([half], (SIZE[0] // 2, SIZE[1] // 2)))
+    second.mask = torch.full_like(second.mask, -12.0)
+    whole = sample.masks.sum() / 4
+    by_fine = decoder(pyramid=[1, 2], level_px=110.0)([first, second])
+    assert (by_fine.confidence[0] > 0.5).sum() == pytest.approx(whole, rel=0.1)
+    by_coarse = decoder(pyramid=[1, 2], level_px=5.0)([first, second])
+    assert (by_coarse.confidence[0] > 0.5).sum() < 0.1 * whole
+
+
+def test_levels_of_broken_factors_lie_upon_each_other() -> None:
+    grid = Grid(4, 1.5)
+    level = Level.exact(grid, 1.5)
+    scaled = make_person(45, 25, 50)
+    person = scaled.copy()
+    person[:, :2] = level.to_picture(scaled[:, :2])
+    # Boxes whose pixels' edges are the same in both pictures.
+    sample = make_people([person], SIZE, [[60, 30, 152, 227]])
+    size = (int(np.ceil(SIZE[0] / 1.5)), int(np.ceil(SIZE[1] / 1.5)))
+    second = perfect_fields(make_people([scaled], size, [[40, 20, 101, 151]]))
+    levels = [Level.exact(grid, 1.0), level]
+    # The coarser level decides alone, so its mask must lie where the finer one's would.
+    both = Decoder(COCO17, grid, KINDS, DecodeConfig(level_px=1.0), levels)
+    people = both([perfect_fields(sample), second])
+    rows, columns = np.nonzero(people.confidence[0].numpy() > 0.5)
+    fine = Grid(2, 0.5)
+    truth = np.argwhere(sample.masks[0])
+    assert fine.to_pixel(np.array([rows.mean(), columns.mean()])) == pytest.approx(
+        truth.mean(0), abs=0.5
+    )
+    assert len(rows) == pytest.approx(len(truth) / 4, rel=0.1)
+
+
+def test_mean_embedding_moves_a_wrong_centroid_to_where_pixels_point() -> None:
+    """Equation 4: the centroid is off by a tenth of the person, its pixels are not."""
+    person = make_person(90, 10, 110)
+    fields = perfect_fields(make_people([person], SIZE))
+    wrong = person.copy()
+    wrong[:, 0] += 8
+    poses = poses_of(wrong)
+    grid, level = Grid(4, 1.5), Level.of(Grid(4, 1.5), 1)
+    weight, kind = centroid_weights(poses, DecodeConfig())
+    at = poses.position.gather(2, kind[..., None].expand(-1, -1, -1, 2))
+    config = DecodeConfig(phi_threshold=0.2)
+    phi = assign(fields.embedding, poses, at, weight, kind, grid, level, config)
+    moved = mean_embedding(
+        fields.embedding, phi, torch.sigmoid(fields.mask), at, kind, grid, level, config
+    )
+    truth = torch.from_numpy(person[:, :2])[kind[0, 0]]
+    assert (at[0, 0] - truth).abs().max() == pytest.approx(8, abs=1e-3)
+    assert (moved[0, 0] - truth).abs().max() < 0.5

@@ -6,6 +6,7 @@ import csv
 import fcntl
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -205,7 +206,8 @@ def last_loss(output: Path, name: str) -> str:
 def test_settings_of_the_command_line_and_the_best_model(
     data_set: Path, start: Path, tmp_path: Path
 ) -> None:
-    more = ["--set", "train.steps=2", "--set", "train.accumulate=2", "--set", "train.paste=1.0"]
+    more = ["--set", "train.steps=2", "--set", "train.accumulate=2", "--set", "train.paste=1.0",
+            "--set", "train.precision=bf16"]  # fmt: skip
     done = train(data_set, start, tmp_path / "run", "--val", str(data_set), *more)
     assert done.returncode == 0, done.stderr
     network, provenance = load_model(tmp_path / "run" / "best.safetensors")
@@ -372,3 +374,24 @@ def test_annotations_without_keypoints_cannot_train(data_set: Path) -> None:
     data_set.write_text(json.dumps(content))
     with pytest.raises(AnnotationError, match="no person with keypoints"):
         TrainingSamples([str(data_set)], load_preset("kdc_light"))
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_with_its_name_and_the_old_checkpoint(
+    data_set: Path, start: Path, tmp_path: Path
+) -> None:
+    more = ["--set", "train.steps=100"]
+    assert train(data_set, start, tmp_path / "run", *more, "--max-time", "1s").returncode == 0
+    before = (tmp_path / "run" / "last.ckpt").read_bytes()
+
+    def small_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    done = subprocess.run(
+        command(data_set, start, tmp_path / "run", *more, "--max-time", "1s"),
+        capture_output=True, text=True, timeout=300, preexec_fn=small_disk,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "cannot write" in done.stderr and "last.ckpt" in done.stderr
+    assert (tmp_path / "run" / "last.ckpt").read_bytes() == before
+    assert not list((tmp_path / "run").glob(".*part*"))

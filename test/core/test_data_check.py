@@ -1,0 +1,356 @@
+"""What `kdc data check` finds, and what it draws."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as rle_tools
+
+from kdc_core.data.check import KINDS, Check, check_data, write_sheet
+from kdc_core.skeleton import COCO17, CROWDPOSE14
+
+Content = dict[str, Any]
+
+
+def kdc(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kdc_core", "data", *map(str, arguments)],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def check(path: Path) -> Check:
+    return check_data(path, "train", COCO17, lambda items, total: items)
+
+
+def change(path: Path, edit: Callable[[Content], object]) -> None:
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def person(content: Content) -> dict[str, Any]:
+    """The first person, with 16 of 17 keypoints labelled."""
+    entry = content["annotations"][0]
+    assert entry["num_keypoints"] == 16 and entry["keypoints"][2] == 2
+    return entry
+
+
+def sets(**changes: Any) -> Callable[[Content], object]:
+    """Change the first person."""
+    return lambda content: person(content).update(changes)
+
+
+def moves_keypoint(x: float, y: float, v: float = 2) -> Callable[[Content], object]:
+    def edit(content: Content) -> None:
+        person(content)["keypoints"][:3] = x, y, v
+
+    return edit
+
+
+def rle(window: tuple[slice, slice], size: tuple[int, int] = (427, 640)) -> dict[str, Any]:
+    mask = np.zeros(size, np.uint8, order="F")
+    mask[window] = 1
+    coded = rle_tools.encode(mask)
+    return {"size": list(coded["size"]), "counts": coded["counts"].decode()}
+
+
+def image(**changes: Any) -> Callable[[Content], object]:
+    return lambda content: content["images"][0].update(changes)
+
+
+def again(key: str) -> Callable[[Content], object]:
+    return lambda content: content[key].append(content[key][0])
+
+
+def category(content: Content) -> dict[str, Any]:
+    return content["categories"][0]
+
+
+ID = "'000000000885.jpg', annotation 0 (id 439117): "
+CASES: list[tuple[str, Callable[[Content], object], str]] = [
+    ("categories", lambda c: c.pop("categories"), "no category has the id 1"),
+    ("categories", lambda c: category(c).update(id=2), "no category has the id 1"),
+    ("categories", lambda c: category(c).pop("keypoints"), "'person', has 0 keypoints"),
+    ("categories", lambda c: category(c)["keypoints"].pop(), "16 keypoints, the skeleton coco17"),
+    ("bad_image", lambda c: c["images"].append({"id": 5}), "image 8: KeyError: 'file_name'"),
+    ("bad_image", lambda c: c["images"].append(None), "image 8: TypeError"),
+    (
+        "bad_image",
+        lambda c: c["images"].append({"id": 5, "file_name": "a", "height": 0, "width": 3}),
+        "height and width (0, 3)",
+    ),
+    ("bad_annotation", sets(bbox=[1, 2, 3]), ID + "ValueError"),
+    ("bad_annotation", sets(bbox=[1, 2, float("nan"), 3]), ID + "ValueError"),
+    ("bad_annotation", sets(keypoints=[1, 2, 2]), ID + "ValueError: cannot reshape"),
+    ("bad_annotation", lambda c: person(c).pop("bbox"), ID + "KeyError: 'bbox'"),
+    ("bad_annotation", lambda c: c["annotations"].append(7), "expected an object, got a int"),
+    ("duplicate_id", again("annotations"), "(id 439117): an earlier annotation has this id"),
+    ("duplicate_id", again("images"), "'000000000885.jpg': image 8 has the id 885"),
+    ("unlisted", sets(image_id=1), "annotation 0 (id 439117): no picture has the id 1"),
+    ("unlisted", sets(image_id=[885]), "annotation 0 (id 439117): no picture has the id [885]"),
+    ("missing", image(file_name="none.jpg"), "'none.jpg': cannot read"),
+    ("missing", image(file_name="../few.json"), "leads out of the folder"),
+    ("missing", image(file_name="a\0\ud800.jpg"), r"'a\x00\ud800.jpg': "),
+    ("broken", image(file_name="broken.jpg"), "'broken.jpg': 'broken.jpg' cannot be read"),
+    ("broken", image(file_name="cut.jpg"), "'cut.jpg': 'cut.jpg' cannot be read"),
+    ("other_size", image(width=641), "is 640x427, annotated as 641x427"),
+    ("box", sets(bbox=[600, 10, 45, 50], segmentation=None, keypoints=None, num_keypoints=0),
+     ID + "reaches 5 pixels out of the picture"),
+    ("box", sets(bbox=[-9, 10, 45, 50], segmentation=None, keypoints=None, num_keypoints=0),
+     ID + "reaches 9 pixels out of the picture"),
+    ("box", sets(bbox=[277, 190, 0, 208], segmentation=None, keypoints=None, num_keypoints=0),
+     ID + "0x208 pixels"),
+    ("box", sets(bbox=[277, 190, 9, -2], segmentation=None, keypoints=None, num_keypoints=0),
+     ID + "9x-2 pixels"),
+    ("keypoint_outside", moves_keypoint(640.5, 216), ID + "nose at (640.5, 216)"),
+    ("keypoint_outside", moves_keypoint(300, -3, 1), ID + "nose at (300, -3)"),
+    ("keypoint_far", moves_keypoint(10, 216), ID + "nose at (10, 216)"),
+    ("keypoint_flag", moves_keypoint(374, 216, 3), ID + "nose has 3"),
+    ("num_keypoints", sets(num_keypoints=0), ID + "num_keypoints is 0, 16 are labelled"),
+    ("num_keypoints", moves_keypoint(0, 0, 0), ID + "num_keypoints is 16, 15 are labelled"),
+    ("mask", sets(segmentation=rle(np.s_[:0, :0])), ID + "has no pixel"),
+    ("mask", sets(segmentation=[[300, 200, 310, 200]]), ID + "has no pixel"),
+    ("mask", sets(segmentation=[[300, 200, 310, 200, 305, 210, 4]]), ID + "ValueError"),
+    ("mask", sets(segmentation=[300, 200, 310, 200, 305, 210]), ID + "TypeError"),
+    ("mask", sets(segmentation={"size": [427, 640], "counts": [5, 9]}), ID + "ValueError: RLE of"),
+    ("mask", sets(segmentation={"size": [427, 640]}), ID + "KeyError: 'counts'"),
+    ("mask_size", sets(segmentation=rle(np.s_[190:398, 277:417], (640, 640))),
+     ID + "RLE of height and width [640, 640], picture [427, 640]"),
+    ("mask_outside", sets(segmentation=[[277, 190, 417, 190, 417, 450, 277, 450]]),
+     ID + "reaches 23 pixels out of the picture"),
+    ("mask_box", sets(segmentation=rle(np.s_[10:200, 10:100])),
+     ID + "IoU of the mask's box and the box is 0.00"),
+    ("mask_box", sets(segmentation=[[277, 190, 417, 190, 417, 230, 277, 230]]),
+     ID + "IoU of the mask's box and the box is 0.19"),
+]  # fmt: skip
+
+
+def test_every_kind_of_fault_has_a_case() -> None:
+    assert {kind for kind, _, _ in CASES} == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "edit", "text"), CASES, ids=[f"{i}-{kind}" for i, (kind, _, _) in enumerate(CASES)]
+)
+def test_a_fault_is_found_and_named(
+    kind: str, edit: Callable[[Content], object], text: str, data_set: Path, tmp_path: Path
+) -> None:
+    picture = (tmp_path / "few" / "000000000885.jpg").read_bytes()
+    (tmp_path / "few" / "broken.jpg").write_bytes(b"not a picture")
+    (tmp_path / "few" / "cut.jpg").write_bytes(picture[: len(picture) // 2])
+    change(data_set, edit)
+    found = check(data_set).faults
+    assert [fault.kind for fault in found] == [kind], [str(fault) for fault in found]
+    assert text in str(found[0])
+
+
+def test_faults_do_not_hide_each_other(data_set: Path, tmp_path: Path) -> None:
+    def edit(content: Content) -> None:
+        moves_keypoint(-20, 5)(content)
+        sets(num_keypoints=3, segmentation={"size": [3, 4], "counts": "x"})(content)
+        content["annotations"][1]["bbox"] = None
+        content["images"][1]["file_name"] = "none.jpg"
+
+    change(data_set, edit)
+    kinds = [fault.kind for fault in check(data_set).faults]
+    assert kinds == ["bad_annotation", "missing", "keypoint_outside", "num_keypoints", "mask_size"]
+    # What can be used is still drawn.
+    assert write_sheet(tmp_path / "s.png", check(data_set), COCO17, 24) == 7
+
+
+def test_a_set_without_keypoints_says_so(data_set: Path) -> None:
+    def edit(content: Content) -> None:
+        for entry in content["annotations"]:
+            entry.update(keypoints=[0] * 51, num_keypoints=0)
+
+    change(data_set, edit)
+    assert [str(f) for f in check(data_set).faults] == ["no person has a labelled keypoint"]
+
+
+def test_coordinates_on_the_border_are_no_fault(data_set: Path) -> None:
+    def edit(content: Content) -> None:
+        moves_keypoint(640, 427)(content)
+        sets(bbox=[-0.5, -0.5, 641, 428], segmentation=rle(np.s_[:, :]))(content)
+
+    change(data_set, edit)
+    assert check(data_set).faults == ()
+
+
+def test_other_categories_are_not_looked_at(data_set: Path) -> None:
+    dog = {"id": 1, "category_id": 18, "image_id": 885, "bbox": [0, 0, -5, 0]}
+    change(data_set, lambda content: content["annotations"].append(dog))
+    found = check(data_set)
+    assert found.faults == () and found.counts["persons"] == check(data_set).counts["persons"]
+
+
+def test_counts_are_those_of_the_file(data_set: Path) -> None:
+    content = json.loads(data_set.read_text())
+    people = [a for a in content["annotations"] if not a["iscrowd"]]
+    found = check(data_set)
+    assert found.counts["pictures"] == 8 and found.counts["pictures_without_persons"] == 0
+    assert found.counts["persons"] == found.counts["persons_with_masks"] == len(people)
+    assert found.counts["persons_with_keypoints"] == sum(a["num_keypoints"] > 0 for a in people)
+    assert found.counts["crowd_regions"] == len(content["annotations"]) - len(people)
+    assert found.counts["small"] == sum(a["area"] < 1024 for a in people)
+    assert found.counts["large"] == sum(a["area"] >= 9216 for a in people)
+    assert sum(found.counts[n] for n in ("small", "medium", "large")) == len(people)
+    for index, name in enumerate(COCO17.keypoints):
+        assert found.keypoints[name] == sum(a["keypoints"][3 * index + 2] > 0 for a in people)
+
+
+def test_crowdpose_does_not_count_head_and_neck(tmp_path: Path, samples: Path) -> None:
+    name = "000000000885.jpg"
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / name).write_bytes((samples / name).read_bytes())
+    keypoints = [300.0, 300.0, 2] * 14
+    entry = {"id": 1, "image_id": 885, "category_id": 1, "bbox": [280, 200, 100, 200],
+             "keypoints": keypoints, "num_keypoints": 12}  # fmt: skip
+    content = {
+        "images": [{"id": 885, "file_name": name, "height": 427, "width": 640, "crowdIndex": 0}],
+        "annotations": [entry, {**entry, "id": 2, "num_keypoints": 13}],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(CROWDPOSE14.keypoints)}],
+    }
+    (tmp_path / "crowdpose_test.json").write_text(json.dumps(content))
+    done = kdc("check", tmp_path, "--split", "test", "--skeleton", "crowdpose14",
+               "--sheet", tmp_path / "s.png")  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "annotation 1 (id 2): num_keypoints is 13, 14 are labelled" in done.stdout
+    assert "1 faults" in done.stdout and "annotation 0" not in done.stdout
+    assert (tmp_path / "s.png").is_file()
+
+
+def test_a_clean_set_ends_with_0_and_a_sheet(data_set: Path, tmp_path: Path) -> None:
+    done = kdc("check", data_set, "--sheet", tmp_path / "s.jpg", "--json", tmp_path / "c.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing wrong" in done.stdout and "left shoulder" in done.stdout
+    assert "8 pictures in" in done.stdout
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert found["faults"] == [] and found["counts"]["pictures"] == 8
+    sheet = cv2.imread(str(tmp_path / "s.jpg"))
+    height, width = sheet.shape[:2]
+    assert width > height > 400
+    assert len({p.name for p in tmp_path.iterdir()} & {".s.part.jpg", ".c.part.json"}) == 0
+
+
+def test_the_sheet_shows_what_is_annotated(data_set: Path, tmp_path: Path) -> None:
+    """One picture: its person is tinted, the hatched region has its outline, else as it is."""
+    region = {"id": 9, "image_id": 885, "category_id": 1, "iscrowd": 1, "num_keypoints": 0,
+              "keypoints": [0] * 51, "bbox": [20, 250, 200, 150], "area": 30000,
+              "segmentation": rle(np.s_[250:400, 20:220])}  # fmt: skip
+
+    def edit(content: Content) -> None:
+        content["images"] = content["images"][:1]
+        content["annotations"] = [person(content), region]
+
+    change(data_set, edit)
+    assert write_sheet(tmp_path / "s.png", check(data_set), COCO17, 24) == 1
+    sheet = cv2.imread(str(tmp_path / "s.png"))[..., ::-1].astype(int)
+    source = cv2.imread(str(tmp_path / "few" / "000000000885.jpg"))[..., ::-1]
+    scale = 444 / 640
+    small = cv2.resize(source, (444, round(427 * scale)), interpolation=cv2.INTER_AREA)
+    top, left = (448 - small.shape[0]) // 2, 2
+    shown = sheet[top : top + small.shape[0], left : left + 444]
+    changed = np.abs(shown - small).max(-1) > 0
+    box = np.round(np.array([277, 190, 417, 398]) * scale).astype(int)
+    assert 0.2 < changed[box[1] : box[3], box[0] : box[2]].mean() < 0.9
+    crowd = np.round(np.array([20, 250, 220, 400]) * scale).astype(int)
+    hatched = changed[crowd[1] : crowd[3], crowd[0] : crowd[2]]
+    assert 0.1 < hatched.mean() < 0.25
+    assert (shown[crowd[1], crowd[0] : crowd[2]] == 255).all(), "outline"
+    elsewhere = changed.copy()
+    elsewhere[box[1] - 20 : box[3] + 4, box[0] - 4 : box[2] + 4] = False
+    elsewhere[crowd[1] - 1 : crowd[3] + 1, crowd[0] - 1 : crowd[2] + 1] = False
+    assert not elsewhere.any()
+    assert (sheet[448:] > 150).any(), "the file's name"
+
+
+def test_samples_are_spread_and_the_same_each_time(data_set: Path, tmp_path: Path) -> None:
+    found = check(data_set)
+    for name in ("a.png", "b.png"):
+        assert write_sheet(tmp_path / name, found, COCO17, 3) == 3
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    three = cv2.imread(str(tmp_path / "a.png"))
+    assert write_sheet(tmp_path / "all.png", found, COCO17, 24) == 8
+    everything = cv2.imread(str(tmp_path / "all.png"))
+    assert (three[:468, :448] == everything[:468, :448]).all(), "the first"
+    assert (three[468:, :448] == everything[468:936, 3 * 448 :]).all(), "and the last"
+
+
+def test_many_faults_of_a_kind_are_cut_off(data_set: Path, tmp_path: Path) -> None:
+    def edit(content: Content) -> None:
+        for index in range(23):
+            content["annotations"].append({**person(content), "id": -index, "num_keypoints": 5})
+
+    change(data_set, edit)
+    done = kdc("check", data_set, "--json", tmp_path / "c.json")
+    assert done.returncode == 1, done.stderr
+    assert "num_keypoints that disagrees with the keypoints: 23" in done.stdout
+    assert done.stdout.count("num_keypoints is 5") == 20 and "and 3 more" in done.stdout
+    faults = json.loads((tmp_path / "c.json").read_text())["faults"]
+    assert len(faults) == 23
+    assert faults[0] == {
+        "kind": "num_keypoints", "text": "num_keypoints is 5, 16 are labelled",
+        "picture": "000000000885.jpg", "index": faults[0]["index"], "id": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["\ud800\x1b[2J.jpg", "\x1b[2J.jpg", "\0.jpg"])
+def test_strange_names_do_not_end_the_command(name: str, data_set: Path, tmp_path: Path) -> None:
+    change(data_set, image(file_name=name))
+    done = kdc("check", data_set, "--json", tmp_path / "c.json", "--sheet", tmp_path / "s.png")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "\x1b[2J" not in done.stdout and "7 pictures in" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "not a complete JSON"),
+        ("[1, 2]", "not a COCO annotation file"),
+        ('{"images": {}, "annotations": []}', "not a COCO annotation file"),
+    ],
+)
+def test_what_cannot_be_read_ends_with_2(text: str, reason: str, data_set: Path) -> None:
+    data_set.write_text(text)
+    done = kdc("check", data_set)
+    assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_folder_of_nothing_ends_with_2(tmp_path: Path) -> None:
+    done = kdc("check", tmp_path)
+    assert done.returncode == 2 and "no annotations in" in done.stderr
+
+
+def test_an_empty_set_is_wrong_and_has_no_sheet(data_set: Path, tmp_path: Path) -> None:
+    data_set.write_text('{"images": [], "annotations": []}')
+    done = kdc("check", data_set, "--sheet", tmp_path / "s.png")
+    assert done.returncode == 1 and "no person has a labelled keypoint" in done.stdout
+    assert "no sheet" in done.stdout and not (tmp_path / "s.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--split", "all"), ("--skeleton", "coco"), ("--sheet", "s.gif")]
+)
+def test_options_are_checked_first(option: str, value: str, data_set: Path) -> None:
+    done = kdc("check", data_set, option, value)
+    assert done.returncode == 2 and "expected" in done.stderr
+
+
+def test_a_sheet_that_cannot_be_written_is_said(data_set: Path, tmp_path: Path) -> None:
+    done = kdc("check", data_set, "--sheet", tmp_path / "none" / "s.png")
+    assert done.returncode == 2 and "s.png" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["check"]])
+def test_help(command: list[str]) -> None:
+    done = kdc(*command, "--help")
+    assert done.returncode == 0 and "Usage" in done.stdout
