@@ -6,7 +6,18 @@ import sys
 
 import typer
 
-from kdc_core.commands import ablate, bench, data, doctor, evaluate, export, paper, predict, train
+from kdc_core.commands import (
+    ablate,
+    bench,
+    data,
+    doctor,
+    evaluate,
+    export,
+    flicker,
+    paper,
+    predict,
+    train,
+)
 from kdc_core.errors import KdcError
 
 app = typer.Typer(
@@ -17,6 +28,7 @@ app = typer.Typer(
 )
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("flicker")(flicker.flicker)
 app.command("ablate")(ablate.ablate)
 app.add_typer(paper.app, name="paper", help="The paper's tables and figures, ours beside.")
 app.command("train")(train.train)

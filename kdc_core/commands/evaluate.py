@@ -44,6 +44,9 @@ def evaluate(
     breakdown: Annotated[
         bool, typer.Option("--breakdown", help="AP by number, size and overlap of the persons.")
     ] = False,
+    curve: Annotated[
+        Path | None, typer.Option(help="Draw precision and recall over confidence (png, svg).")
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write index.html with the worst misses into this folder.")
     ] = None,
@@ -94,11 +97,20 @@ def evaluate(
         groups = break_down(evaluation.annotations, evaluation.results)
     if breakdown:
         summary["breakdown"] = groups
+    if curve is not None:
+        from kdc_core.evaluation.calibration import calibrate, draw_curve
+
+        calibrated = calibrate(evaluation.annotations, evaluation.results, skeleton)
+        summary["at_default_confidence"] = calibrated.at(config.predict.confidence)
+        draw_curve(calibrated, config.predict.confidence, f"{name} on {annotations.name}", curve)
     if json_file is not None:
         write_json(json_file, summary)
     _print(name, annotations.name, evaluation.pictures, evaluation.figures)
     if breakdown:
         _print_groups(groups)
+    if curve is not None:
+        figures = ", ".join(f"{k} {v:.3f}" for k, v in summary["at_default_confidence"].items())
+        typer.echo(f"at the default: {figures}")
     if report is not None:
         from kdc_core.data.pictures import Pictures
         from kdc_core.evaluation.report import write_report

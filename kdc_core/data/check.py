@@ -343,8 +343,9 @@ def _mask_faults(person: Annotation, size: tuple[int, int]) -> Iterator[tuple[st
                 yield "mask_size", f"RLE of height and width {given}, picture {list(size)}"
                 return
             # pycocotools leaves the pixels beyond the last run undefined.
-            if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
-                raise ValueError(f"RLE of {sum(counts)} pixels, {size[0] * size[1]} expected")
+            length = sum(counts if isinstance(counts, list) else _runs(counts))
+            if length != size[0] * size[1]:
+                raise ValueError(f"RLE of {length} pixels, {size[0] * size[1]} expected")
         pixels = decode_mask(mask, size)
         if isinstance(mask, dict):
             rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
@@ -367,6 +368,22 @@ def _mask_faults(person: Annotation, size: tuple[int, int]) -> Iterator[tuple[st
     box = np.concatenate((corners.min(0), corners.max(0)))
     if pixels.any() and (iou := _iou(box, person.box)) < SAME_BOX:
         yield "mask_box", f"IoU of the mask's box and the box is {iou:.2f}"
+
+
+def _runs(counts: str) -> list[int]:
+    """Lengths of the runs of a compressed RLE (rleFrString of pycocotools)."""
+    runs: list[int] = []
+    value = shift = 0
+    for letter in counts:
+        bits = ord(letter) - 48
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if not bits & 0x20:
+            if bits & 0x10:
+                value -= 1 << shift
+            runs.append(value + runs[-2] if len(runs) > 2 else value)
+            value = shift = 0
+    return runs
 
 
 def _out(points: np.ndarray, low: Any, high: Any) -> np.ndarray:

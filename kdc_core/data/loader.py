@@ -133,8 +133,8 @@ class TrainingSamples(Dataset[Batch]):
             try:
                 image = source.read(picture.file_name)
                 return make_sample(image, picture, self.skeleton.num_keypoints)
-            except PictureError as error:
-                log.warning("left out of training: %s", error)
+            except (PictureError, ValueError) as error:
+                log.warning("left out of training: %s: %s", picture.file_name, error)
         raise AnnotationError(f"none of the {self.pictures} training pictures can be read")
 
 

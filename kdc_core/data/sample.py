@@ -38,6 +38,11 @@ def make_sample(image: np.ndarray, picture: AnnotatedPicture, num_keypoints: int
     for region in picture.persons:
         if region.crowd and region.segmentation:
             crowd |= decode_mask(region.segmentation, size)
+        elif region.crowd:
+            x0, y0, x1, y1 = np.clip(np.round(region.box), 0, (*size[::-1], *size[::-1])).astype(
+                int
+            )
+            crowd[y0:y1, x0:x1] = True
     masks = np.zeros((len(persons), *size), bool)
     if picture.has_masks:
         for index, person in enumerate(persons):

@@ -107,7 +107,7 @@ def find_misses(
     misses: list[Miss] = []
     for image in annotations["images"]:
         order = sorted(detections[image["id"]], key=lambda i: -results[i]["score"])
-        misses += _Picture(image, people[image["id"]], order, results, skeleton).misses()
+        misses += Comparison(image, people[image["id"]], order, results, skeleton).misses()
     return misses
 
 
@@ -122,7 +122,7 @@ def count_misses(annotations: dict[str, Any], misses: list[Miss]) -> dict[str, i
     return {"persons": persons, "found": found, **{kind: counts[kind] for kind in KINDS}}
 
 
-class _Picture:
+class Comparison:
     """One picture: D detections, best first, against its G annotated persons with keypoints.
 
     Attributes:

@@ -122,6 +122,7 @@ CASES: list[tuple[str, Callable[[Content], object], str]] = [
     ("mask", sets(segmentation=[[300, 200, 310, 200, 305, 210, 4]]), ID + "ValueError"),
     ("mask", sets(segmentation=[300, 200, 310, 200, 305, 210]), ID + "TypeError"),
     ("mask", sets(segmentation={"size": [427, 640], "counts": [5, 9]}), ID + "ValueError: RLE of"),
+    ("mask", sets(segmentation={**rle(np.s_[:, :]), "counts": "0n0"}), "RLE of 30 pixels, 273280"),
     ("mask", sets(segmentation={"size": [427, 640]}), ID + "KeyError: 'counts'"),
     ("mask_size", sets(segmentation=rle(np.s_[190:398, 277:417], (640, 640))),
      ID + "RLE of height and width [640, 640], picture [427, 640]"),

@@ -45,8 +45,8 @@ def test_eight_pictures_of_large_people_are_learnt_by_heart(tmp_path: Path) -> N
     ][:8]
     keep = {image["id"] for image in large}
     assert len(keep) == 8
-    few = {**content, "images": large,
-           "annotations": [a for a in content["annotations"] if a["image_id"] in keep]}  # fmt: skip
+    chosen = [a for a in content["annotations"] if a["image_id"] in keep]
+    few = {**content, "images": large, "annotations": chosen}
     (tmp_path / "few.json").write_text(json.dumps(few))
     (tmp_path / "few.tar").symlink_to(DATA / "train.tar")
     changes = [part for setting in SETTINGS for part in ("--set", setting)]
@@ -59,8 +59,10 @@ def test_eight_pictures_of_large_people_are_learnt_by_heart(tmp_path: Path) -> N
         tmp_path / "run",
         *changes,
     )
-    kdc("evaluate", "--annotations", tmp_path / "few.json", "--images", tmp_path / "few.tar",
-        "--model", tmp_path / "run" / "model.safetensors", "--json", tmp_path / "ap.json")  # fmt: skip
+    kdc(
+        "evaluate", "--annotations", tmp_path / "few.json", "--images", tmp_path / "few.tar",
+        "--model", tmp_path / "run" / "model.safetensors", "--json", tmp_path / "ap.json",
+    )  # fmt: skip
     figures = json.loads((tmp_path / "ap.json").read_text())
     print(figures)
     assert figures["keypoint_ap"] >= 0.90

@@ -1,0 +1,56 @@
+"""`kdc flicker`: do people stay found from frame to frame?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def flicker(
+    videos: Annotated[list[str], typer.Argument(help="Videos.")],
+    model: Annotated[str, typer.Option(help="Shipped model or file.")] = "kdc_light",
+    confidence: Annotated[
+        float | None, typer.Option(help="Least score of a person; default: the model's.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures here.")
+    ] = None,
+) -> None:
+    """Count persons who are missing from a frame of a video though both its neighbours show them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from kdc_core.commands.progress import track
+    from kdc_core.errors import KdcError
+    from kdc_core.evaluation.flicker import count_flicker
+    from kdc_core.files import write_json
+    from kdc_core.predictor import Predictor
+    from kdc_core.sources import count_frames, read_frames
+
+    predictor = Predictor.from_pretrained(model, confidence=confidence)
+    table = Table(title=f"{model}: persons missing between two frames that show them")
+    for column in ("video", "frames", "expected", "missing", "share", "frames with a miss"):
+        table.add_column(column, justify="left" if column == "video" else "right")
+    figures = {}
+    for video in videos:
+        predictions, failed = [], []
+        for frame in track(read_frames(video), count_frames(video), Path(video).name):
+            if frame.image is None:
+                failed.append(frame.error)
+            else:
+                predictions.append(predictor(frame.image))
+        if len(predictions) < 3:
+            raise KdcError(
+                f"'{video}' gave {len(predictions)} frames, expected three or more"
+                + (f": {failed[0]}" if failed else "")
+            )
+        found = count_flicker(predictions)
+        figures[Path(video).name] = {**vars(found), "share": round(found.share, 4)}
+        table.add_row(Path(video).name, str(found.frames), str(found.expected),
+                      str(found.missing), f"{found.share:.3f}",
+                      str(found.frames_with_missing))  # fmt: skip
+    Console().print(table)
+    if json_file is not None:
+        write_json(json_file, figures)
