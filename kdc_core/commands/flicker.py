@@ -18,7 +18,7 @@ def flicker(
         Path | None, typer.Option("--json", help="Write the figures here.")
     ] = None,
 ) -> None:
-    """Count persons who are missing from a frame of a video though both its neighbours show them."""
+    """Count persons missing from a frame of a video though both its neighbours show them."""
     from rich.console import Console
     from rich.table import Table
 

@@ -122,6 +122,11 @@ def _train(
     inputs = {"start": Path(start).name if start else None,
               "data": [Path(path).name for path in data]}  # fmt: skip
     _check_same(config, inputs, folder)
+    if start is None and "posenet" not in config.train.train:
+        raise ConfigError(
+            f"'{config.name}' trains {config.train.train} over a PoseNet that stays as it is: give "
+            "--start, for without it PoseNet is random"
+        )
     lightning.seed_everything(config.train.seed, verbose=False)
     samples = TrainingSamples(data, config)
     network = start_from(config, start) if start else KDC(config)

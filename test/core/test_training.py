@@ -124,6 +124,13 @@ def test_another_configuration_in_the_same_folder_is_refused(
     assert done.returncode == 2 and "another configuration" in done.stderr
 
 
+def test_a_frozen_posenet_must_come_from_somewhere(data_set: Path, tmp_path: Path) -> None:
+    run = [sys.executable, "-m", "kdc_core", "train", "kdc_base", "--data", str(data_set),
+           "--output", str(tmp_path / "run")]  # fmt: skip
+    done = subprocess.run(run, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "give --start" in done.stderr
+
+
 def test_training_data_without_its_pictures_is_refused(
     data_set: Path, start: Path, tmp_path: Path
 ) -> None:
