@@ -80,9 +80,11 @@ def encode(
         for index, (start, end) in enumerate(edges):
             if start == kind:
                 ok = known[person, end]
-                offset = points[:, end].T[:, person[ok]] - here[:, ok]
-                _draw(mid[index], cells[ok], offset)
-                mid_weight[index].ravel()[cells[ok]] = 1
+                there, whose, begin = cells, person, here
+                if not ok.all():
+                    there, whose, begin = cells[ok], person[ok], here[:, ok]
+                _draw(mid[index], there, points[:, end].T[:, whose] - begin)
+                mid_weight[index].ravel()[there] = 1
 
     embedding, embedding_weight = _embedding(covers, points, known, xs, ys)
     heat_weight = _heat_weight(sample, known, inside, crowd, skeleton, xs, ys)
@@ -152,18 +154,29 @@ def coverage(mask: np.ndarray, grid: Grid, h: int, w: int) -> np.ndarray:
     Returns:
         (h, w) float32 in 0..1.
     """
-    if not mask.any():
-        return np.zeros((h, w), np.float32)
+    shares = np.zeros((h, w), np.float32)
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    if not width:
+        return shares
     base = int(np.floor(grid.offset))
     reach = grid.stride // 2 + 1
     pixel = np.arange(-reach, reach + 1) + base - grid.offset
     low = np.maximum(pixel - 0.5, -grid.stride / 2)
     high = np.minimum(pixel + 0.5, grid.stride / 2)
     kernel = np.maximum(high - low, 0) / grid.stride
-    shares = cv2.sepFilter2D(
-        mask.astype(np.uint8), cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REPLICATE
-    )
-    return np.ascontiguousarray(shares[base :: grid.stride, base :: grid.stride][:h, :w])
+    # Only around the mask: from the cell before it to the cell after it.
+    column, row = (max(0, (first - base) // grid.stride - 1) for first in (x, y))
+    left, top = base + column * grid.stride, base + row * grid.stride
+    window = mask[max(0, top - reach) : y + height + reach, max(0, left - reach) : x + width + reach]
+    filtered = cv2.sepFilter2D(
+        np.ascontiguousarray(window).view(np.uint8), cv2.CV_32F, kernel, kernel,
+        borderType=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    filtered = filtered[top - max(0, top - reach) :: grid.stride,
+                        left - max(0, left - reach) :: grid.stride]  # fmt: skip
+    part = shares[row : row + filtered.shape[0], column : column + filtered.shape[1]]
+    part[:] = filtered[: part.shape[0], : part.shape[1]]
+    return shares
 
 
 def _points(sample: Sample, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
@@ -174,11 +187,14 @@ def _points(sample: Sample, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]
     points[:, :-1] = sample.keypoints[..., :2]
     known[:, :-1] = sample.keypoints[..., 2] > 0
     for p in range(people):
-        across, down = (sample.masks[p].sum(axis, dtype=np.int64) for axis in (0, 1))
-        area = across.sum()
-        if area:
+        mask = sample.masks[p].view(np.uint8)
+        x, y, width, height = cv2.boundingRect(mask)
+        area = 0.0
+        if width:
             # The body centre is the mean of the mask (equation 1).
-            points[p, -1] = [line @ np.arange(len(line)) / area for line in (across, down)]
+            moments = cv2.moments(mask[y : y + height, x : x + width], binaryImage=True)
+            area = moments["m00"]
+            points[p, -1] = x + moments["m10"] / area, y + moments["m01"] / area
         else:
             points[p, -1] = (sample.boxes[p, :2] + sample.boxes[p, 2:]) / 2
         seen = bool(known[p, :-1].any())
@@ -192,7 +208,7 @@ def _disks(
 ) -> np.ndarray:
     """Index of the person whose disk of each type covers a cell (nearest wins), else -1."""
     types = points.shape[1]
-    owner = np.full((types, len(ys), len(xs)), -1, np.int64)
+    owner = np.full((types, len(ys), len(xs)), -1, np.int16)
     nearest = np.full(owner.shape, np.inf, np.float32)
     for person, kind in zip(*np.nonzero(known), strict=True):
         x, y = points[person, kind]

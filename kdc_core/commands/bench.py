@@ -44,6 +44,39 @@ def data(
     _report(bench_data(path, seconds), json_file)
 
 
+@app.command("peers")
+def peers(
+    json_file: Json = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="COCO annotations; default: ../shared of the repository.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder or tar; default: likewise.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of the peers' weights; default: likewise.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Ours: shipped model or .onnx.")] = "kdc_light",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first pictures.")] = None,
+) -> None:
+    """MoveNet MultiPose and BodyPix beside our predictor: average precision and time."""
+    from kdc_core.bench.peers import ANNOTATIONS, IMAGES, WEIGHTS, bench_peers
+    from kdc_core.commands.progress import track
+    from kdc_core.files import write_json
+
+    figures = bench_peers(
+        annotations or ANNOTATIONS, images or IMAGES, weights or WEIGHTS, model, limit,
+        lambda items, total: track(items, total, "peers"),
+    )  # fmt: skip
+    if json_file is not None:
+        write_json(json_file, figures)
+    rows = list(dict.fromkeys(name for entry in figures["models"].values() for name in entry))
+    typer.echo(f"{figures['pictures']} pictures, {figures['threads']} threads")
+    typer.echo(" " * 32 + "".join(f"{name:>24}" for name in figures["models"]))
+    for row in rows:
+        values = (entry.get(row) for entry in figures["models"].values())
+        cells = ("" if value is None else f"{value:.3f}" for value in values)
+        typer.echo(f"{row:32}" + "".join(f"{cell:>24}" for cell in cells))
+
+
 def _report(figures: dict[str, float], json_file: Path | None) -> None:
     from kdc_core.files import write_json
 

@@ -198,17 +198,19 @@ def decide(
         confidence: (B, uh, uw) in 0..1: the lesser of the person map and of phi raised to the
             power at which `phi_threshold` becomes 0.5. Cut at 0.5 it is the paper's rule.
     """
-    size = (config.upsample * phi[0].shape[2], config.upsample * phi[0].shape[3])
-    factors = [config.upsample * level.factor for level in levels]
+    grid = (phi[0].shape[2], phi[0].shape[3])
     parts = [
-        _finer(near * share[..., i, None, None], factor, size)
-        for i, (near, factor) in enumerate(zip(phi, factors, strict=True))
+        _to_grid(near * share[..., i, None, None], level, grid)
+        for i, (near, level) in enumerate(zip(phi, levels, strict=True))
     ]
-    best, index = sum(parts[1:], parts[0]).max(1)
+    best, index = _upsample(sum(parts[1:], parts[0]), config.upsample).max(1)
     owner = torch.where(best > 1e-3, index + 1, torch.zeros_like(index)).to(torch.int32)
     power = math.log(0.5) / math.log(config.phi_threshold)
     # The person map of each pixel is mixed as its owner's phi is.
-    fine = [_finer(m, factor, size)[:, 0] for m, factor in zip(mask, factors, strict=True)]
+    fine = [
+        _upsample(_to_grid(m, level, grid), config.upsample)[:, 0]
+        for m, level in zip(mask, levels, strict=True)
+    ]
     person = fine[0]
     for i, other in enumerate(fine[1:], 1):
         mixed = share[..., i].gather(1, index.flatten(1)).reshape(index.shape)
@@ -217,16 +219,20 @@ def decide(
     return owner, confidence * (owner > 0)
 
 
-def _finer(maps: Tensor, factor: float, size: tuple[int, int]) -> Tensor:
-    """Upsample (B, C, h, w) bilinearly; what a factor of no whole number of pixels leaves over
-    is cut or repeated.
+def _to_grid(maps: Tensor, level: Level, grid: tuple[int, int]) -> Tensor:
+    """Bring (B, C, h, w) of a level to the grid of the first.
+
+    What a level of no whole factor leaves over is cut or repeated.
     """
-    if factor != 1:
-        maps = F.interpolate(
-            maps, scale_factor=float(factor), mode="bilinear", align_corners=False
-        )
-    if not isinstance(factor, int):
-        maps = maps[..., : size[0], : size[1]]
-        lack = (size[0] - maps.shape[2], size[1] - maps.shape[3])
+    maps = _upsample(maps, level.factor)
+    if not isinstance(level.factor, int):
+        maps = maps[..., : grid[0], : grid[1]]
+        lack = (grid[0] - maps.shape[2], grid[1] - maps.shape[3])
         maps = F.pad(maps, (0, lack[1], 0, lack[0]), mode="replicate")
     return maps
+
+
+def _upsample(maps: Tensor, factor: float) -> Tensor:
+    if factor == 1:
+        return maps
+    return F.interpolate(maps, scale_factor=float(factor), mode="bilinear", align_corners=False)
