@@ -167,13 +167,12 @@ def coverage(mask: np.ndarray, grid: Grid, h: int, w: int) -> np.ndarray:
     # Only around the mask: from the cell before it to the cell after it.
     column, row = (max(0, (first - base) // grid.stride - 1) for first in (x, y))
     left, top = base + column * grid.stride, base + row * grid.stride
-    window = mask[max(0, top - reach) : y + height + reach, max(0, left - reach) : x + width + reach]
-    filtered = cv2.sepFilter2D(
-        np.ascontiguousarray(window).view(np.uint8), cv2.CV_32F, kernel, kernel,
-        borderType=cv2.BORDER_REPLICATE,
-    )  # fmt: skip
-    filtered = filtered[top - max(0, top - reach) :: grid.stride,
-                        left - max(0, left - reach) :: grid.stride]  # fmt: skip
+    from_x, from_y = max(0, left - reach), max(0, top - reach)
+    window = mask[from_y : y + height + reach, from_x : x + width + reach]
+    window = np.ascontiguousarray(window).view(np.uint8)
+    border = cv2.BORDER_REPLICATE
+    filtered = cv2.sepFilter2D(window, cv2.CV_32F, kernel, kernel, borderType=border)
+    filtered = filtered[top - from_y :: grid.stride, left - from_x :: grid.stride]
     part = shares[row : row + filtered.shape[0], column : column + filtered.shape[1]]
     part[:] = filtered[: part.shape[0], : part.shape[1]]
     return shares

@@ -71,10 +71,10 @@ def print_rows(title: str, rows: list[Row]) -> None:
 
     from kdc_core.evaluation.paper import COLUMNS, cells, masks_of
 
-    table = Table(title=f"{title}\nmasks of persons with keypoints; keypoint AP; masks of all")
-    table.add_column("", no_wrap=True)
-    for column in (*COLUMNS, "keypoint AP", "full AP"):
-        table.add_column(column, justify="right")
+    table = Table(title=f"{title}\nmasks of persons with keypoints; keypoint AP; mask AP of all")
+    table.add_column("", overflow="fold")
+    for column in (*COLUMNS, "keypoints", "all"):
+        table.add_column(column, justify="right", min_width=5)
     for row in rows:
         others = (f"{row.figures.get(k, -1):.3f}" for k in ("keypoint_ap", "mask_ap_full"))
         masks = masks_of(row.label, row.figures, "mask_ap_keypoint_persons")

@@ -70,6 +70,7 @@ def peers(
         write_json(json_file, figures)
     rows = list(dict.fromkeys(name for entry in figures["models"].values() for name in entry))
     typer.echo(f"{figures['pictures']} pictures, {figures['threads']} threads")
+    typer.echo("all models have seen COCO train pictures")
     typer.echo(" " * 32 + "".join(f"{name:>24}" for name in figures["models"]))
     for row in rows:
         values = (entry.get(row) for entry in figures["models"].values())

@@ -32,7 +32,8 @@ def flicker(
     predictor = Predictor.from_pretrained(model, confidence=confidence)
     table = Table(title=f"{model}: persons missing between two frames that show them")
     for column in ("video", "frames", "expected", "missing", "share", "frames with a miss"):
-        table.add_column(column, justify="left" if column == "video" else "right")
+        left = column == "video"
+        table.add_column(column, justify="left" if left else "right", overflow="fold")
     figures = {}
     for video in videos:
         predictions, failed = [], []

@@ -225,9 +225,9 @@ def show(title: str, published: Iterable[Published], ours: Iterable[Published]) 
     from kdc_core.evaluation.paper import COLUMNS, cells
 
     table = Table(title=title)
-    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
     for column in COLUMNS:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", min_width=5)
     for row in published:
         table.add_row(f"{row.model} (published)", *cells(row))
     table.add_section()
