@@ -12,6 +12,7 @@ from kdc_core.errors import KdcError
 
 PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[float, Field(gt=0)]
+Side = Annotated[int, Field(ge=32, le=8192)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -104,7 +105,7 @@ class TrainConfig(Section):
         [], description="share of each --data in the samples; none = by number of pictures"
     )
     crop: int = Field(384, ge=64, description="side of the square crop, px")
-    longer_side: tuple[int, int] = Field((300, 760), description="log-uniform range, px")
+    longer_side: tuple[Side, Side] = Field((300, 760), description="log-uniform range, px")
     flip: Share = 0.5
     rotate_degrees: float = Field(0.0, ge=0, le=180)
     color: Share = Field(0.3, description="strength of brightness, contrast, saturation")
@@ -124,7 +125,7 @@ class TrainConfig(Section):
     warmup_steps: int = Field(100, ge=0)
     ema: Share = 0.998
     clip: Positive = 5.0
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     workers: int = Field(1, ge=0)
     evaluate_every: int = Field(500, ge=1, description="steps between evaluations on --val")
     smooth_px: float = Field(
@@ -159,6 +160,11 @@ def check_structure(config: Config) -> None:
         raise ConfigError(
             f"backbone {backbone} gives maps of stride {wanted[0]} and offset {wanted[1]}: set "
             f"fields.stride and fields.grid_offset so, got {got[0]} and {got[1]}"
+        )
+    types = {"coco17": 18, "crowdpose14": 15}[fields.skeleton]
+    if config.decode.centroids > types:
+        raise ConfigError(
+            f"decode.centroids: {fields.skeleton} has {types} types, got {config.decode.centroids}"
         )
     if backbone.startswith("movenet") and (fields.skeleton, fields.edges) != (
         "coco17", ["star_out"],

@@ -27,6 +27,8 @@ EMBEDDING_SCALE_PX = 32.0
 KEYPOINT_BOX = 0.8
 # Least divisor of means over pictures or persons: no batch is that small unless it is empty.
 LEAST = 1e-3
+# Least cells of disks a picture counts with: crops of nobody must not outweigh all others.
+LEAST_CELLS = 50.0
 # The instance loss looks at every second cell of every second row.
 THINNING = 2
 
@@ -57,7 +59,7 @@ def pose_losses(
     Returns:
         Scalars: heat (binary cross-entropy per disk cell), short and mid (smooth L1).
     """
-    cells = share(targets.heat.sum()).clamp(min=1.0)
+    cells = share(targets.heat.sum()).clamp(min=LEAST_CELLS * targets.heat.shape[0])
 
     def offset(name: str, scale_px: float) -> Tensor:
         maps, truth, weight = (getattr(part, name) for part in (fields, targets, weights))

@@ -18,7 +18,8 @@ def export(
     ] = None,
 ) -> None:  # fmt: skip
     """Export preprocessing, network and decode as one ONNX file."""
-    from kdc_core.config import load_preset
+    from kdc_core.config import check_structure, load_preset
+    from kdc_core.errors import KdcError
     from kdc_core.export import export_onnx
     from kdc_core.network.weights import load_model, save_model
     from kdc_core.runtimes.base import find_model
@@ -30,7 +31,14 @@ def export(
         network.config = network.config.model_copy(
             update={"decode": chosen.decode, "predict": chosen.predict}
         )
-        path = output.with_suffix(".safetensors")
+        check_structure(network.config)
+        target = output.with_suffix(".safetensors")
+        if target.resolve() == path.resolve():
+            raise KdcError(
+                f"with --preset the model is written beside the ONNX file, which would overwrite "
+                f"'{path}': give another --output"
+            )
+        path = target
         save_model(network, path, provenance)
     export_onnx(path, output)
     typer.echo(f"wrote '{output}', {output.stat().st_size / 1e6:.1f} MB")

@@ -36,19 +36,11 @@ def flicker(
         table.add_column(column, justify="left" if left else "right", overflow="fold")
     figures = {}
     for video in videos:
-        predictions, failed = [], []
-        for frame in track(read_frames(video), count_frames(video), Path(video).name):
-            if frame.image is None:
-                failed.append(frame.error)
-            else:
-                predictions.append(predictor(frame.image))
-        if len(predictions) < 3:
-            raise KdcError(
-                f"'{video}' gave {len(predictions)} frames, expected three or more"
-                + (f": {failed[0]}" if failed else "")
-            )
-        found = count_flicker(predictions)
-        figures[Path(video).name] = {**vars(found), "share": round(found.share, 4)}
+        frames = track(read_frames(video), count_frames(video), Path(video).name)
+        found = count_flicker(predictor(f.image) for f in frames if f.image is not None)
+        if found.frames < 3:
+            raise KdcError(f"'{video}' gave {found.frames} frames, expected three or more")
+        figures[video] = {**vars(found), "share": round(found.share, 4)}
         table.add_row(Path(video).name, str(found.frames), str(found.expected),
                       str(found.missing), f"{found.share:.3f}",
                       str(found.frames_with_missing))  # fmt: skip

@@ -72,12 +72,17 @@ def predict(
     with OverlayWriter(output, predictor) as writer, contextlib.suppress(KeyboardInterrupt):
         for frame in track(images(), total, "predict"):
             entry: dict[str, Any] = {"source": frame.source, "frame": frame.index}
-            if frame.image is None:
+            error, prediction = frame.error, None
+            if frame.image is not None:
+                try:
+                    prediction = predictor(frame.image)
+                except ValueError as wrong:
+                    error = f"'{frame.source}': {wrong}"
+            if prediction is None:
                 failed += 1
-                entry["error"] = frame.error
-                typer.echo(f"error: {frame.error}", err=True)
+                entry["error"] = error
+                typer.echo(f"error: {error}", err=True)
             else:
-                prediction = predictor(frame.image)
                 writer.write(frame, prediction)
                 persons += len(prediction)
                 entry["size"] = list(prediction.size)

@@ -144,7 +144,17 @@ def decode_mask(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
     Args:
         segmentation: list of polygons (flat x, y lists) or an RLE object.
         size: (height, width).
+
+    Raises:
+        ValueError: neither, or an RLE of another size.
     """
+    try:
+        return _decode_mask(segmentation, size)
+    except (TypeError, KeyError, IndexError, AttributeError) as error:
+        raise ValueError(f"a segmentation is neither polygons nor RLE: {error!r}") from error
+
+
+def _decode_mask(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     if isinstance(segmentation, dict):
         rle = segmentation
@@ -155,4 +165,7 @@ def decode_mask(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
         if not polygons:
             return np.zeros(size, bool)
         rle = rle_tools.merge(rle_tools.frPyObjects(polygons, height, width))
-    return rle_tools.decode(rle).astype(bool)
+    mask = rle_tools.decode(rle).astype(bool)
+    if mask.shape != size:
+        raise ValueError(f"a mask of {mask.shape} in a picture of {size}")
+    return mask

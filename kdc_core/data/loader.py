@@ -60,6 +60,9 @@ class TrainingSamples(Dataset[Batch]):
             first = len(self.entries)
             self.entries += [(picture, pictures) for picture in annotated if picture.persons]
             self._sets.append(range(first, len(self.entries)))
+            empty = len(annotated) - len(self._sets[-1])
+            if empty:
+                log.info("'%s': %d pictures without people are left out", path, empty)
         mixture = config.train.mixture
         if mixture and len(mixture) != len(paths):
             raise ConfigError(

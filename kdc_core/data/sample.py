@@ -31,8 +31,14 @@ class Sample:
 
 
 def make_sample(image: np.ndarray, picture: AnnotatedPicture, num_keypoints: int = 17) -> Sample:
-    """Put a picture and its annotations together, without any change of geometry."""
+    """Put a picture and its annotations together, without any change of geometry.
+
+    Raises:
+        ValueError: the picture has another size than annotated, or a mask cannot be decoded.
+    """
     size = image.shape[:2]
+    if size != picture.size:
+        raise ValueError(f"'{picture.file_name}' is {size}, but annotated as {picture.size}")
     persons = [p for p in picture.persons if not p.crowd]
     crowd = np.zeros(size, bool)
     for region in picture.persons:

@@ -56,7 +56,10 @@ ON_MAPS: dict[str, list[Setting]] = {
     "centroids": [Setting(kind, {"centroid": kind}, {}) for kind in KINDS],
     "sigma": _decode("sigma_scale", (0.15, 0.2, 0.25, 0.32, 0.4, 0.5)),
     "igo": _decode("igo_sigma_cells", (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)),
-    "kprime": _decode("centroids", (1, 2, 3, 5, 8, 12, 17)),
+    "kprime": [
+        Setting(f"{k}", {"centroid": "dynamic_multi", "centroids": k}, {})
+        for k in (1, 2, 3, 5, 8, 12)
+    ],
     "phi_threshold": _decode("phi_threshold", (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)),
     "mask_threshold": [Setting(f"{t}", {}, {}, t) for t in (0.3, 0.4, 0.5, 0.6, 0.7)],
     "mean_embedding": [
@@ -115,7 +118,6 @@ def ablate(
     Raises:
         ConfigError: no such ablation, or one that the model has no maps for.
     """
-    pictures, content = read_coco(annotations), read_json(annotations)
     known = ON_TRUTH if isinstance(source, Config) else ON_MAPS
     if name not in known:
         raise ConfigError(f"no ablation '{name}' here: expected one of {', '.join(known)}")
@@ -123,19 +125,21 @@ def ablate(
     predict: Callable[[AnnotatedPicture], list[Prediction]]
     if isinstance(source, Config):
         oracles = [_oracle(source, setting) for setting in settings]
-        predict = lambda picture: [oracle(picture) for oracle in oracles]  # noqa: E731
+        predict, config = (lambda picture: [oracle(picture) for oracle in oracles]), source
     else:
-        predict = _on_maps(source, settings, Pictures(images), name)
+        predict, config = _on_maps(source, settings, Pictures(images), name)
+    skeleton = SKELETONS[config.fields.skeleton]
+    pictures, content = read_coco(annotations, skeleton.num_keypoints), read_json(annotations)
     results: list[list[dict[str, Any]]] = [[] for _ in settings]
     failed = []
     for picture in progress(pictures, len(pictures)):
         try:
             for found, prediction in zip(results, predict(picture), strict=True):
                 found += coco_results(prediction, picture.id)
-        except PictureError as error:
-            failed.append(str(error))
+        except (PictureError, ValueError) as error:
+            failed.append(f"{picture.file_name}: {error}")
     rows = [
-        Row(setting.label, score(content, found))
+        Row(setting.label, score(content, found, skeleton.sigmas))
         for setting, found in zip(settings, results, strict=True)
     ]
     return rows, failed
@@ -153,8 +157,8 @@ def _oracle(config: Config, setting: Setting) -> Oracle:
 
 def _on_maps(
     model: Path, settings: list[Setting], source: Pictures, name: str
-) -> Callable[[AnnotatedPicture], list[Prediction]]:
-    """A function that runs a model's network once and decodes under each setting."""
+) -> tuple[Callable[[AnnotatedPicture], list[Prediction]], Config]:
+    """A function that runs a model's network once and decodes under each setting; its config."""
     network, _ = load_model(model)
     config, skeleton = network.config, SKELETONS[network.config.fields.skeleton]
     kinds = tuple(config.fields.edges)
@@ -191,7 +195,7 @@ def _on_maps(
                 )  # fmt: skip
         return found
 
-    return predict
+    return predict, config
 
 
 def _channels(edges: Any, have: tuple[str, ...], use: tuple[str, ...]) -> list[int]:

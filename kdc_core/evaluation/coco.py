@@ -55,7 +55,32 @@ def coco_results(prediction: Prediction, image_id: int) -> list[dict[str, Any]]:
     return results
 
 
-def score(annotations: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, float]:
+def complete(annotations: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what pycocotools asks for and `read_coco` does without: a copy.
+
+    Ids by position, crowd 0, category 1, keypoints unlabelled, their number counted, area of the
+    box.
+    """
+    content = copy.deepcopy(annotations)
+    content.setdefault("categories", [{"id": 1, "name": "person"}])
+    for index, entry in enumerate(content["annotations"], 1):
+        keypoints = entry.setdefault("keypoints", [])
+        entry.setdefault("id", index)
+        entry.setdefault("iscrowd", 0)
+        entry.setdefault("category_id", 1)
+        entry.setdefault("num_keypoints", sum(v > 0 for v in keypoints[2::3]))
+        entry.setdefault("area", entry["bbox"][2] * entry["bbox"][3])
+    longest = max((len(entry["keypoints"]) for entry in content["annotations"]), default=0)
+    for entry in content["annotations"]:
+        entry["keypoints"] = entry["keypoints"] or [0] * longest
+    return content
+
+
+def score(
+    annotations: dict[str, Any],
+    results: list[dict[str, Any]],
+    sigmas: tuple[float, ...] | None = None,
+) -> dict[str, float]:
     """Score results of `coco_results` against COCO annotations of the same images.
 
     Returns:
@@ -63,6 +88,7 @@ def score(annotations: dict[str, Any], results: list[dict[str, Any]]) -> dict[st
         crowd: neither found nor false) and `mask_ap_full`: the average precision and, with the
         suffixes 50, 75, _medium and _large, its parts. -1 where nothing was annotated.
     """
+    annotations = complete(annotations)
     masked = copy.deepcopy(annotations)
     for entry in masked["annotations"]:
         if not entry.get("num_keypoints"):
@@ -75,7 +101,7 @@ def score(annotations: dict[str, Any], results: list[dict[str, Any]]) -> dict[st
     ):
         if kind == "segm" and not all(a.get("segmentation") for a in truth["annotations"]):
             continue
-        stats = _evaluate(truth, results, kind)
+        stats = _evaluate(truth, results, kind, sigmas)
         figures |= {name + suffix: stats[at] for suffix, at in _STATS[kind].items()}
     return figures
 
@@ -96,10 +122,9 @@ def score_crowdpose(
         `keypoint_ap`, its parts 50 and 75, and `_easy`, `_medium`, `_hard` (crowd index below
         .1, up to .8, above). -1 where nothing was annotated.
     """
-    truth = copy.deepcopy(annotations)
+    truth = complete(annotations)
     for entry in truth["annotations"]:
         entry["area"] = BOX_SHARE * entry["bbox"][2] * entry["bbox"][3]
-        entry.setdefault("iscrowd", 0)
     stats = _evaluate(truth, results, "keypoints", sigmas)
     figures = {"keypoint_ap" + s: stats[at] for s, at in (("", 0), ("50", 1), ("75", 2))}
     for name, (low, high) in CROWD_INDEX.items():
@@ -120,6 +145,14 @@ def _evaluate(
     kind: str,
     sigmas: tuple[float, ...] | None = None,
 ) -> Any:
+    # With all keys at once pycocotools would size every result by its box.
+    own = (
+        "image_id",
+        "category_id",
+        "score",
+        "keypoints" if kind == "keypoints" else "segmentation",
+    )
+    results = [{key: result[key] for key in own} for result in results if own[-1] in result]
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = copy.deepcopy(annotations)

@@ -67,7 +67,7 @@ def evaluate(
     if content["images"] and all("crowdIndex" in image for image in content["images"]):
         figures = score_crowdpose(content, results, skeleton.sigmas)
     else:
-        figures = score(content, results)
+        figures = score(content, results, skeleton.sigmas)
     return Evaluation(figures, content, results, len(pictures), failed)
 
 
@@ -83,6 +83,6 @@ def predict_all(
     for picture in progress(pictures, len(pictures)):
         try:
             results += coco_results(predict(source, picture), picture.id)
-        except PictureError as error:
-            failed.append(str(error))
+        except (PictureError, ValueError) as error:
+            failed.append(f"{picture.file_name}: {error}")
     return results, tuple(failed)

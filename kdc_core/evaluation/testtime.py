@@ -62,7 +62,7 @@ class TestTime:
             ]
             poses = None
             if self.given:
-                points = annotated_points(picture)
+                points = annotated_points(picture, self.network.skeleton)
                 points[..., :2] = letterbox.to_network(points[..., :2])
                 poses = given_poses(points, config.decode.people)
             people = self.decoder(fields, poses)
@@ -135,15 +135,14 @@ def mirror_fields(
     )
 
 
-def annotated_points(picture: AnnotatedPicture) -> np.ndarray:
+def annotated_points(picture: AnnotatedPicture, skeleton: Skeleton) -> np.ndarray:
     """(P, K + 1, 3) keypoints of all labelled persons, and the centres of their boxes."""
     persons = [p for p in picture.persons if not p.crowd and (p.keypoints[:, 2] > 0).any()]
     rows = []
     for person in persons:
         x, y = (person.box[:2] + person.box[2:]) / 2
         rows.append(np.concatenate((person.keypoints, [[x, y, 0]])))
-    count = picture.persons[0].keypoints.shape[0] + 1 if picture.persons else 1
-    return np.array(rows, np.float32).reshape(-1, count, 3)
+    return np.array(rows, np.float32).reshape(-1, skeleton.num_types, 3)
 
 
 def given_poses(points: np.ndarray, people: int) -> Poses:

@@ -1,4 +1,4 @@
-"""What every PoseNet gives, and the choice among them."""
+"""What every PoseNet gives."""
 
 from __future__ import annotations
 

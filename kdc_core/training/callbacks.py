@@ -20,11 +20,12 @@ from kdc_core.data.datasets import find_data
 from kdc_core.data.pictures import PictureError, Pictures
 from kdc_core.drawing import draw_people
 from kdc_core.errors import KdcError
-from kdc_core.evaluation.coco import FIGURES, coco_results, score
+from kdc_core.evaluation.coco import FIGURES, coco_results, complete, score
 from kdc_core.files import whole_file, write_json
 from kdc_core.network.weights import save_model
 from kdc_core.predictor import Predictor
 from kdc_core.runtimes.torch import TorchRuntime
+from kdc_core.skeleton import Skeleton
 from kdc_core.training.processes import gather, mean_over_processes, rank, world
 
 log = logging.getLogger(__name__)
@@ -212,11 +213,19 @@ class Evaluation(EachStep):
     """
 
     def __init__(
-        self, path: str, every: int, folder: Path, metrics: Metrics, made: dict[str, Any]
+        self,
+        path: str,
+        every: int,
+        folder: Path,
+        metrics: Metrics,
+        made: dict[str, Any],
+        skeleton: Skeleton,
     ):
-        self.annotations, images = find_data(path, "val")
-        self.pictures, self.source = read_coco(self.annotations), Pictures(images)
+        annotations, images = find_data(path, "val")
+        self.pictures = read_coco(annotations, skeleton.num_keypoints)
+        self.truth, self.source = complete(read_json(annotations)), Pictures(images)
         self.every, self.metrics, self.made = every, metrics, made
+        self.skeleton, self.name = skeleton, annotations.name
         self.best, self.note = folder / "best.safetensors", folder / "best.json"
         self._predictor: Predictor | None = None
 
@@ -238,25 +247,27 @@ class Evaluation(EachStep):
             )
         mine = self.pictures[rank() :: world()]
         results = gather([entry for picture in mine for entry in self._results(picture)])
-        figures = score(read_json(self.annotations), results)  # type: ignore[arg-type]
+        figures: dict[str, float] = {}
+        if rank() == 0:
+            figures = score(self.truth, results, self.skeleton.sigmas)  # type: ignore[arg-type]
         self.metrics.write(trainer, figures)
         if rank() > 0:
             return
         self._draw(trainer.global_step)
         before = json.loads(self.note.read_text()) if self.note.exists() else {}
-        if _worth(figures) > _worth(before):
+        if before.get("val") != self.name or _worth(figures) > _worth(before):
             made = {**self.made, "steps": trainer.global_step, "figures": figures}
             save_model(module.average, self.best, made)
-            write_json(self.note, {"step": trainer.global_step, **figures})
+            write_json(self.note, {"step": trainer.global_step, "val": self.name, **figures})
 
     def _results(self, picture: AnnotatedPicture) -> list[dict[str, Any]]:
         assert self._predictor is not None
         try:
             image = self.source.read(picture.file_name)
-        except PictureError as error:
-            log.warning("left out of evaluation: %s", error)
+            return coco_results(self._predictor(image), picture.id)
+        except (PictureError, ValueError) as error:
+            log.warning("left out of evaluation: %s: %s", picture.file_name, error)
             return []
-        return coco_results(self._predictor(image), picture.id)
 
     def _draw(self, step: int) -> None:
         """Overlays of the first pictures, for TensorBoard."""

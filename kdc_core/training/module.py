@@ -94,7 +94,7 @@ class TrainingModule(lightning.LightningModule):
         pace = min(self.config.train.ema, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
             for (weight, scale), old in zip(self._scaled, before, strict=True):
-                weight.copy_(old + scale * (weight - old))
+                weight.copy_(old + scale.to(weight.device) * (weight - old))
             for mean, value in zip(_floats(self.average), _floats(self.network), strict=True):
                 mean.lerp_(value, 1 - pace)
 

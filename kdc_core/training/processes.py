@@ -36,11 +36,15 @@ class WholeBatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or world() == 1:
             return super().forward(x)
-        ones = torch.full_like(x[0, :, 0, 0], x.numel() / x.shape[1])
-        sums = all_reduce(torch.stack((x.sum((0, 2, 3)), x.square().sum((0, 2, 3)), ones)))
-        count = sums[2, 0].detach()
-        mean = sums[0] / count
-        variance = sums[1] / count - mean.square()
+        # Counts and squares need float32, whatever the network computes in.
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x.float()
+            ones = torch.full_like(wide[0, :, 0, 0], x.numel() / x.shape[1])
+            sums = (wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3)), ones)
+            totals = all_reduce(torch.stack(sums))
+        count = totals[2, 0].detach()
+        mean = totals[0] / count
+        variance = (totals[1] / count - mean.square()).clamp(min=0)
         if self.running_mean is not None and self.running_var is not None:
             pace = 0.1 if self.momentum is None else self.momentum
             with torch.no_grad():
@@ -49,7 +53,7 @@ class WholeBatchNorm(nn.BatchNorm2d):
                 self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
-        return x * scale[:, None, None] + shift[:, None, None]
+        return (wide * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
 
 
 def use_whole_batches(network: nn.Module) -> None:

@@ -21,8 +21,10 @@ from torch.utils.data import DataLoader, Sampler
 
 import kdc_core
 from kdc_core.config import Config, ConfigError, parse_config
+from kdc_core.data.datasets import find_data
 from kdc_core.data.loader import TrainingSamples, collate
 from kdc_core.files import write_json
+from kdc_core.manifest import side_rule
 from kdc_core.memory import keep_freed_memory
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import save_model, start_from
@@ -124,10 +126,16 @@ def _train(
     _check_same(config, inputs, folder)
     if start is None and "posenet" not in config.train.train:
         raise ConfigError(
-            f"'{config.name}' trains {config.train.train} over a PoseNet that stays as it is: give "
-            "--start, for without it PoseNet is random"
+            f"'{config.name}' trains {config.train.train} over a PoseNet that stays as it is: "
+            "give --start, for without it PoseNet is random"
         )
     lightning.seed_everything(config.train.seed, verbose=False)
+    multiple, rest = side_rule(config)
+    if (config.train.crop - rest) % (multiple // max(config.decode.pyramid) or 1):
+        raise ConfigError(
+            f"train.crop: {config.network.backbone} takes sides of "
+            f"{multiple // max(config.decode.pyramid)} n + {rest}, got {config.train.crop}"
+        )
     samples = TrainingSamples(data, config)
     network = start_from(config, start) if start else KDC(config)
     if start is None:
@@ -141,16 +149,21 @@ def _train(
         num_workers=config.train.workers, worker_init_fn=one_thread,
         persistent_workers=config.train.workers > 0, pin_memory=torch.cuda.is_available(),
     )  # fmt: skip
+    if val is not None and find_data(val, "val") in [find_data(path, "train") for path in data]:
+        log.warning("--val is among --data: its figures say what was learnt by heart")
     metrics = Metrics(
         folder, _loss_names(config), samples.steps, samples.epoch_steps, sampler.per_step
     )
     last = folder / "last.ckpt"
-    callbacks: list[Callback] = [_Start(sampler), metrics, Checkpoints(last),
-                                 Bar(samples.steps, sampler.per_step)]  # fmt: skip
+    callbacks: list[Callback] = [_Start(sampler)]
+    if val is not None:
+        # Before the checkpoint of the same step, so that a kill does not skip an evaluation, and
+        # before the metrics, which it writes to.
+        every, skeleton = config.train.evaluate_every, samples.skeleton
+        callbacks.append(Evaluation(val, every, folder, metrics, made, skeleton))
+    callbacks += [metrics, Checkpoints(last), Bar(samples.steps, sampler.per_step)]
     if max_seconds is not None:
         callbacks.append(Deadline(max_seconds))
-    if val is not None:
-        callbacks.append(Evaluation(val, config.train.evaluate_every, folder, metrics, made))
     trainer = lightning.Trainer(
         accelerator="auto", max_steps=samples.steps, gradient_clip_val=config.train.clip,
         accumulate_grad_batches=config.train.accumulate,
@@ -194,14 +207,13 @@ def _check_same(config: Config, inputs: dict[str, Any], folder: Path) -> None:
 
 
 def _differences(one: Config, other: Config) -> str:
-    """The settings in which two configurations differ."""
+    """The settings that matter to training and in which two configurations differ."""
     a, b = one.model_dump(), other.model_dump()
-    return ", ".join(
-        f"{section}.{key}"
-        for section in ("fields", "network", "train")
-        for key in a[section]
-        if a[section][key] != b[section][key]
-    )
+    decode = ("sigma_scale", "sigma_min_px")
+    keys = [(s, key) for s in ("fields", "network", "train") for key in a[s]]
+    keys += [("decode", key) for key in decode]
+    names = [f"{s}.{key}" for s, key in keys if a[s][key] != b[s][key]]
+    return ", ".join(names + (["name"] if one.name != other.name else []))
 
 
 def _loss_names(config: Config) -> list[str]:
@@ -241,10 +253,8 @@ def _processes() -> Iterator[None]:
 
 
 def _same_run(one: Config, other: Config) -> bool:
-    """Whether two configurations train alike; settings of decode and predict do not matter."""
-    return all(
-        getattr(one, s) == getattr(other, s) for s in ("name", "fields", "network", "train")
-    )
+    """Whether two configurations train alike; of decode only the instance loss's sigma matters."""
+    return not _differences(one, other)
 
 
 def _add_seconds(folder: Path, seconds: float) -> float:

@@ -18,7 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdc_core.data.augment import warp
-from kdc_core.data.coco import AnnotatedPicture, Annotation, AnnotationError
+from kdc_core.data.coco import (
+    AnnotatedPicture,
+    Annotation,
+    AnnotationError,
+    decode_mask,
+    read_coco,
+)
 from kdc_core.data.datasets import LAYOUTS, find_data, keypoint_persons, open_data
 from kdc_core.data.paste import LEAST_VISIBLE, paste
 from kdc_core.data.pictures import PictureError, Pictures
@@ -384,3 +390,16 @@ def test_persons_that_leave_the_crop_are_dropped() -> None:
 def test_names_that_lead_out_of_the_folder_are_refused(data_set: Path, tmp_path: Path) -> None:
     with pytest.raises(PictureError, match="leads out"):
         Pictures(tmp_path / "few").read("../few.json")
+
+
+@pytest.mark.parametrize("segmentation", [[1, 1, 5, 1, 5, 5], {"size": [4, 4]}, "polygon", 7])
+def test_malformed_segmentations_are_value_errors(segmentation: object) -> None:
+    with pytest.raises(ValueError, match="segmentation"):
+        decode_mask(segmentation, (10, 10))
+
+
+def test_a_picture_of_another_size_than_annotated_is_no_sample(samples: Path) -> None:
+    picture = read_coco(samples / "annotations.json")[0]
+    height, width = picture.size
+    with pytest.raises(ValueError, match="annotated as"):
+        make_sample(np.zeros((height // 2, width // 2, 3), np.uint8), picture)

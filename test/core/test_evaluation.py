@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask as rle_tools
 
 from kdc_core.data.augment import warp
 from kdc_core.data.coco import read_coco
 from kdc_core.data.pictures import Pictures
-from kdc_core.evaluation.coco import score_crowdpose
+from kdc_core.evaluation.coco import score, score_crowdpose
 from kdc_core.evaluation.testtime import TestTime, level_frame, mirror, mirror_fields
 from kdc_core.grid import Grid, Letterbox, Level
 from kdc_core.predictor import Predictor
@@ -242,3 +243,45 @@ def test_test_dev_gives_the_files_to_hand_in(samples: Path, tmp_path: Path) -> N
     people = json.loads(path.read_text())
     assert people and set(people[0]) == {"image_id", "category_id", "score", "segmentation"}
     assert {p["image_id"] for p in people} <= {i["id"] for i in content["images"][:2]}
+
+
+def test_what_the_reader_does_without_the_scorer_does_without() -> None:
+    points = make_person(20, 20, 60)
+    bare = {"images": [{"id": 1, "file_name": "1.jpg", "height": 200, "width": 200}],
+            "annotations": [{"image_id": 1, "bbox": [20, 20, 60, 120],
+                             "keypoints": points.ravel().tolist()}]}  # fmt: skip
+    found = [{"image_id": 1, "category_id": 1, "score": 0.9, "keypoints": points.ravel().tolist()}]
+    assert score(bare, found)["keypoint_ap"] == 1
+    assert "id" not in bare["annotations"][0], "the caller's content stays as it is"
+
+
+def test_a_result_is_sized_by_its_mask_not_by_its_box() -> None:
+    """A thin false mask in a large box is a small one, and no miss among the medium."""
+    square = [[10, 10, 70, 10, 70, 70, 10, 70]]
+    truth = {
+        "images": [{"id": 1, "file_name": "1.jpg", "height": 200, "width": 200}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 3600,
+                         "bbox": [10, 10, 60, 60], "segmentation": square, "num_keypoints": 1,
+                         "keypoints": [20, 20, 2] + [0] * 48}],
+        "categories": [{"id": 1, "name": "person"}],
+    }  # fmt: skip
+
+    def result(mask: np.ndarray, value: float) -> dict[str, Any]:
+        rle = rle_tools.encode(np.asfortranarray(mask.astype(np.uint8)))
+        rows, columns = np.nonzero(mask)
+        box = [
+            int(columns.min()),
+            int(rows.min()),
+            int(np.ptp(columns)) + 1,
+            int(np.ptp(rows)) + 1,
+        ]
+        return {"image_id": 1, "category_id": 1, "score": value, "bbox": box,
+                "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
+                "keypoints": [0.0] * 51}  # fmt: skip
+
+    right, thin = np.zeros((200, 200), bool), np.zeros((200, 200), bool)
+    right[10:70, 10:70] = True
+    thin[100, 100:184] = thin[100:180, 100] = True
+    figures = score(truth, [result(thin, 0.9), result(right, 0.8)])
+    assert figures["mask_ap_full"] == pytest.approx(0.5, abs=0.01)
+    assert figures["mask_ap_full_medium"] == 1

@@ -51,6 +51,6 @@ def test_the_command_counts_the_sample_clip(samples: Path, tmp_path: Path) -> No
          "--json", str(tmp_path / "f.json")], capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    figures = json.loads((tmp_path / "f.json").read_text())["people.mp4"]
+    figures = json.loads((tmp_path / "f.json").read_text())[str(samples / "people.mp4")]
     assert figures["frames"] == 40 and figures["expected"] > 20
     assert figures["share"] < 0.25

@@ -15,6 +15,7 @@ from kdc_core.network.movenet import MoveNet, SameConv
 from kdc_core.network.resnet import DilatedResNet
 from kdc_core.network.weights import ModelFileError, load_model, save_model, start_from
 from kdc_core.runtimes.base import find_model
+from kdc_core.training import processes
 from kdc_core.training.processes import use_whole_batches
 
 from .conftest import SHARED
@@ -200,3 +201,19 @@ def test_whole_batch_norm_is_batch_norm_for_one_process() -> None:
     use_whole_batches(whole)
     x = torch.randn(4, 3, 5, 6)
     assert torch.equal(plain(x), whole(x)) and torch.equal(plain.running_var, whole.running_var)
+
+
+def test_whole_batch_norm_counts_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With half precision, and with channels that do not vary."""
+    monkeypatch.setattr(processes, "world", lambda: 2)
+    monkeypatch.setattr(processes, "all_reduce", lambda sums: 2 * sums)
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        whole, plain = torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2)
+        use_whole_batches(whole)
+        x = torch.randn(8, 2, 96, 96)
+        x[:, 0] = 10 + 0.5 * x[:, 0]
+        ours, theirs = whole(x.to(dtype)), plain(x.to(dtype).float())
+        assert ours.dtype == dtype
+        assert (ours.float() - theirs).abs().max() < (0.05 if dtype != torch.float32 else 1e-3)
+        flat = whole(torch.full((4, 2, 8, 8), 3.7, dtype=dtype))
+        assert torch.isfinite(flat).all()
