@@ -160,6 +160,8 @@ def _decode_mask(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
         rle = segmentation
         if isinstance(rle["counts"], list):
             rle = rle_tools.frPyObjects(rle, height, width)
+    elif not isinstance(segmentation, list):
+        raise TypeError(type(segmentation).__name__)
     else:
         polygons = [p for p in segmentation if len(p) >= 6]
         if not polygons:
