@@ -63,6 +63,9 @@ class TrainingSamples(Dataset[Batch]):
             empty = len(annotated) - len(self._sets[-1])
             if empty:
                 log.info("'%s': %d pictures without people are left out", path, empty)
+        low, high = config.train.longer_side
+        if low > high:
+            raise ConfigError(f"train.longer_side: expected [low, high], got [{low}, {high}]")
         mixture = config.train.mixture
         if mixture and len(mixture) != len(paths):
             raise ConfigError(

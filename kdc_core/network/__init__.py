@@ -1,1 +1,1 @@
-"""The network: PoseNet (MoveNet's trunk and heads), SegNet, and both together."""
+"""The network: PoseNet (MoveNet or a dilated ResNet) and SegNet."""

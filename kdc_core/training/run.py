@@ -169,7 +169,7 @@ def _train(
         accumulate_grad_batches=config.train.accumulate,
         precision=PRECISIONS[config.train.precision], logger=False, enable_checkpointing=False,
         enable_model_summary=False, enable_progress_bar=False, use_distributed_sampler=False,
-        callbacks=callbacks, **_devices(),
+        callbacks=callbacks, **_devices(config),
     )  # fmt: skip
     if rank() == 0:
         write_json(folder / "config.json", config.model_dump(mode="json"))
@@ -228,13 +228,15 @@ def _versions() -> dict[str, str]:
             "python": platform.python_version()}  # fmt: skip
 
 
-def _devices() -> dict[str, Any]:
+def _devices(config: Config) -> dict[str, Any]:
     """One device, or under torchrun one for each of its processes on each of its nodes."""
     if world() == 1:
         return {"devices": 1}
     local = int(os.environ["LOCAL_WORLD_SIZE"])
     # Batch statistics are shared by WholeBatchNorm, so buffers need no broadcast.
-    strategy = DDPStrategy(broadcast_buffers=False)
+    # PoseNet alone leaves what it gives SegNet without a gradient.
+    unused = "segnet" not in config.train.train
+    strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=unused)
     return {"devices": local, "num_nodes": world() // local, "strategy": strategy}
 
 
@@ -266,6 +268,7 @@ def _add_seconds(folder: Path, seconds: float) -> float:
 
 
 def one_thread(worker: int) -> None:
+    """Keep a loader process to one thread: the cores belong to training."""
     import cv2
 
     cv2.setNumThreads(0)

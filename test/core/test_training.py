@@ -403,3 +403,14 @@ def test_a_full_disk_ends_the_run_with_its_name_and_the_old_checkpoint(
     assert "cannot write" in done.stderr and "last.ckpt" in done.stderr
     assert (tmp_path / "run" / "last.ckpt").read_bytes() == before
     assert not list((tmp_path / "run").glob(".*part*"))
+
+
+def test_crops_and_sizes_that_the_network_cannot_take_are_refused(
+    data_set: Path, start: Path, tmp_path: Path
+) -> None:
+    done = train(data_set, start, tmp_path / "run", "--set", "train.crop=400")
+    assert done.returncode == 2 and "32 n + 0, got 400" in done.stderr
+    with pytest.raises(ConfigError, match="low, high"):
+        TrainingSamples(
+            [str(data_set)], load_preset("kdc_light", ["train.longer_side=[760, 300]"])
+        )
