@@ -176,9 +176,9 @@ def _print(name: str, data: str, pictures: int, figures: dict[str, float]) -> No
             cells = (figures.get(row + s) for s in ("", "50", "75", "_medium", "_large"))
             table.add_row(row, *("" if v is None else f"{v:.3f}" for v in cells))
     for level in ("easy", "medium", "hard"):
-        if "keypoint_ap_easy" in figures:
-            table.add_row(f"keypoint_ap_{level} (crowd index)",
-                          f"{figures[f'keypoint_ap_{level}']:.3f}")  # fmt: skip
+        if "keypoint_ap_crowd_easy" in figures:
+            table.add_row(f"keypoint_ap_crowd_{level}",
+                          f"{figures[f'keypoint_ap_crowd_{level}']:.3f}")  # fmt: skip
     Console().print(table)
 
 

@@ -119,8 +119,8 @@ def score_crowdpose(
         sigmas: OKS constants of the skeleton.
 
     Returns:
-        `keypoint_ap`, its parts 50 and 75, and `_easy`, `_medium`, `_hard` (crowd index below
-        .1, up to .8, above). -1 where nothing was annotated.
+        `keypoint_ap`, its parts 50 and 75, and `_crowd_easy`, `_crowd_medium`, `_crowd_hard`
+        (crowd index below .1, up to .8, above). -1 where nothing was annotated.
     """
     truth = complete(annotations)
     for entry in truth["annotations"]:
@@ -135,7 +135,7 @@ def score_crowdpose(
             "annotations": [a for a in truth["annotations"] if a["image_id"] in keep],
         }
         mine = [r for r in results if r["image_id"] in keep]
-        figures[f"keypoint_ap_{name}"] = _evaluate(few, mine, "keypoints", sigmas)[0]
+        figures[f"keypoint_ap_crowd_{name}"] = _evaluate(few, mine, "keypoints", sigmas)[0]
     return figures
 
 

@@ -138,12 +138,14 @@ def found_in(truth: dict[str, Any], shift_px: dict[int, float]) -> list[dict[str
 def test_crowdpose_is_scored_by_crowd_index_and_the_box() -> None:
     truth = crowd_truth([0.05, 0.3, 0.9])
     perfect = score_crowdpose(truth, found_in(truth, {}), CROWDPOSE14.sigmas)
-    assert [perfect[f"keypoint_ap{s}"] for s in ("", "_easy", "_medium", "_hard")] == [1.0] * 4
+    assert [
+        perfect[f"keypoint_ap{s}"] for s in ("", "_crowd_easy", "_crowd_medium", "_crowd_hard")
+    ] == [1.0] * 4
     # Two pixels off are nothing beside the box's scale, and everything beside `area`.
     near = score_crowdpose(truth, found_in(truth, {0: 2, 1: 2, 2: 2}), CROWDPOSE14.sigmas)
     assert near["keypoint_ap"] > 0.95
     hard = score_crowdpose(truth, found_in(truth, {2: 80}), CROWDPOSE14.sigmas)
-    assert hard["keypoint_ap_hard"] == 0 and hard["keypoint_ap_easy"] == 1
+    assert hard["keypoint_ap_crowd_hard"] == 0 and hard["keypoint_ap_crowd_easy"] == 1
     assert 0 < hard["keypoint_ap"] < 1
 
 

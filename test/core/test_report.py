@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from pycocotools import mask as rle_tools
 
 from kdc_core.data.pictures import Pictures
 from kdc_core.errors import KdcError
@@ -65,6 +66,12 @@ def report(
     return Page(folder / "index.html")
 
 
+def no_pixel(height: int, width: int) -> dict[str, Any]:
+    """An empty mask as RLE."""
+    rle = rle_tools.encode(np.zeros((height, width), np.uint8, order="F"))
+    return {"size": rle["size"], "counts": rle["counts"].decode()}
+
+
 def spoiled(sample: dict[str, Any]) -> list[dict[str, Any]]:
     """Results without the first person of each picture, with one false detection."""
     seen: set[int] = set()
@@ -73,7 +80,7 @@ def spoiled(sample: dict[str, Any]) -> list[dict[str, Any]]:
         if result["image_id"] in seen:
             results.append(result)
         seen.add(result["image_id"])
-    empty = {"size": [500, 375], "counts": [500 * 375]}
+    empty = no_pixel(500, 375)
     false = {"image_id": 234607, "category_id": 1, "bbox": [350, 5, 20, 30], "score": 0.7,
              "keypoints": [360.0, 20.0, 0.9] * 17, "segmentation": empty}  # fmt: skip
     return [*results, false]
@@ -173,7 +180,7 @@ def test_a_mask_of_another_size_is_listed(
     sample: dict[str, Any], samples: Path, tmp_path: Path
 ) -> None:
     results = spoiled(sample)
-    results[-1]["segmentation"] = {"size": [4, 4], "counts": [16]}
+    results[-1]["segmentation"] = no_pixel(4, 4)
     page = report(tmp_path, sample, results, samples)
     assert "a mask of 4x4" in page.text.split("Not shown")[1]
     assert "false-01.jpg" not in page.values("img", "src")

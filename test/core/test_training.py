@@ -25,6 +25,8 @@ from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import load_model
 from kdc_core.training.module import TrainingModule
 
+from .conftest import SHARED
+
 PRESET = """
 name: small
 fields: {edges: [star_out], disk_radius_px: 16.0}
@@ -414,3 +416,27 @@ def test_crops_and_sizes_that_the_network_cannot_take_are_refused(
         TrainingSamples(
             [str(data_set)], load_preset("kdc_light", ["train.longer_side=[760, 300]"])
         )
+
+
+CROWDPOSE = SHARED / "data" / "other" / "crowdpose"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CROWDPOSE.is_dir(), reason="needs ../shared/data/other/crowdpose")
+def test_crowdpose_trains_and_is_scored_by_its_own_protocol(tmp_path: Path) -> None:
+    changes = [part for change in [*PAPER, "fields.skeleton=crowdpose14"]
+               for part in ("--set", change)]  # fmt: skip
+    base = [sys.executable, "-m", "kdc_core"]
+    runs = [
+        ["train", "paper_resnet101", "--data", CROWDPOSE, "--val", CROWDPOSE,
+         "--output", tmp_path / "run", *changes],
+        ["evaluate", "--annotations", CROWDPOSE / "annotations.json", "--images", CROWDPOSE,
+         "--model", tmp_path / "run" / "model.safetensors", "--json", tmp_path / "ap.json"],
+    ]  # fmt: skip
+    for run in runs:
+        done = subprocess.run([*base, *map(str, run)], capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+    assert rows(tmp_path / "run")[-1]["keypoint_ap"]
+    figures = json.loads((tmp_path / "ap.json").read_text())
+    assert figures["keypoint_ap_crowd_easy"] == -1, "no such picture in the sample"
+    assert figures["keypoint_ap_crowd_medium"] >= 0
