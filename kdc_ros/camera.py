@@ -151,7 +151,7 @@ def node_process(
         log: file for its output; None = this process's stderr.
         stop_timeout_s: then it is killed.
     """
-    command = [sys.executable, "-m", "kdc_ros.node"]
+    command = [sys.executable, "-m", "kdc_ros.main"]
     if ros_args:
         command += ["--ros-args", *ros_args]
     out = open(log, "w") if log else None

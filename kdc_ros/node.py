@@ -6,26 +6,18 @@ or switch; the worker, alive only while the node is active, converts, predicts a
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import threading
 import time
 import traceback
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from lifecycle_msgs.msg import State as StateId
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
@@ -33,11 +25,10 @@ from std_srvs.srv import SetBool
 import kdc_core
 from kdc_core.errors import KdcError
 from kdc_core.predictor import Predictor
-from kdc_ros import env, messages, parameters
+from kdc_ros import messages, parameters
 from kdc_ros.diagnostics import Monitor, make_status
 from kdc_ros.images import BadFrame, Converter
 from kdc_ros.outputs import Outputs
-from kdc_ros.parameters import BadParameter
 from kdc_ros.worker import LatestBox, Worker
 
 WARM_UP_SIZE = (480, 640)
@@ -359,59 +350,3 @@ class KdcNode(LifecycleNode):
         """Seconds since the image's stamp; negative where it has none."""
         stamp = image.header.stamp.sec + 1e-9 * image.header.stamp.nanosec
         return 1e-9 * self.get_clock().now().nanoseconds - stamp if stamp else -1.0
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM.
-
-    Returns:
-        0 asked to stop, 1 unexpected end, 2 bad arguments or parameters.
-    """
-    env.prepare()
-    # rclpy's own handlers would cut the clean-up short at a second signal, and ros2 launch
-    # sends two. Through a pipe a signal wakes main whichever thread takes it, without a lock.
-    awake, wake = os.pipe()
-    os.set_blocking(wake, False)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-        node = KdcNode()
-    except (BadParameter, rclpy.exceptions.ParameterException, RuntimeError) as error:
-        print(f"kdc: {error}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return 2
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    failed = threading.Event()
-
-    def spin() -> None:
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            pass
-        except Exception:
-            traceback.print_exc()
-            failed.set()
-        os.write(wake, b"\0")
-
-    thread = threading.Thread(target=spin, name="kdc_executor", daemon=True)
-    thread.start()
-    os.read(awake, 1)
-    executor.shutdown(timeout_sec=5.0)
-    thread.join(timeout=5.0)
-    if thread.is_alive():
-        # A callback hangs; tearing the node down under it would crash.
-        print("kdc: a callback did not end within 10 s of the signal", file=sys.stderr)
-        os._exit(1)
-    node.on_shutdown(State("shuttingdown", StateId.TRANSITION_STATE_SHUTTINGDOWN))
-    node.destroy_node()
-    rclpy.try_shutdown()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    return 1 if failed.is_set() else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

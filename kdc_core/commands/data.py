@@ -13,8 +13,9 @@ import typer
 from kdc_core.skeleton import COCO17, SKELETONS
 
 if TYPE_CHECKING:
-    from kdc_core.data.check import Check, Fault
+    from kdc_core.data.check import Check
     from kdc_core.data.coco import AnnotatedPicture
+    from kdc_core.data.faults import Fault
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -46,7 +47,8 @@ def check(
     Exit code 1 if something is wrong, 2 if annotations or pictures cannot be opened.
     """
     from kdc_core.commands.progress import track
-    from kdc_core.data.check import check_data, write_sheet
+    from kdc_core.data.check import check_data
+    from kdc_core.data.sheet import write_sheet
     from kdc_core.files import write_json
 
     if split not in ("train", "val", "test"):
@@ -92,7 +94,7 @@ def _print_counts(found: Check, skeleton: str) -> None:
 
 
 def _print_faults(faults: tuple[Fault, ...]) -> None:
-    from kdc_core.data.check import KINDS
+    from kdc_core.data.faults import KINDS
 
     for kind, group in groupby(faults, lambda fault: fault.kind):
         same = list(group)

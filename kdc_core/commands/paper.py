@@ -34,11 +34,12 @@ def table1(
 ) -> None:
     """Masks on COCO val: COCOPersons, and the full set apart."""
     from kdc_core.evaluation.paper import TABLE_1, masks_of
+    from kdc_core.evaluation.run import score_coco_persons
 
     rows, figures = [], {}
     for name in model:
-        subset = evaluate(name, annotations, images, "coco_persons").figures
-        full = evaluate(name, annotations, images, "all").figures
+        done = evaluate(name, annotations, images, "all")
+        subset, full = score_coco_persons(annotations, done), done.figures
         rows.append(masks_of(f"ours: {name}, {COCO_PERSONS}", subset, "mask_ap_keypoint_persons"))
         rows.append(masks_of(f"ours: {name}, {FULL}", full, "mask_ap_full"))
         figures[name] = {"coco_persons": subset, "all": full}

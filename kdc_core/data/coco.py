@@ -95,7 +95,7 @@ def read_coco(path: str | Path, num_keypoints: int = 17) -> list[AnnotatedPictur
     for index, entry in enumerate(content["annotations"]):
         try:
             if entry.get("category_id", 1) == 1:
-                person = _person(entry, num_keypoints)
+                person = parse_person(entry, num_keypoints)
                 persons.setdefault(entry["image_id"], []).append(person)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise AnnotationError(
@@ -120,7 +120,12 @@ def read_coco(path: str | Path, num_keypoints: int = 17) -> list[AnnotatedPictur
     return pictures
 
 
-def _person(entry: dict[str, Any], num_keypoints: int) -> Annotation:
+def parse_person(entry: dict[str, Any], num_keypoints: int) -> Annotation:
+    """Read one entry of `annotations`.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError, OverflowError: it is malformed.
+    """
     flat = entry.get("keypoints") or [0] * (3 * num_keypoints)
     keypoints = np.asarray(flat, np.float32).reshape(num_keypoints, 3).copy()
     left, top, width, height = (float(v) for v in entry["bbox"])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kdc_core.evaluation.misses import COVER_SHARE, FOUND_IOU, FOUND_OKS, Comparison
+from kdc_core.evaluation.misses import COVER_SHARE, FOUND_IOU, FOUND_OKS, Comparison, compare
 from kdc_core.files import whole_file
 from kdc_core.skeleton import COCO17, Skeleton
 
@@ -57,17 +56,9 @@ def calibrate(
         results: COCO results of the same pictures.
         skeleton: of the keypoints of both.
     """
-    people, given = defaultdict(list), defaultdict(list)
-    for entry in annotations["annotations"]:
-        if entry.get("category_id", 1) == 1:
-            people[entry["image_id"]].append(entry)
-    for index, result in enumerate(results):
-        given[result["image_id"]].append(index)
     scores, verdicts, labelled = [], [], []
     count = count_all = 0
-    for image in annotations["images"]:
-        order = sorted(given[image["id"]], key=lambda i: -results[i]["score"])
-        compared = Comparison(image, people[image["id"]], order, results, skeleton)
+    for compared in compare(annotations, results, skeleton):
         count += len(compared.persons)
         count_all += len(compared.persons) + len(compared.unknown)
         for value, judged, known in _judge(compared):

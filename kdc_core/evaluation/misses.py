@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +98,17 @@ def find_misses(
         confidence: least score of a detection.
         skeleton: of the keypoints of both.
     """
+    compared = compare(annotations, results, skeleton, confidence)
+    return [miss for comparison in compared for miss in comparison.misses()]
+
+
+def compare(
+    annotations: dict[str, Any],
+    results: list[dict[str, Any]],
+    skeleton: Skeleton,
+    confidence: float = 0.0,
+) -> Iterator[Comparison]:
+    """Compare each picture's detections with its annotations; arguments as for `find_misses`."""
     people, detections = defaultdict(list), defaultdict(list)
     for entry in annotations["annotations"]:
         if entry.get("category_id", 1) == 1:
@@ -104,11 +116,9 @@ def find_misses(
     for index, result in enumerate(results):
         if result["score"] >= confidence:
             detections[result["image_id"]].append(index)
-    misses: list[Miss] = []
     for image in annotations["images"]:
         order = sorted(detections[image["id"]], key=lambda i: -results[i]["score"])
-        misses += Comparison(image, people[image["id"]], order, results, skeleton).misses()
-    return misses
+        yield Comparison(image, people[image["id"]], order, results, skeleton)
 
 
 def count_misses(annotations: dict[str, Any], misses: list[Miss]) -> dict[str, int]:

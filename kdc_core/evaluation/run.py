@@ -60,15 +60,33 @@ def evaluate(
     content = read_json(annotations)
     if subset == "coco_persons":
         pictures = keypoint_persons(pictures)
-        keep = {picture.id for picture in pictures}
-        content["images"] = [i for i in content["images"] if i["id"] in keep]
-        content["annotations"] = [a for a in content["annotations"] if a["image_id"] in keep]
+        content = _of_pictures(content, pictures)
     results, failed = predict_all(pictures, Pictures(images), predict, progress)
     if content["images"] and all("crowdIndex" in image for image in content["images"]):
         figures = score_crowdpose(content, results, skeleton.sigmas)
     else:
         figures = score(content, results, skeleton.sigmas)
     return Evaluation(figures, content, results, len(pictures), failed)
+
+
+def score_coco_persons(
+    annotations: str | Path, done: Evaluation, skeleton: Skeleton = COCO17
+) -> dict[str, float]:
+    """Score an evaluation of all pictures once more, on the `coco_persons` among them."""
+    pictures = keypoint_persons(read_coco(annotations, skeleton.num_keypoints))
+    keep = {picture.id for picture in pictures}
+    results = [result for result in done.results if result["image_id"] in keep]
+    return score(_of_pictures(done.annotations, pictures), results, skeleton.sigmas)
+
+
+def _of_pictures(content: dict[str, Any], pictures: list[AnnotatedPicture]) -> dict[str, Any]:
+    """The part of a COCO file that is about these pictures."""
+    keep = {picture.id for picture in pictures}
+    return {
+        **content,
+        "images": [i for i in content["images"] if i["id"] in keep],
+        "annotations": [a for a in content["annotations"] if a["image_id"] in keep],
+    }
 
 
 def predict_all(

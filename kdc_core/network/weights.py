@@ -78,8 +78,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[KDC, dict[str, Any]]:
         )
     try:
         network = KDC(parse_config(metadata.get("config", ""), f"'{path}'"))
-        network.load_state_dict({k: v.float() if v.is_floating_point() else v
-                                 for k, v in state.items()})  # fmt: skip
+        network.load_state_dict(_float32(state))
         provenance = json.loads(metadata.get("provenance", "{}"))
     except (ConfigError, RuntimeError, json.JSONDecodeError) as error:
         raise ModelFileError(f"'{path}' does not fit its own configuration: {error}") from error
@@ -99,7 +98,7 @@ def start_from(config: Config, path: str | os.PathLike[str]) -> KDC:
     network = KDC(config)
     try:
         if metadata.get("format") == FORMAT:
-            network.load_state_dict(load_model(path)[0].state_dict())
+            network.load_state_dict(_float32(state))
         elif isinstance(network.posenet, DilatedResNet):
             network.posenet.load_state_dict(from_imagenet(state, network.posenet))
         else:
@@ -107,3 +106,7 @@ def start_from(config: Config, path: str | os.PathLike[str]) -> KDC:
     except (RuntimeError, ValueError, KeyError) as error:
         raise ModelFileError(f"cannot start '{config.name}' from '{path}': {error}") from error
     return network
+
+
+def _float32(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}

@@ -1,19 +1,37 @@
-"""People made by hand, and the real pictures of the package."""
+"""People made by hand, the real pictures of the package, and what two test files need."""
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from pycocotools import mask as rle_tools
 
-from kdc_core.config import Config, load_preset
+from kdc_core.assembly import Thresholds, assemble
+from kdc_core.config import Config, DecodeConfig, load_preset
+from kdc_core.data.check import Check, check_data
 from kdc_core.data.sample import Sample
-from kdc_core.grid import Grid
+from kdc_core.decode.grouping import Poses
+from kdc_core.decode.people import Decoder, People
+from kdc_core.evaluation.oracle import as_fields, raw_people
+from kdc_core.fields import Fields
+from kdc_core.grid import Grid, Letterbox
+from kdc_core.network.kdc import KDC
+from kdc_core.network.weights import load_model, save_model
+from kdc_core.results import Prediction
+from kdc_core.runtimes.base import find_model
 from kdc_core.skeleton import COCO17
+from kdc_core.targets import encode
 
 SAMPLES = Path(str(files("kdc_core") / "samples"))
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -89,3 +107,112 @@ def data_set(tmp_path: Path) -> Path:
         shutil.copy(SAMPLES / image["file_name"], tmp_path / "few")
     (tmp_path / "few.json").write_text(json.dumps(content))
     return tmp_path / "few.json"
+
+
+# Checking data sets: the package's pictures, changed
+
+
+Content = dict[str, Any]
+
+
+def check(path: Path) -> Check:
+    return check_data(path, "train", COCO17, lambda items, total: items)
+
+
+def change(path: Path, edit: Callable[[Content], object]) -> None:
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def person(content: Content) -> dict[str, Any]:
+    """The first person, with 16 of 17 keypoints labelled."""
+    entry = content["annotations"][0]
+    assert entry["num_keypoints"] == 16 and entry["keypoints"][2] == 2
+    return entry
+
+
+def rle(window: tuple[slice, slice], size: tuple[int, int] = (427, 640)) -> dict[str, Any]:
+    mask = np.zeros(size, np.uint8, order="F")
+    mask[window] = 1
+    coded = rle_tools.encode(mask)
+    return {"size": list(coded["size"]), "counts": coded["counts"].decode()}
+
+
+# Decoding: what a perfect network would give, and what comes of it
+
+
+SIZE = (256, 384)  # height, width of the decoded pictures
+KINDS = ("tree", "star")
+
+
+def perfect_fields(sample: Sample, radius: float = 16.0) -> Fields:
+    targets, _ = encode(sample, COCO17, Grid(4, 1.5), COCO17.edges(KINDS), radius)
+    return as_fields(targets)
+
+
+def decoder(**settings: Any) -> Decoder:
+    return Decoder(COCO17, Grid(4, 1.5), KINDS, DecodeConfig(**settings))
+
+
+def assembled(people: People, size: tuple[int, int], confidence: float = 0.02) -> Prediction:
+    """The people of a picture that was decoded as it is."""
+    whole = Letterbox(1.0, 1.0, size, size)
+    thresholds = Thresholds(confidence, 0.3, 0.5)
+    return assemble(raw_people(people), whole, size, Grid(4, 1.5), 2, thresholds)
+
+
+def assert_found(people: Sequence[np.ndarray], prediction: Prediction) -> None:
+    """As many people as these, and each of these to half a pixel."""
+    assert len(prediction) == len(people)
+    for truth in people:
+        error = [np.abs(p.keypoints[:, :2] - truth[:, :2]).max() for p in prediction.persons]
+        assert min(error) < 0.5
+
+
+def poses_of(*keypoints: np.ndarray) -> Poses:
+    points = np.stack([np.vstack((k[:, :2], k[:, :2].mean(0))) for k in keypoints])[None]
+    position = torch.from_numpy(points.astype(np.float32))
+    ones = torch.ones(position.shape[:2])
+    return Poses(position, torch.ones(position.shape[:3]), ones, ones.long())
+
+
+# Training runs
+
+
+PRESET = """
+name: small
+fields: {edges: [star_out], disk_radius_px: 16.0}
+network: {segnet_width: 16, segnet_tower: 16, segnet_depth: 1}
+train: {crop: 128, longer_side: [160, 320], batch: 2, steps: %d, warmup_steps: 1, workers: 0}
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    """Weights to start from: the shipped trunk with a small SegNet."""
+    (tmp_path / "small.yaml").write_text(PRESET % 6)
+    network = KDC(load_preset(str(tmp_path / "small.yaml")))
+    shipped, _ = load_model(find_model("kdc_light", (".safetensors",)))
+    network.posenet.load_state_dict(shipped.posenet.state_dict())
+    save_model(network, tmp_path / "start.safetensors", {})
+    return tmp_path / "start.safetensors"
+
+
+def command(data_set: Path, start: Path, output: Path, *more: str) -> list[str]:
+    return [
+        sys.executable, "-m", "kdc_core", "train", str(start.with_name("small.yaml")),
+        "--data", str(data_set), "--start", str(start), "--output", str(output), *more,
+    ]  # fmt: skip
+
+
+def rows(output: Path) -> list[dict[str, str]]:
+    with open(output / "metrics.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def train(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),  # type: ignore[arg-type]
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What `kdc data check` finds, and what it draws."""
+"""What `kdc data check` finds, and how the command ends."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from pycocotools import mask as rle_tools
 
-from kdc_core.data.check import KINDS, Check, check_data, write_sheet
+from kdc_core.data.faults import KINDS
+from kdc_core.data.sheet import write_sheet
 from kdc_core.skeleton import COCO17, CROWDPOSE14
 
-Content = dict[str, Any]
+from .conftest import Content, change, check, person, rle
 
 
 def kdc(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -25,23 +25,6 @@ def kdc(*arguments: object) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "kdc_core", "data", *map(str, arguments)],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-
-
-def check(path: Path) -> Check:
-    return check_data(path, "train", COCO17, lambda items, total: items)
-
-
-def change(path: Path, edit: Callable[[Content], object]) -> None:
-    content = json.loads(path.read_text())
-    edit(content)
-    path.write_text(json.dumps(content))
-
-
-def person(content: Content) -> dict[str, Any]:
-    """The first person, with 16 of 17 keypoints labelled."""
-    entry = content["annotations"][0]
-    assert entry["num_keypoints"] == 16 and entry["keypoints"][2] == 2
-    return entry
 
 
 def sets(**changes: Any) -> Callable[[Content], object]:
@@ -54,13 +37,6 @@ def moves_keypoint(x: float, y: float, v: float = 2) -> Callable[[Content], obje
         person(content)["keypoints"][:3] = x, y, v
 
     return edit
-
-
-def rle(window: tuple[slice, slice], size: tuple[int, int] = (427, 640)) -> dict[str, Any]:
-    mask = np.zeros(size, np.uint8, order="F")
-    mask[window] = 1
-    coded = rle_tools.encode(mask)
-    return {"size": list(coded["size"]), "counts": coded["counts"].decode()}
 
 
 def image(**changes: Any) -> Callable[[Content], object]:
@@ -240,50 +216,6 @@ def test_a_clean_set_ends_with_0_and_a_sheet(data_set: Path, tmp_path: Path) -> 
     height, width = sheet.shape[:2]
     assert width > height > 400
     assert len({p.name for p in tmp_path.iterdir()} & {".s.part.jpg", ".c.part.json"}) == 0
-
-
-def test_the_sheet_shows_what_is_annotated(data_set: Path, tmp_path: Path) -> None:
-    """One picture: its person is tinted, the hatched region has its outline, else as it is."""
-    region = {"id": 9, "image_id": 885, "category_id": 1, "iscrowd": 1, "num_keypoints": 0,
-              "keypoints": [0] * 51, "bbox": [20, 250, 200, 150], "area": 30000,
-              "segmentation": rle(np.s_[250:400, 20:220])}  # fmt: skip
-
-    def edit(content: Content) -> None:
-        content["images"] = content["images"][:1]
-        content["annotations"] = [person(content), region]
-
-    change(data_set, edit)
-    assert write_sheet(tmp_path / "s.png", check(data_set), COCO17, 24) == 1
-    sheet = cv2.imread(str(tmp_path / "s.png"))[..., ::-1].astype(int)
-    source = cv2.imread(str(tmp_path / "few" / "000000000885.jpg"))[..., ::-1]
-    scale = 444 / 640
-    small = cv2.resize(source, (444, round(427 * scale)), interpolation=cv2.INTER_AREA)
-    top, left = (448 - small.shape[0]) // 2, 2
-    shown = sheet[top : top + small.shape[0], left : left + 444]
-    changed = np.abs(shown - small).max(-1) > 0
-    box = np.round(np.array([277, 190, 417, 398]) * scale).astype(int)
-    assert 0.2 < changed[box[1] : box[3], box[0] : box[2]].mean() < 0.9
-    crowd = np.round(np.array([20, 250, 220, 400]) * scale).astype(int)
-    hatched = changed[crowd[1] : crowd[3], crowd[0] : crowd[2]]
-    assert 0.1 < hatched.mean() < 0.25
-    assert (shown[crowd[1], crowd[0] : crowd[2]] == 255).all(), "outline"
-    elsewhere = changed.copy()
-    elsewhere[box[1] - 20 : box[3] + 4, box[0] - 4 : box[2] + 4] = False
-    elsewhere[crowd[1] - 1 : crowd[3] + 1, crowd[0] - 1 : crowd[2] + 1] = False
-    assert not elsewhere.any()
-    assert (sheet[448:] > 150).any(), "the file's name"
-
-
-def test_samples_are_spread_and_the_same_each_time(data_set: Path, tmp_path: Path) -> None:
-    found = check(data_set)
-    for name in ("a.png", "b.png"):
-        assert write_sheet(tmp_path / name, found, COCO17, 3) == 3
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    three = cv2.imread(str(tmp_path / "a.png"))
-    assert write_sheet(tmp_path / "all.png", found, COCO17, 24) == 8
-    everything = cv2.imread(str(tmp_path / "all.png"))
-    assert (three[:468, :448] == everything[:468, :448]).all(), "the first"
-    assert (three[468:, :448] == everything[468:936, 3 * 448 :]).all(), "and the last"
 
 
 def test_many_faults_of_a_kind_are_cut_off(data_set: Path, tmp_path: Path) -> None:

@@ -11,41 +11,30 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdc_core.assembly import Thresholds, assemble
 from kdc_core.config import Config, DecodeConfig
 from kdc_core.data.sample import Sample
-from kdc_core.decode.centroids import assign, centroid_weights, level_shares, mean_embedding
+from kdc_core.decode.centroids import assign, centroid_weights, mean_embedding
 from kdc_core.decode.grouping import Poses, skip_test
 from kdc_core.decode.peaks import find_peaks, score_map
-from kdc_core.decode.people import Decoder
-from kdc_core.evaluation.oracle import as_fields, raw_people
 from kdc_core.fields import Fields
-from kdc_core.grid import Grid, Letterbox, Level
+from kdc_core.grid import Grid, Level
 from kdc_core.results import Prediction
-from kdc_core.skeleton import COCO17
-from kdc_core.targets import encode
 
-from .conftest import make_people, make_person
-
-SIZE = (256, 384)
-KINDS = ("tree", "star")
-
-
-def perfect_fields(sample: Sample, radius: float = 16.0) -> Fields:
-    targets, _ = encode(sample, COCO17, Grid(4, 1.5), COCO17.edges(KINDS), radius)
-    return as_fields(targets)
-
-
-def decoder(**settings: Any) -> Decoder:
-    return Decoder(COCO17, Grid(4, 1.5), KINDS, DecodeConfig(**settings))
+from .conftest import (
+    SIZE,
+    assembled,
+    assert_found,
+    decoder,
+    make_people,
+    make_person,
+    perfect_fields,
+    poses_of,
+)
 
 
 def predict(sample: Sample, confidence: float = 0.02, **settings: Any) -> Prediction:
     people = decoder(**settings)([perfect_fields(sample)])
-    size = sample.image.shape[:2]
-    whole = Letterbox(1.0, 1.0, size, size)
-    thresholds = Thresholds(confidence, 0.3, 0.5)
-    return assemble(raw_people(people), whole, size, Grid(4, 1.5), 2, thresholds)
+    return assembled(people, sample.image.shape[:2], confidence)
 
 
 @given(
@@ -58,10 +47,7 @@ def predict(sample: Sample, confidence: float = 0.02, **settings: Any) -> Predic
 def test_people_come_back_from_their_own_targets(places: list[tuple[float, ...]]) -> None:
     people = [make_person(64 * column + dx, 10 + y, scale) for column, dx, y, scale in places]
     prediction = predict(make_people(people, SIZE))
-    assert len(prediction) == len(people)
-    for truth in people:
-        error = [np.abs(p.keypoints[:, :2] - truth[:, :2]).max() for p in prediction.persons]
-        assert min(error) < 0.5
+    assert_found(people, prediction)
     assert all((p.keypoints[:, 2] > 0.7).all() for p in prediction.persons)
 
 
@@ -225,11 +211,7 @@ def hidden_iou(choice: str, noise_px: float) -> float:
     inside = torch.from_numpy(sample.masks[0][2::4, 2::4])
     # The embedding of the hidden person's pixels points at the centre of its whole body.
     fields.embedding[0, 17, 1][inside] += noise_px
-    people = decoder(centroid=choice)([fields])
-    whole = Letterbox(1.0, 1.0, SIZE, SIZE)
-    prediction = assemble(
-        raw_people(people), whole, SIZE, Grid(4, 1.5), 2, Thresholds(0.02, 0.3, 0.5)
-    )
+    prediction = assembled(decoder(centroid=choice)([fields]), SIZE)
     truth = sample.masks[0]
     masks = [p.full_mask(SIZE) for p in prediction.persons]
     return max(float((m & truth).sum() / (m | truth).sum()) for m in masks)
@@ -246,11 +228,7 @@ def test_two_people_with_crossing_arms_keep_their_hands() -> None:
     # The left person's left hand lies on the other's side, and the other way round.
     left[9, :2], right[10, :2] = (185, 100), (145, 115)
     left[7, :2], right[8, :2] = (160, 90), (165, 100)
-    prediction = predict(make_people([left, right], SIZE))
-    assert len(prediction) == 2
-    for truth in (left, right):
-        error = [np.abs(p.keypoints[:, :2] - truth[:, :2]).max() for p in prediction.persons]
-        assert min(error) < 0.5
+    assert_found([left, right], predict(make_people([left, right], SIZE)))
 
 
 def test_torch_decodes_alike_on_one_and_two_threads(oracle_config: Config) -> None:
@@ -264,93 +242,6 @@ def test_torch_decodes_alike_on_one_and_two_threads(oracle_config: Config) -> No
     finally:
         torch.set_num_threads(before)
     assert torch.allclose(one.keypoints, two.keypoints, atol=1e-4)
-
-
-def test_people_of_both_levels_of_a_pyramid_are_pooled() -> None:
-    """Each person is seen by one level only; both come out, in pixels of the picture."""
-    grid, level = Grid(4, 1.5), Level.of(Grid(4, 1.5), 2)
-    small, large = make_person(20, 20, 40), make_person(150, 10, 110)
-    first = perfect_fields(make_people([small], SIZE))
-    half = large.copy()
-    half[:, :2] = (large[:, :2] - level.to_picture(0)) / 2
-    second = perfect_fields(make_people([half], (SIZE[0] // 2, SIZE[1] // 2)))
-    people = decoder(pyramid=[1, 2])([first, second])
-    whole = Letterbox(1.0, 1.0, SIZE, SIZE)
-    prediction = assemble(raw_people(people), whole, SIZE, grid, 2, Thresholds(0.02, 0.3, 0.5))
-    found = [p.keypoints[:, :2] for p in prediction.persons]
-    assert len(found) == 2
-    for truth in (small, large):
-        assert min(np.abs(f - truth[:, :2]).max() for f in found) < 0.5
-
-
-def test_one_person_seen_at_both_levels_is_one_person() -> None:
-    level = Level.of(Grid(4, 1.5), 2)
-    person = make_person(150, 10, 110)
-    half = person.copy()
-    half[:, :2] = (person[:, :2] - level.to_picture(0)) / 2
-    sample = make_people([person], SIZE)
-    small = make_people([half], (SIZE[0] // 2, SIZE[1] // 2))
-    people = decoder(pyramid=[1, 2])([perfect_fields(sample), perfect_fields(small)])
-    assert (people.score > 0.02).sum() == 1
-    assert (people.confidence[0] > 0.5).sum() == pytest.approx(sample.masks.sum() / 4, rel=0.1)
-
-
-def poses_of(*keypoints: np.ndarray) -> Poses:
-    points = np.stack([np.vstack((k[:, :2], k[:, :2].mean(0))) for k in keypoints])[None]
-    position = torch.from_numpy(points.astype(np.float32))
-    ones = torch.ones(position.shape[:2])
-    return Poses(position, torch.ones(position.shape[:3]), ones, ones.long())
-
-
-def test_a_level_speaks_for_the_people_it_sees_best() -> None:
-    levels = [Level.of(Grid(4, 1.5), 1), Level.of(Grid(4, 1.5), 2)]
-    small, middle, large = (make_person(0, 0, s) for s in (15, 133, 260))
-    config = DecodeConfig(pyramid=[1, 2], level_px=110.0)
-    share = level_shares(poses_of(small, middle, large), levels, config)[0]
-    assert torch.allclose(share.sum(-1), torch.ones(3))
-    assert share[0, 0] > 0.99 and share[2, 1] > 0.9
-    assert 0.2 < share[1, 0] < 0.8, "between the two"
-    assert level_shares(poses_of(small), levels[:1], config).tolist() == [[[1.0]]]
-
-
-def test_masks_come_from_the_level_that_sees_the_person() -> None:
-    """The coarse level sees no pixel of anybody: the small person keeps its mask."""
-    level = Level.of(Grid(4, 1.5), 2)
-    small = make_person(20, 20, 40)
-    half = small.copy()
-    half[:, :2] = (small[:, :2] - level.to_picture(0)) / 2
-    sample = make_people([small], SIZE)
-    first = perfect_fields(sample)
-    second = perfect_fields(make_people([half], (SIZE[0] // 2, SIZE[1] // 2)))
-    second.mask = torch.full_like(second.mask, -12.0)
-    whole = sample.masks.sum() / 4
-    by_fine = decoder(pyramid=[1, 2], level_px=110.0)([first, second])
-    assert (by_fine.confidence[0] > 0.5).sum() == pytest.approx(whole, rel=0.1)
-    by_coarse = decoder(pyramid=[1, 2], level_px=5.0)([first, second])
-    assert (by_coarse.confidence[0] > 0.5).sum() < 0.1 * whole
-
-
-def test_levels_of_broken_factors_lie_upon_each_other() -> None:
-    grid = Grid(4, 1.5)
-    level = Level.exact(grid, 1.5)
-    scaled = make_person(45, 25, 50)
-    person = scaled.copy()
-    person[:, :2] = level.to_picture(scaled[:, :2])
-    # Boxes whose pixels' edges are the same in both pictures.
-    sample = make_people([person], SIZE, [[60, 30, 152, 227]])
-    size = (int(np.ceil(SIZE[0] / 1.5)), int(np.ceil(SIZE[1] / 1.5)))
-    second = perfect_fields(make_people([scaled], size, [[40, 20, 101, 151]]))
-    levels = [Level.exact(grid, 1.0), level]
-    # The coarser level decides alone, so its mask must lie where the finer one's would.
-    both = Decoder(COCO17, grid, KINDS, DecodeConfig(level_px=1.0), levels)
-    people = both([perfect_fields(sample), second])
-    rows, columns = np.nonzero(people.confidence[0].numpy() > 0.5)
-    fine = Grid(2, 0.5)
-    truth = np.argwhere(sample.masks[0])
-    assert fine.to_pixel(np.array([rows.mean(), columns.mean()])) == pytest.approx(
-        truth.mean(0), abs=0.5
-    )
-    assert len(rows) == pytest.approx(len(truth) / 4, rel=0.1)
 
 
 def test_mean_embedding_moves_a_wrong_centroid_to_where_pixels_point() -> None:

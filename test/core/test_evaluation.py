@@ -171,10 +171,18 @@ def test_the_subset_leaves_out_pictures_without_labelled_people(
             entry |= {"num_keypoints": 0, "keypoints": [0] * 51}
     data_set.write_text(json.dumps(content))
     out = tmp_path / "figures.json"
-    done = kdc("evaluate", "--annotations", data_set, "--images", data_set.with_name("few"),
-               "--subset", "coco_persons", "--json", out)  # fmt: skip
+    part = ("--annotations", data_set, "--images", data_set.with_name("few"))
+    done = kdc("evaluate", *part, "--subset", "coco_persons", "--json", out)
     assert done.returncode == 0, done.stderr
-    assert json.loads(out.read_text())["pictures"] == len(content["images"]) - 1
+    figures = json.loads(out.read_text())
+    assert figures["pictures"] == len(content["images"]) - 1
+    # The table scores the subset from one pass over all pictures.
+    table = tmp_path / "table.json"
+    done = kdc("paper", "table1", "--model", "kdc_light", *part, "--json", table)
+    assert done.returncode == 0, done.stderr
+    scored = json.loads(table.read_text())["kdc_light"]
+    assert all(figures[name] == value for name, value in scored["coco_persons"].items())
+    assert scored["all"]["mask_ap_full"] < scored["coco_persons"]["mask_ap_full"]
 
 
 def test_centroids_are_compared_on_one_pass_of_the_network(samples: Path, tmp_path: Path) -> None:

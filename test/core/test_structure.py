@@ -21,7 +21,7 @@ RANKS = {
     "targets": 3,
     "data.loader": 4, "network": 4, "losses": 4, "decode": 4, "export": 4,
     "assembly": 5, "runtimes": 5, "predictor": 5, "drawing": 5, "overlays": 5,
-    "evaluation": 6, "batch": 6, "data.check": 6,
+    "evaluation": 6, "batch": 6, "data.sheet": 6,
     "training": 7,
     "bench": 8, "doctor": 8,
     "commands": 9, "cli": 9, "__main__": 9,

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import fcntl
 import json
-import os
-import resource
-import signal
 import subprocess
 import sys
-import time
 import unittest.mock
 from pathlib import Path
 
@@ -25,47 +19,7 @@ from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import load_model
 from kdc_core.training.module import TrainingModule
 
-from .conftest import SHARED
-
-PRESET = """
-name: small
-fields: {edges: [star_out], disk_radius_px: 16.0}
-network: {segnet_width: 16, segnet_tower: 16, segnet_depth: 1}
-train: {crop: 128, longer_side: [160, 320], batch: 2, steps: %d, warmup_steps: 1, workers: 0}
-"""
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Path:
-    """Weights to start from: the shipped trunk with a small SegNet."""
-    from kdc_core.network.weights import save_model
-    from kdc_core.runtimes.base import find_model
-
-    (tmp_path / "small.yaml").write_text(PRESET % 6)
-    network = KDC(load_preset(str(tmp_path / "small.yaml")))
-    shipped, _ = load_model(find_model("kdc_light", (".safetensors",)))
-    network.posenet.load_state_dict(shipped.posenet.state_dict())
-    save_model(network, tmp_path / "start.safetensors", {})
-    return tmp_path / "start.safetensors"
-
-
-def command(data_set: Path, start: Path, output: Path, *more: str) -> list[str]:
-    return [
-        sys.executable, "-m", "kdc_core", "train", str(start.with_name("small.yaml")),
-        "--data", str(data_set), "--start", str(start), "--output", str(output), *more,
-    ]  # fmt: skip
-
-
-def rows(output: Path) -> list[dict[str, str]]:
-    with open(output / "metrics.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def train(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),  # type: ignore[arg-type]
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+from .conftest import SHARED, command, rows, train
 
 
 @pytest.mark.slow
@@ -87,43 +41,6 @@ def test_a_run_changes_segnet_alone_and_says_how_it_was_made(
     assert int(rows(tmp_path / "run")[-1]["step"]) == 6
     again = train(data_set, start, tmp_path / "run")
     assert again.returncode == 0, "a finished run stays finished"
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on_where_its_checkpoint_is(
-    data_set: Path, start: Path, tmp_path: Path
-) -> None:
-    start.with_name("small.yaml").write_text(PRESET % 100)
-    whole = train(data_set, start, tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
-    part = train(data_set, start, tmp_path / "part", "--max-time", "2s")
-    assert part.returncode == 0, part.stderr
-    assert 0 < int(rows(tmp_path / "part")[-1]["step"]) < 95, "stopped in the middle"
-    process = subprocess.Popen(command(data_set, start, tmp_path / "part"))
-    time.sleep(3)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    end = train(data_set, start, tmp_path / "part")
-    assert end.returncode == 0, end.stderr
-    one, _ = load_model(tmp_path / "whole" / "model.safetensors")
-    two, _ = load_model(tmp_path / "part" / "model.safetensors")
-    start_network, _ = load_model(start)
-    for name in ("mask.weight", "embedding.weight"):
-        a, b, first = (n.segnet.state_dict()[name] for n in (one, two, start_network))
-        # Other samples after resuming would move the weights apart by a good part of their way.
-        assert (a - b).abs().max() < 0.02 * (a - first).abs().max(), name
-    steps = [int(row["step"]) for row in rows(tmp_path / "part")]
-    assert steps == sorted(set(steps)) and steps[-1] == 100
-
-
-@pytest.mark.slow
-def test_another_configuration_in_the_same_folder_is_refused(
-    data_set: Path, start: Path, tmp_path: Path
-) -> None:
-    assert train(data_set, start, tmp_path / "run").returncode == 0
-    start.with_name("small.yaml").write_text(PRESET % 7)
-    done = train(data_set, start, tmp_path / "run")
-    assert done.returncode == 2 and "another configuration" in done.stderr
 
 
 def test_a_frozen_posenet_must_come_from_somewhere(data_set: Path, tmp_path: Path) -> None:
@@ -228,24 +145,6 @@ def test_settings_of_the_command_line_and_the_best_model(
     assert wrong.returncode == 2 and "train.stepz" in wrong.stderr
 
 
-@pytest.mark.slow
-def test_a_loss_that_is_no_number_names_the_pictures_and_keeps_the_checkpoint(
-    data_set: Path, start: Path, tmp_path: Path
-) -> None:
-    long = ["--set", "train.steps=100"]
-    assert train(data_set, start, tmp_path / "run", *long, "--max-time", "1s").returncode == 0
-    before = (tmp_path / "run" / "last.ckpt").read_bytes()
-    state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)
-    state["state_dict"]["network.segnet.mask.bias"].fill_(float("nan"))
-    torch.save(state, tmp_path / "run" / "last.ckpt")
-    poisoned = (tmp_path / "run" / "last.ckpt").read_bytes()
-    assert poisoned != before
-    done = train(data_set, start, tmp_path / "run", *long)
-    assert done.returncode == 2, done.stderr
-    assert "loss is not finite at step" in done.stderr and ".jpg" in done.stderr
-    assert (tmp_path / "run" / "last.ckpt").read_bytes() == poisoned
-
-
 def test_a_mixture_draws_each_data_set_by_its_share(data_set: Path, tmp_path: Path) -> None:
     two = tmp_path / "two.json"
     two.write_text(data_set.read_text())
@@ -322,61 +221,6 @@ def test_the_papers_model_trains_evaluates_and_exports(data_set: Path, tmp_path:
         assert person.score == pytest.approx(same.score, abs=1e-3)
 
 
-@pytest.mark.slow
-def test_a_killed_run_has_the_loss_curve_of_an_uninterrupted_one(
-    data_set: Path, start: Path, tmp_path: Path
-) -> None:
-    """A row for each step, a checkpoint for each step, a kill in the middle of an epoch."""
-    code = (
-        "import kdc_core.training.callbacks as c; c.ROW_SECONDS = c.CHECKPOINT_SECONDS = 0.0\n"
-        "from kdc_core.cli import main; main()"
-    )
-
-    def run(output: str) -> list[str]:
-        more = ["--set", "train.steps=30", "--threads", "1"]
-        return [
-            sys.executable,
-            "-c",
-            code,
-            *command(data_set, start, tmp_path / output, *more)[3:],
-        ]
-
-    whole = subprocess.run(run("whole"), capture_output=True, text=True, timeout=600)
-    assert whole.returncode == 0, whole.stderr
-    process = subprocess.Popen(run("part"), stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        table = tmp_path / "part" / "metrics.csv"
-        step = (
-            int(rows(tmp_path / "part")[-1]["step"])
-            if table.exists() and rows(tmp_path / "part")
-            else 0
-        )
-        if step >= 6 and step % 4 == 2:
-            break
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    killed_at = int(rows(tmp_path / "part")[-1]["step"])
-    assert 6 <= killed_at < 30 and killed_at % 4, "four steps are an epoch"
-    again = subprocess.run(run("part"), capture_output=True, text=True, timeout=600)
-    assert again.returncode == 0, again.stderr
-    one, two = ({int(r["step"]): float(r["loss"]) for r in rows(tmp_path / name)}
-                for name in ("whole", "part"))  # fmt: skip
-    assert sorted(one) == sorted(two) == list(range(1, 31))
-    for step, loss in one.items():
-        assert two[step] == pytest.approx(loss, rel=1e-3), step
-
-
-@pytest.mark.slow
-def test_a_folder_in_use_is_refused(data_set: Path, start: Path, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    with open(tmp_path / "run" / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        done = train(data_set, start, tmp_path / "run")
-    assert done.returncode == 2 and "another run is training" in done.stderr
-
-
 def test_annotations_without_keypoints_cannot_train(data_set: Path) -> None:
     content = json.loads(data_set.read_text())
     for entry in content["annotations"]:
@@ -384,27 +228,6 @@ def test_annotations_without_keypoints_cannot_train(data_set: Path) -> None:
     data_set.write_text(json.dumps(content))
     with pytest.raises(AnnotationError, match="no person with keypoints"):
         TrainingSamples([str(data_set)], load_preset("kdc_light"))
-
-
-@pytest.mark.slow
-def test_a_full_disk_ends_the_run_with_its_name_and_the_old_checkpoint(
-    data_set: Path, start: Path, tmp_path: Path
-) -> None:
-    more = ["--set", "train.steps=100"]
-    assert train(data_set, start, tmp_path / "run", *more, "--max-time", "1s").returncode == 0
-    before = (tmp_path / "run" / "last.ckpt").read_bytes()
-
-    def small_disk() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-
-    done = subprocess.run(
-        command(data_set, start, tmp_path / "run", *more, "--max-time", "1s"),
-        capture_output=True, text=True, timeout=300, preexec_fn=small_disk,
-    )  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    assert "cannot write" in done.stderr and "last.ckpt" in done.stderr
-    assert (tmp_path / "run" / "last.ckpt").read_bytes() == before
-    assert not list((tmp_path / "run").glob(".*part*"))
 
 
 def test_crops_and_sizes_that_the_network_cannot_take_are_refused(

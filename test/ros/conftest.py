@@ -8,14 +8,20 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from kdc_ros import env
 
-NEED_RCLPY = ("test_messages.py", "test_parameters.py", "test_node.py")
+NEED_RCLPY = (
+    "test_messages.py", "test_parameters.py",
+    "test_node.py", "test_node_faults.py", "test_node_lifecycle.py",
+)  # fmt: skip
 HAS_RCLPY = importlib.util.find_spec("rclpy") is not None
 
 
@@ -114,3 +120,12 @@ def peer(domain: int) -> Iterator[Callable[..., Any]]:
             return made
 
         yield peer
+
+
+@pytest.fixture(scope="module")
+def people() -> np.ndarray:
+    """A real picture with several people, 320 wide."""
+    folder = Path(str(files("kdc_core") / "samples"))
+    picture = cv2.imread(str(sorted(folder.glob("*.jpg"))[0]))[..., ::-1]
+    height = round(picture.shape[0] * 320 / picture.shape[1])
+    return cv2.resize(picture, (320, height), interpolation=cv2.INTER_AREA)

@@ -19,11 +19,18 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
-from kdc_ros.camera import Camera
+from kdc_ros.camera import ANSWERS, Camera
+from kdc_ros.messages import PERSON
 
 TIMEOUT_S = 30.0
 RESEND_S = 0.5
 BLACK = np.zeros((48, 64, 3), np.uint8)
+OUTPUTS = ("keypoints", "persons", "labels")
+WITH_ANNOTATED = {**ANSWERS, "annotated": Image}
+
+
+def persons(answers: dict[str, Any]) -> np.ndarray:
+    return np.frombuffer(answers["persons"].data, PERSON)
 
 
 class Peer(Camera):

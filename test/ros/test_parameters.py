@@ -218,7 +218,7 @@ def test_a_bad_value_at_start_is_told_with_name_expectation_and_value(
 )
 def test_the_process_ends_with_2_and_one_line(domain: int, argument: str, message: str) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "kdc_ros.node", "--ros-args", "-p", argument],
+        [sys.executable, "-m", "kdc_ros.main", "--ros-args", "-p", argument],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert (ended.returncode, ended.stderr.strip()) == (2, message)

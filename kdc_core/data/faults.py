@@ -1,0 +1,175 @@
+"""What can be wrong with one annotated person, and how a fault is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kdc_core.data.coco import Annotation, decode_mask
+from kdc_core.skeleton import Skeleton
+
+OUTSIDE_PX = 1.0  # that boxes, polygons and keypoints may lie outside the picture
+FAR_SHARE = 1.0  # of its box's longer side that a keypoint may lie outside the box
+SAME_BOX = 0.5  # least IoU of a person's box and its mask's
+KINDS = {
+    "categories": "Categories without the skeleton's keypoints",
+    "bad_image": "Entries of 'images' that cannot be used",
+    "bad_annotation": "Entries of 'annotations' that cannot be used",
+    "duplicate_id": "Ids used twice",
+    "unlisted": "Annotations whose picture is not listed",
+    "missing": "Pictures that cannot be opened",
+    "broken": "Pictures that cannot be decoded",
+    "other_size": "Pictures of another size than annotated",
+    "box": "Boxes outside the picture or without area",
+    "keypoint_outside": "Keypoints outside the picture",
+    "keypoint_far": "Keypoints far outside the person's box",
+    "keypoint_flag": "Keypoints with another v than 0, 1 or 2",
+    "num_keypoints": "num_keypoints that disagrees with the keypoints",
+    "mask": "Masks that are empty or cannot be used",
+    "mask_size": "Masks of another size than the picture",
+    "mask_outside": "Masks outside the picture",
+    "mask_box": "Masks and boxes that disagree",
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: one of `KINDS`.
+        text: what is wrong.
+        picture: name of the picture, or None.
+        index: place in `annotations` of the file, or None.
+        id: id of the annotation, or None.
+    """
+
+    kind: str
+    text: str
+    picture: str | None = None
+    index: int | None = None
+    id: int | str | None = None
+
+    def __str__(self) -> str:
+        where = [] if self.picture is None else [repr(self.picture)]
+        if self.index is not None:
+            number = "" if self.id is None else f" (id {self.id!r})"
+            where.append(f"annotation {self.index}{number}")
+        text = ": ".join([", ".join(where), self.text] if where else [self.text])
+        # Names and ids come from the file: nothing in them reaches the terminal but characters.
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def box_faults(box: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[str, str]]:
+    """Kinds and texts of what is wrong with a box x0, y0, x1, y1 in a picture of a size."""
+    out = _out(box.reshape(2, 2), (0, 0), size[::-1]).max()
+    width, height = box[2:] - box[:2]
+    if width <= 0 or height <= 0:
+        yield "box", f"{width:g}x{height:g} pixels"
+    elif out > OUTSIDE_PX:
+        yield "box", f"reaches {out:g} pixels out of the picture"
+
+
+def keypoint_faults(
+    person: Annotation, entry: dict[str, Any], size: tuple[int, int], skeleton: Skeleton
+) -> Iterator[tuple[str, str]]:
+    """Kinds and texts of what is wrong with the keypoints of an entry of the file."""
+    points, flags = person.keypoints[:, :2], person.keypoints[:, 2]
+    labelled = flags > 0
+
+    def told(which: np.ndarray) -> str:
+        first, more = int(which.argmax()), int(which.sum()) - 1
+        x, y = points[first]
+        return f"{skeleton.keypoints[first]} at ({x:g}, {y:g})" + f" and {more} more" * (more > 0)
+
+    outside = labelled & (_out(points, (0, 0), (size[1] - 1, size[0] - 1)) > OUTSIDE_PX)
+    if outside.any():
+        yield "keypoint_outside", told(outside)
+    side = (person.box[2:] - person.box[:2]).max()
+    far = labelled & (_out(points, person.box[:2], person.box[2:]) > FAR_SHARE * side)
+    far &= ~outside
+    if far.any() and side > 0:
+        yield "keypoint_far", told(far)
+    strange = ~np.isin(flags, (0, 1, 2))
+    if strange.any():
+        yield "keypoint_flag", f"{skeleton.keypoints[strange.argmax()]} has {flags[strange][0]:g}"
+    number, count = entry.get("num_keypoints"), int(labelled.sum())
+    # CrowdPose does not count head and neck.
+    body = [name not in ("head", "neck") for name in skeleton.keypoints]
+    if number is not None and number not in (count, int(labelled[body].sum())):
+        yield "num_keypoints", f"num_keypoints is {number!r}, {count} are labelled"
+
+
+def mask_faults(person: Annotation, size: tuple[int, int]) -> Iterator[tuple[str, str]]:
+    """Kinds and texts of what is wrong with a person\'s mask in a picture (height, width)."""
+    mask = person.segmentation
+    if mask is None:
+        return
+    try:
+        if isinstance(mask, dict):
+            given, counts = mask["size"], mask["counts"]
+            if given != list(size):
+                yield "mask_size", f"RLE of height and width {given}, picture {list(size)}"
+                return
+            # pycocotools leaves the pixels beyond the last run undefined.
+            length = sum(counts if isinstance(counts, list) else _runs(counts))
+            if length != size[0] * size[1]:
+                raise ValueError(f"RLE of {length} pixels, {size[0] * size[1]} expected")
+        pixels = decode_mask(mask, size)
+        if isinstance(mask, dict):
+            rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
+            corners = np.array([[0, 0]])
+            if len(rows):
+                corners = np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]])
+        else:
+            polygons = [np.array(p, np.float64).reshape(-1, 2) for p in mask]
+            corners = np.concatenate([p for p in polygons if len(p) > 2] or [np.zeros((1, 2))])
+    except Exception as error:  # pycocotools raises bare ones
+        yield "mask", describe(error)
+        return
+    out = _out(corners, (0, 0), size[::-1]).max()
+    if not np.isfinite(corners).all():
+        yield "mask", "a coordinate is not finite"
+    elif out > OUTSIDE_PX:
+        yield "mask_outside", f"reaches {out:g} pixels out of the picture"
+    elif not pixels.any():
+        yield "mask", "has no pixel"
+    box = np.concatenate((corners.min(0), corners.max(0)))
+    if pixels.any() and (iou := _iou(box, person.box)) < SAME_BOX:
+        yield "mask_box", f"IoU of the mask's box and the box is {iou:.2f}"
+
+
+def _runs(counts: str) -> list[int]:
+    """Lengths of the runs of a compressed RLE (rleFrString of pycocotools)."""
+    runs: list[int] = []
+    value = shift = 0
+    for letter in counts:
+        bits = ord(letter) - 48
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if not bits & 0x20:
+            if bits & 0x10:
+                value -= 1 << shift
+            runs.append(value + runs[-2] if len(runs) > 2 else value)
+            value = shift = 0
+    return runs
+
+
+def _out(points: np.ndarray, low: Any, high: Any) -> np.ndarray:
+    """How far (..., 2) points lie outside a box, along x or y: (...)."""
+    return np.maximum(np.maximum(low - points, points - high), 0).max(-1)
+
+
+def _iou(first: np.ndarray, second: np.ndarray) -> float:
+    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    both = np.prod(np.maximum(sides, 0))
+    areas = np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2])
+    return float(both / max(areas - both, 1e-9))
+
+
+def describe(error: Exception) -> str:
+    """Class and text: the texts alone of KeyError and its like say little."""
+    return f"{type(error).__name__}: {error}"

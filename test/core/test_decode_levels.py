@@ -1,0 +1,98 @@
+"""The levels of a pyramid: what each sees is one picture's people."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from kdc_core.config import DecodeConfig
+from kdc_core.decode.centroids import level_shares
+from kdc_core.decode.people import Decoder
+from kdc_core.fields import Fields
+from kdc_core.grid import Grid, Level
+from kdc_core.skeleton import COCO17
+
+from .conftest import (
+    KINDS,
+    SIZE,
+    assembled,
+    assert_found,
+    decoder,
+    make_people,
+    make_person,
+    perfect_fields,
+    poses_of,
+)
+
+
+def at_half(person: np.ndarray) -> Fields:
+    """What the level of half the size sees of a person of the picture."""
+    level = Level.of(Grid(4, 1.5), 2)
+    half = person.copy()
+    half[:, :2] = (person[:, :2] - level.to_picture(0)) / 2
+    return perfect_fields(make_people([half], (SIZE[0] // 2, SIZE[1] // 2)))
+
+
+def test_people_of_both_levels_of_a_pyramid_are_pooled() -> None:
+    """Each person is seen by one level only; both come out, in pixels of the picture."""
+    small, large = make_person(20, 20, 40), make_person(150, 10, 110)
+    first = perfect_fields(make_people([small], SIZE))
+    people = decoder(pyramid=[1, 2])([first, at_half(large)])
+    assert_found([small, large], assembled(people, SIZE))
+
+
+def test_one_person_seen_at_both_levels_is_one_person() -> None:
+    person = make_person(150, 10, 110)
+    sample = make_people([person], SIZE)
+    people = decoder(pyramid=[1, 2])([perfect_fields(sample), at_half(person)])
+    assert (people.score > 0.02).sum() == 1
+    assert (people.confidence[0] > 0.5).sum() == pytest.approx(sample.masks.sum() / 4, rel=0.1)
+
+
+def test_a_level_speaks_for_the_people_it_sees_best() -> None:
+    levels = [Level.of(Grid(4, 1.5), 1), Level.of(Grid(4, 1.5), 2)]
+    small, middle, large = (make_person(0, 0, s) for s in (15, 133, 260))
+    config = DecodeConfig(pyramid=[1, 2], level_px=110.0)
+    share = level_shares(poses_of(small, middle, large), levels, config)[0]
+    assert torch.allclose(share.sum(-1), torch.ones(3))
+    assert share[0, 0] > 0.99 and share[2, 1] > 0.9
+    assert 0.2 < share[1, 0] < 0.8, "between the two"
+    assert level_shares(poses_of(small), levels[:1], config).tolist() == [[[1.0]]]
+
+
+def test_masks_come_from_the_level_that_sees_the_person() -> None:
+    """The coarse level sees no pixel of anybody: the small person keeps its mask."""
+    small = make_person(20, 20, 40)
+    sample = make_people([small], SIZE)
+    first = perfect_fields(sample)
+    second = at_half(small)
+    second.mask = torch.full_like(second.mask, -12.0)
+    whole = sample.masks.sum() / 4
+    by_fine = decoder(pyramid=[1, 2], level_px=110.0)([first, second])
+    assert (by_fine.confidence[0] > 0.5).sum() == pytest.approx(whole, rel=0.1)
+    by_coarse = decoder(pyramid=[1, 2], level_px=5.0)([first, second])
+    assert (by_coarse.confidence[0] > 0.5).sum() < 0.1 * whole
+
+
+def test_levels_of_broken_factors_lie_upon_each_other() -> None:
+    grid = Grid(4, 1.5)
+    level = Level.exact(grid, 1.5)
+    scaled = make_person(45, 25, 50)
+    person = scaled.copy()
+    person[:, :2] = level.to_picture(scaled[:, :2])
+    # Boxes whose pixels' edges are the same in both pictures.
+    sample = make_people([person], SIZE, [[60, 30, 152, 227]])
+    size = (int(np.ceil(SIZE[0] / 1.5)), int(np.ceil(SIZE[1] / 1.5)))
+    second = perfect_fields(make_people([scaled], size, [[40, 20, 101, 151]]))
+    levels = [Level.exact(grid, 1.0), level]
+    # The coarser level decides alone, so its mask must lie where the finer one's would.
+    both = Decoder(COCO17, grid, KINDS, DecodeConfig(level_px=1.0), levels)
+    people = both([perfect_fields(sample), second])
+    rows, columns = np.nonzero(people.confidence[0].numpy() > 0.5)
+    fine = Grid(2, 0.5)
+    truth = np.argwhere(sample.masks[0])
+    assert fine.to_pixel(np.array([rows.mean(), columns.mean()])) == pytest.approx(
+        truth.mean(0), abs=0.5
+    )
+    assert len(rows) == pytest.approx(len(truth) / 4, rel=0.1)

@@ -1,0 +1,155 @@
+"""Runs that are killed, stopped, or refused, and the checkpoint that is left."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdc_core.network.weights import load_model
+
+from .conftest import PRESET, command, rows, train
+
+LONG = ["--set", "train.steps=100"]
+
+
+@pytest.fixture
+def checkpoint(data_set: Path, start: Path, tmp_path: Path) -> Path:
+    """The checkpoint of a long run in the folder `run` that was stopped after a second."""
+    assert train(data_set, start, tmp_path / "run", *LONG, "--max-time", "1s").returncode == 0
+    return tmp_path / "run" / "last.ckpt"
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_its_checkpoint_is(
+    data_set: Path, start: Path, tmp_path: Path
+) -> None:
+    start.with_name("small.yaml").write_text(PRESET % 100)
+    whole = train(data_set, start, tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    part = train(data_set, start, tmp_path / "part", "--max-time", "2s")
+    assert part.returncode == 0, part.stderr
+    assert 0 < int(rows(tmp_path / "part")[-1]["step"]) < 95, "stopped in the middle"
+    process = subprocess.Popen(command(data_set, start, tmp_path / "part"))
+    time.sleep(3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    end = train(data_set, start, tmp_path / "part")
+    assert end.returncode == 0, end.stderr
+    one, _ = load_model(tmp_path / "whole" / "model.safetensors")
+    two, _ = load_model(tmp_path / "part" / "model.safetensors")
+    start_network, _ = load_model(start)
+    for name in ("mask.weight", "embedding.weight"):
+        a, b, first = (n.segnet.state_dict()[name] for n in (one, two, start_network))
+        # Other samples after resuming would move the weights apart by a good part of their way.
+        assert (a - b).abs().max() < 0.02 * (a - first).abs().max(), name
+    steps = [int(row["step"]) for row in rows(tmp_path / "part")]
+    assert steps == sorted(set(steps)) and steps[-1] == 100
+
+
+@pytest.mark.slow
+def test_another_configuration_in_the_same_folder_is_refused(
+    data_set: Path, start: Path, tmp_path: Path
+) -> None:
+    assert train(data_set, start, tmp_path / "run").returncode == 0
+    start.with_name("small.yaml").write_text(PRESET % 7)
+    done = train(data_set, start, tmp_path / "run")
+    assert done.returncode == 2 and "another configuration" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_killed_run_has_the_loss_curve_of_an_uninterrupted_one(
+    data_set: Path, start: Path, tmp_path: Path
+) -> None:
+    """A row for each step, a checkpoint for each step, a kill in the middle of an epoch."""
+    code = (
+        "import kdc_core.training.callbacks as c; c.ROW_SECONDS = c.CHECKPOINT_SECONDS = 0.0\n"
+        "from kdc_core.cli import main; main()"
+    )
+
+    def run(output: str) -> list[str]:
+        more = ["--set", "train.steps=30", "--threads", "1"]
+        return [
+            sys.executable,
+            "-c",
+            code,
+            *command(data_set, start, tmp_path / output, *more)[3:],
+        ]
+
+    whole = subprocess.run(run("whole"), capture_output=True, text=True, timeout=600)
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen(run("part"), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        table = tmp_path / "part" / "metrics.csv"
+        step = (
+            int(rows(tmp_path / "part")[-1]["step"])
+            if table.exists() and rows(tmp_path / "part")
+            else 0
+        )
+        if step >= 6 and step % 4 == 2:
+            break
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    killed_at = int(rows(tmp_path / "part")[-1]["step"])
+    assert 6 <= killed_at < 30 and killed_at % 4, "four steps are an epoch"
+    again = subprocess.run(run("part"), capture_output=True, text=True, timeout=600)
+    assert again.returncode == 0, again.stderr
+    one, two = ({int(r["step"]): float(r["loss"]) for r in rows(tmp_path / name)}
+                for name in ("whole", "part"))  # fmt: skip
+    assert sorted(one) == sorted(two) == list(range(1, 31))
+    for step, loss in one.items():
+        assert two[step] == pytest.approx(loss, rel=1e-3), step
+
+
+@pytest.mark.slow
+def test_a_folder_in_use_is_refused(data_set: Path, start: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with open(tmp_path / "run" / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = train(data_set, start, tmp_path / "run")
+    assert done.returncode == 2 and "another run is training" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_names_the_pictures_and_keeps_the_checkpoint(
+    data_set: Path, start: Path, tmp_path: Path, checkpoint: Path
+) -> None:
+    before = checkpoint.read_bytes()
+    state = torch.load(checkpoint, weights_only=False)
+    state["state_dict"]["network.segnet.mask.bias"].fill_(float("nan"))
+    torch.save(state, checkpoint)
+    poisoned = checkpoint.read_bytes()
+    assert poisoned != before
+    done = train(data_set, start, tmp_path / "run", *LONG)
+    assert done.returncode == 2, done.stderr
+    assert "loss is not finite at step" in done.stderr and ".jpg" in done.stderr
+    assert checkpoint.read_bytes() == poisoned
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_with_its_name_and_the_old_checkpoint(
+    data_set: Path, start: Path, tmp_path: Path, checkpoint: Path
+) -> None:
+    before = checkpoint.read_bytes()
+
+    def small_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    done = subprocess.run(
+        command(data_set, start, tmp_path / "run", *LONG, "--max-time", "1s"),
+        capture_output=True, text=True, timeout=300, preexec_fn=small_disk,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "cannot write" in done.stderr and "last.ckpt" in done.stderr
+    assert checkpoint.read_bytes() == before
+    assert not list((tmp_path / "run").glob(".*part*"))

@@ -1,0 +1,251 @@
+"""The node comes and goes: start orders, lifecycle managed from outside, signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+
+from .peer import Peer, persons
+
+pytestmark = pytest.mark.ros
+
+STOP_TIMEOUT_S = 20
+
+
+# Both reliabilities, both start orders
+
+
+@pytest.mark.parametrize("reliable", [True, False], ids=["reliable", "best effort"])
+def test_camera_before_node(
+    start: Callable[..., Any], peer: Callable[..., Peer], reliable: bool
+) -> None:
+    namespace = f"/camera_first_{'reliable' if reliable else 'best_effort'}"
+    camera = peer(namespace, reliable)
+    start("-r", f"__ns:={namespace}")
+    camera.meet()
+    wanted = "reliable" if reliable else "best_effort"
+    camera.status(
+        lambda status: camera.values(status)["input_reliability"] == wanted, f"{wanted} input"
+    )
+
+
+@pytest.mark.parametrize("reliable", [True, False], ids=["reliable", "best effort"])
+def test_node_before_camera(
+    start: Callable[..., Any], peer: Callable[..., Peer], reliable: bool
+) -> None:
+    namespace = f"/node_first_{'reliable' if reliable else 'best_effort'}"
+    observer = peer(namespace, answers={})
+    observer.node.destroy_publisher(observer.publisher)
+    start("-r", f"__ns:={namespace}", "-p", "input_timeout:=0.25")
+    observer.status(
+        lambda status: status.message == f"no publisher on {namespace}/image",
+        "the node subscribes and nobody publishes",
+    )
+    peer(namespace, reliable).meet()
+
+
+# Lifecycle, managed from outside
+
+
+@pytest.fixture(scope="module")
+def by_hand(start: Callable[..., Any], module_peers: Callable[..., Peer]) -> SimpleNamespace:
+    process = start(
+        "-r", "__ns:=/by_hand", "-p", "autostart:=false", "-p", "confidense:=0.3",
+    )  # fmt: skip
+    return SimpleNamespace(process=process, peer=module_peers("/by_hand"))
+
+
+@pytest.fixture
+def managed(by_hand: SimpleNamespace) -> Peer:
+    """The peer of a node that is unconfigured."""
+    if by_hand.peer.state() == "active":
+        assert by_hand.peer.change_state("deactivate")
+    if by_hand.peer.state() == "inactive":
+        assert by_hand.peer.change_state("cleanup")
+    by_hand.peer.set_parameters(model="", reliability="auto")
+    return by_hand.peer
+
+
+def test_lifecycle_twice_round(managed: Peer) -> None:
+    for _ in range(2):
+        assert managed.state() == "unconfigured"
+        assert managed.change_state("configure")
+        assert managed.state() == "inactive"
+        assert managed.change_state("activate")
+        assert managed.state() == "active"
+        managed.meet()
+        assert managed.change_state("deactivate")
+        assert managed.state() == "inactive"
+        managed.wait(lambda: not managed.publisher.get_subscription_count(), "unsubscribed")
+        assert managed.change_state("cleanup")
+        managed.wait(
+            lambda: not managed.node.count_publishers("/by_hand/kdc/labels"), "outputs gone"
+        )
+
+
+def test_without_autostart_the_node_waits(managed: Peer) -> None:
+    status = managed.status()
+    assert (status.level, status.message) == (DiagnosticStatus.WARN, "unconfigured")
+    assert managed.state() == "unconfigured"
+
+
+def test_activating_again_keeps_the_outputs(managed: Peer) -> None:
+    assert managed.change_state("configure")
+    for _ in range(2):
+        assert managed.change_state("activate")
+        managed.meet()
+        assert managed.change_state("deactivate")
+
+
+def test_a_transition_that_is_not_possible_now_is_refused(managed: Peer) -> None:
+    assert not managed.change_state("activate")
+    assert managed.state() == "unconfigured"
+    assert managed.change_state("configure")
+
+
+def test_configure_may_fail_and_succeed_later(managed: Peer, by_hand: SimpleNamespace) -> None:
+    managed.set_parameters(model="/nonexistent.onnx")
+    assert not managed.change_state("configure")
+    assert managed.state() == "unconfigured"
+    status = managed.status()
+    assert status.level == DiagnosticStatus.ERROR
+    assert status.message.startswith("configure failed: ")
+    assert "/nonexistent.onnx" in status.message
+    assert "Traceback" not in by_hand.process.log_file.read_text()
+
+    managed.set_parameters(model="")
+    assert managed.change_state("configure")
+    assert managed.change_state("activate")
+    managed.meet()
+    assert managed.status().level != DiagnosticStatus.ERROR
+
+
+def test_parameters_set_before_configure_are_used(managed: Peer, people: np.ndarray) -> None:
+    managed.set_parameters(confidence=0.0, max_persons=1)
+    assert managed.change_state("configure")
+    assert managed.change_state("activate")
+    managed.meet()
+    assert len(persons(managed.answer(people))) == 1
+    managed.set_parameters(confidence=0.5, max_persons=32)
+
+
+def test_a_camera_that_does_not_fit_the_wanted_reliability_is_warned_of(
+    managed: Peer, by_hand: SimpleNamespace, peer: Callable[..., Peer]
+) -> None:
+    managed.set_parameters(reliability="reliable")
+    assert managed.change_state("configure")
+    assert managed.change_state("activate")
+    peer("/by_hand", reliable=False)
+    managed.wait(
+        lambda: "the camera's QoS does not fit" in by_hand.process.log_file.read_text(),
+        "a warning",
+    )
+    managed.meet()
+
+
+def test_a_misspelt_parameter_is_warned_of(managed: Peer, by_hand: SimpleNamespace) -> None:
+    log = by_hand.process.log_file.read_text()
+    assert "parameter 'confidense' does not exist" in log
+    assert "confidence" in log
+
+
+# The end
+
+
+def shared_memory(pid: int) -> set[Path]:
+    """Files in /dev/shm that a process has mapped."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    fields = [line.split(maxsplit=5) for line in lines]
+    return {
+        Path(parts[5]) for parts in fields if len(parts) == 6 and parts[5].startswith("/dev/shm/")
+    }
+
+
+def assert_ends_well(process: Any) -> None:
+    """Within a time in which nothing can hang, with exit code 0 and nothing to complain of."""
+    try:
+        code = process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"still there {STOP_TIMEOUT_S} s after the signal")
+    log = process.log_file.read_text()
+    assert code == 0, log
+    assert "Traceback" not in log
+
+
+@pytest.fixture(scope="module")
+def staying(module_peers: Callable[..., Peer]) -> Peer:
+    """A camera that stays while nodes come and go."""
+    return module_peers("/stop")
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [("SIGINT",), ("SIGTERM",), ("SIGINT", "SIGINT"), ("SIGINT", "SIGTERM")],
+    ids=" ".join,
+)
+def test_a_signal_ends_the_node_cleanly(
+    start: Callable[..., Any], staying: Peer, signals: tuple[str, ...]
+) -> None:
+    """Also with a frame in work, and a second signal: Ctrl-C and ros2 launch send one each.
+
+    That the camera stays shows that a node can be started anew.
+    """
+    others = set(Path("/dev/shm").iterdir())
+    process = start("-r", "__ns:=/stop")
+    staying.meet()
+    own_memory = shared_memory(process.pid) - others
+    staying.publisher.publish(staying.frame())
+    for name in signals:
+        process.send_signal(getattr(signal, name))
+    assert_ends_well(process)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)  # it was started as the head of a group
+
+    def left() -> set[Path]:
+        # What this side still has open, to send to the node, is not the node's.
+        return {path for path in own_memory if path.exists()} - shared_memory(os.getpid())
+
+    staying.wait(lambda: not left(), f"shared memory is freed: {left()}")
+    staying.wait(lambda: not staying.publisher.get_subscription_count(), "the node is gone")
+
+
+def test_a_signal_that_another_thread_takes_ends_the_node(
+    start: Callable[..., Any], peer: Callable[..., Peer]
+) -> None:
+    """The system may give a signal to any thread, and Python handles it in the main one only."""
+    process = start("-r", "__ns:=/threads", "-p", "autostart:=false")
+    assert peer("/threads", answers={}).state() == "unconfigured"
+    threads = sorted(int(entry.name) for entry in Path(f"/proc/{process.pid}/task").iterdir())
+    os.kill(threads[-1], signal.SIGINT)
+    assert_ends_well(process)
+
+
+def test_a_signal_ends_a_finalized_node(
+    start: Callable[..., Any], peer: Callable[..., Peer]
+) -> None:
+    process = start("-r", "__ns:=/finalized", "-p", "autostart:=false")
+    manager = peer("/finalized", answers={})
+    assert manager.change_state("shutdown")
+    assert manager.state() == "finalized"
+    process.send_signal(signal.SIGINT)
+    assert_ends_well(process)
+
+
+def test_a_node_that_cannot_configure_stays_until_a_signal(
+    start: Callable[..., Any], peer: Callable[..., Peer]
+) -> None:
+    process = start("-r", "__ns:=/useless", "-p", "model:=/nonexistent.onnx")
+    manager = peer("/useless", answers={})
+    manager.status(lambda status: status.level == DiagnosticStatus.ERROR, "the failure")
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert_ends_well(process)
