@@ -16,8 +16,6 @@ from kdc_core.grid import Grid, Level
 UNIT_PX = 32.0
 # Exponent of an absent person: exp(-80) takes no pixel and is no denormal.
 NEVER = -80.0
-# Width, in octaves of size, of what a level of the pyramid sees well.
-LEVEL_OCTAVES = 0.5
 # Weight of the body centre where no keypoint is confident enough to be a centroid.
 FALLBACK = 1e-4
 
@@ -163,18 +161,6 @@ def smooth(phi: Tensor, sigma_cells: float) -> Tensor:
                    padding=(0, half), groups=people)  # fmt: skip
     return F.conv2d(phi, kernel.reshape(1, 1, -1, 1).expand(people, -1, -1, -1),
                     padding=(half, 0), groups=people)  # fmt: skip
-
-
-def level_shares(poses: Poses, levels: list[Level], config: DecodeConfig) -> Tensor:
-    """How much each level says about each person's pixels: (B, P, L), sums to 1.
-
-    A level sees best the people who are `level_px` large in its reduced picture; away from that
-    its share falls as a Gaussian of the logarithm of their size.
-    """
-    best = torch.tensor([level.factor * config.level_px for level in levels])
-    size = person_size(poses.position)[..., None]
-    octaves = torch.log2(size / best.to(size))
-    return torch.softmax(-0.5 * (octaves / LEVEL_OCTAVES).square(), -1)
 
 
 def decide(

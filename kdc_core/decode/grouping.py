@@ -15,6 +15,10 @@ from kdc_core.skeleton import Skeleton
 
 # A keypoint box has sides of at least this: one keypoint alone is a person of some size.
 LEAST_SIZE_PX = 8.0
+# Width, in octaves of size, of what a level of the pyramid sees well.
+LEVEL_OCTAVES = 0.5
+# What a keypoint's own place and score count beside those of its peaks in all levels.
+OWN_PLACE, OWN_SCORE = 0.05, 0.5
 
 
 @dataclass
@@ -252,6 +256,50 @@ def skip_test(alive: Tensor, conflict: Tensor, rounds: int) -> Tensor:
         beaten = (table @ keep.float()[..., None])[..., 0] > 0
         keep = alive & ~beaten
     return keep
+
+
+def level_shares(poses: Poses, levels: list[Level], config: DecodeConfig) -> Tensor:
+    """How much each level says about each person: (B, P, L), sums to 1.
+
+    A level sees best the people who are `level_px` large in its reduced picture; away from that
+    its share falls as a Gaussian of the logarithm of their size.
+    """
+    best = torch.tensor([level.factor * config.level_px for level in levels])
+    size = person_size(poses.position)[..., None]
+    octaves = torch.log2(size / best.to(size))
+    return torch.softmax(-0.5 * (octaves / LEVEL_OCTAVES).square(), -1)
+
+
+def agree(poses: Poses, peaks: list[Peaks], share: Tensor, config: DecodeConfig) -> Poses:
+    """Let all levels of the pyramid say where each keypoint is.
+
+    In each level the keypoint's best peak nearby counts by its score, its nearness and the
+    level's share; a peak of the fine level is placed better, one of the coarse level belongs
+    more surely to a large person.
+
+    Args:
+        poses: pixels of the picture.
+        peaks: of each level, pixels of the picture.
+        share: (B, P, L) of `level_shares`.
+        config: reach, as for the snap rule.
+    """
+    reach = (config.snap_scale * person_size(poses.position)).clamp(min=config.snap_px)
+    weight = OWN_PLACE * poses.keypoint_score.clamp(min=OWN_PLACE)
+    total, place, value = weight, weight[..., None] * poses.position, 0.0
+    for index, level in enumerate(peaks):
+        square = (poses.position[:, :, :, None] - level.position[:, None]).square().sum(-1)
+        near = torch.exp(-0.5 * square / reach[..., None, None].square())
+        pull, nearest = (level.score[:, None] * near).max(-1)
+        at = level.position[:, None].expand(-1, pull.shape[1], -1, -1, -1)
+        at = at.gather(3, nearest[..., None, None].expand(-1, -1, -1, 1, 2))[..., 0, :]
+        weight = pull * share[..., index, None]
+        total, place = total + weight, place + weight[..., None] * at
+        value = value + weight
+    own = poses.keypoint_score
+    score = OWN_SCORE * own + (1 - OWN_SCORE) * value
+    mean = torch.where(poses.score > 0, score.square().mean(-1).sqrt(), poses.score)
+    score = torch.where(own > 0, score, own)
+    return replace(poses, position=place / total[..., None], keypoint_score=score, score=mean)
 
 
 def unclaimed(poses: Poses, radius_px: float) -> Tensor:

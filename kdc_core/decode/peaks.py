@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdc_core.grid import Grid
+from kdc_core.grid import Grid, Level
 
 
 @dataclass
@@ -22,6 +22,10 @@ class Peaks:
 
     position: Tensor
     score: Tensor
+
+    def in_picture(self, level: Level) -> Peaks:
+        """Peaks found in a reduced picture, in pixels of the picture itself."""
+        return replace(self, position=level.to_picture(self.position))
 
 
 def score_map(heat: Tensor, short: Tensor, tau_px: float) -> Tensor:

@@ -12,21 +12,22 @@ from kdc_core.decode.centroids import (
     assign,
     centroid_weights,
     decide,
-    level_shares,
     mean_embedding,
     smooth,
 )
 from kdc_core.decode.grouping import (
     Poses,
+    agree,
     conflicts,
     grow_poses,
+    level_shares,
     make_ways,
     pick_seeds,
     pool,
     skip_test,
     unclaimed,
 )
-from kdc_core.decode.peaks import find_peaks, score_map
+from kdc_core.decode.peaks import Peaks, find_peaks, score_map
 from kdc_core.fields import Fields
 from kdc_core.grid import Grid, Level
 from kdc_core.skeleton import Skeleton
@@ -34,7 +35,7 @@ from kdc_core.skeleton import Skeleton
 
 @dataclass
 class People:
-    """The fixed-shape result of decode: P people in descending order of score.
+    """The fixed-shape result of decode: P people in no order.
 
     Absent people have score 0 and all their values are 0.
 
@@ -74,16 +75,21 @@ class Decoder(nn.Module):
         self.edge_kinds = edge_kinds
         self.ways = make_ways(skeleton, edge_kinds)
 
-    def poses(self, levels: list[Fields]) -> Poses:
-        """Find the P best poses of all levels together; absent ones have score 0."""
+    def poses(self, levels: list[Fields]) -> tuple[Poses, list[Peaks]]:
+        """Find the P best poses of all levels together; absent ones have score 0.
+
+        Returns:
+            The poses, each as its own level sees it, and the peaks of every level.
+        """
         config = self.config
-        grown = []
+        grown, seen = [], []
         for level, fields in zip(self.levels, levels, strict=True):
             score = score_map(fields.heat, fields.short, config.score_tau_px)
             peaks = find_peaks(score, fields.short, self.grid, config.peaks, config.peak_window)
             seeds = pick_seeds(peaks, config, self.skeleton)
             poses = grow_poses(seeds, peaks, score, fields, self.ways, self.grid, config)
             grown.append(poses.in_picture(level))
+            seen.append(peaks.in_picture(level))
         poses = pool(grown)
         keep = skip_test(
             poses.score > config.min_pose_score,
@@ -93,7 +99,7 @@ class Decoder(nn.Module):
         poses.score = torch.where(keep, poses.score, torch.zeros_like(poses.score))
         poses = poses.take(poses.score.topk(min(config.people, keep.shape[1])).indices)
         poses.keypoint_score = unclaimed(poses, config.skip_radius_px)
-        return poses
+        return poses, seen
 
     def forward(self, levels: list[Fields], poses: Poses | None = None) -> People:
         """Decode.
@@ -103,7 +109,10 @@ class Decoder(nn.Module):
             poses: P people whose keypoints are known; None finds them.
         """
         config = self.config
-        poses = self.poses(levels) if poses is None else poses
+        seen: list[Peaks] = []
+        if poses is None:
+            poses, seen = self.poses(levels)
+        share = level_shares(poses, self.levels, config)
         weight, kind = centroid_weights(poses, config)
         at = poses.position.gather(2, kind[..., None].expand(-1, -1, -1, 2))
         phi, mask = [], []
@@ -119,8 +128,10 @@ class Decoder(nn.Module):
                 )
             phi.append(smooth(near, config.igo_sigma_cells))
             mask.append(person)
-        share = level_shares(poses, self.levels, config)
         owner, confidence = decide(phi, mask, share, self.levels, config)
+        if len(seen) > 1:
+            # Only now: embeddings point where the pose's own level sees its keypoints.
+            poses = agree(poses, seen, share, config)
 
         present = (poses.score > 0).to(phi[0].dtype)[..., None, None]
         keypoints = torch.cat((poses.position, poses.keypoint_score[..., None]), -1)[:, :, :-1]

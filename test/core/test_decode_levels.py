@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from kdc_core.config import DecodeConfig
-from kdc_core.decode.centroids import level_shares
+from kdc_core.decode.grouping import agree, level_shares
+from kdc_core.decode.peaks import Peaks
 from kdc_core.decode.people import Decoder
 from kdc_core.fields import Fields
 from kdc_core.grid import Grid, Level
@@ -96,3 +97,59 @@ def test_levels_of_broken_factors_lie_upon_each_other() -> None:
         truth.mean(0), abs=0.5
     )
     assert len(rows) == pytest.approx(len(truth) / 4, rel=0.1)
+
+
+def peaks_at(*keypoints: np.ndarray, score: float = 0.8) -> Peaks:
+    """One peak of every type for each person."""
+    position = poses_of(*keypoints).position.transpose(1, 2)
+    return Peaks(position, torch.full(position.shape[:3], score))
+
+
+def test_each_keypoint_comes_from_the_levels_that_see_a_person_of_that_size() -> None:
+    person = make_person(20, 20, 60)
+    fine, coarse = person.copy(), person.copy()
+    fine[:, 0] += 2
+    coarse[:, 0] -= 4
+    told = [peaks_at(fine), peaks_at(coarse)]
+    for share in ([1.0, 0.0], [0.0, 1.0], [0.5, 0.5]):
+        agreed = agree(poses_of(person), told, torch.tensor([[share]]), DecodeConfig())
+        moved = agreed.position[0, 0, :-1, 0].numpy() - person[:, 0]
+        # The keypoint's own place still counts a little.
+        np.testing.assert_allclose(moved, 2 * share[0] - 4 * share[1], atol=0.4)
+
+
+def test_far_peaks_do_not_move_keypoints_and_lower_their_score() -> None:
+    person = make_person(20, 20, 60)
+    far = person + [200.0, 0, 0]
+    share = torch.tensor([[[0.5, 0.5]]])
+    agreed = agree(poses_of(person), [peaks_at(far), peaks_at(far)], share, DecodeConfig())
+    np.testing.assert_allclose(agreed.position[0, 0, :-1].numpy(), person[:, :2], atol=1e-3)
+    assert (agreed.keypoint_score < 0.51).all() and agreed.score[0, 0] < 0.51
+
+
+def test_keypoints_of_another_person_and_absent_persons_stay_without_score() -> None:
+    person = make_person(20, 20, 60)
+    poses = poses_of(person, person)
+    poses.score[0, 1] = 0
+    poses.keypoint_score[0, 0, :5] = 0
+    share = torch.full((1, 2, 2), 0.5)
+    agreed = agree(poses, [peaks_at(person), peaks_at(person)], share, DecodeConfig())
+    assert (agreed.keypoint_score[0, 0, :5] == 0).all()
+    assert (agreed.keypoint_score[0, 0, 5:] > 0.8).all()
+    assert agreed.score[0, 1] == 0 and 0.5 < agreed.score[0, 0] < 1
+
+
+def test_two_levels_place_keypoints_better_than_the_one_that_found_the_person() -> None:
+    """Peaks a cell off at the coarse level are mended by those of the fine one."""
+    person = make_person(150, 10, 110)
+    fine = perfect_fields(make_people([person], SIZE))
+    shifted = person.copy()
+    shifted[:, 0] += 6
+    fine.heat[:, -1] = -10  # the fine level sees keypoints, but not that there is a person
+    errors = {}
+    for name, levels in (("both", [fine, at_half(shifted)]), ("coarse", [at_half(shifted)] * 2)):
+        settings = {"pyramid": [1, 2] if name == "both" else [2, 2]}
+        settings |= {"keypoint_seed_weight": 0.0, "level_px": 150.0}
+        prediction = assembled(decoder(**settings)(levels), SIZE)
+        errors[name] = np.abs(prediction.persons[0].keypoints[:, 0] - person[:, 0]).mean()
+    assert errors["coarse"] > 5 and errors["both"] < 0.6 * errors["coarse"]
