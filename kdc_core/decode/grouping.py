@@ -285,7 +285,8 @@ def agree(poses: Poses, peaks: list[Peaks], share: Tensor, config: DecodeConfig)
     """
     reach = (config.snap_scale * person_size(poses.position)).clamp(min=config.snap_px)
     weight = OWN_PLACE * poses.keypoint_score.clamp(min=OWN_PLACE)
-    total, place, value = weight, weight[..., None] * poses.position, 0.0
+    total, place = weight, weight[..., None] * poses.position
+    value = torch.zeros_like(weight)
     for index, level in enumerate(peaks):
         square = (poses.position[:, :, :, None] - level.position[:, None]).square().sum(-1)
         near = torch.exp(-0.5 * square / reach[..., None, None].square())
