@@ -189,7 +189,10 @@ def decide(
         _to_grid(near * share[..., i, None, None], level, grid)
         for i, (near, level) in enumerate(zip(phi, levels, strict=True))
     ]
-    best, index = _upsample(sum(parts[1:], parts[0]), config.upsample).max(1)
+    mixed = _upsample(sum(parts[1:], parts[0]), config.upsample)
+    # Not max(1): exported, that is two passes over all of it.
+    index = mixed.argmax(1)
+    best = mixed.gather(1, index[:, None])[:, 0]
     owner = torch.where(best > 1e-3, index + 1, torch.zeros_like(index)).to(torch.int32)
     power = math.log(0.5) / math.log(config.phi_threshold)
     # The person map of each pixel is mixed as its owner's phi is.
@@ -199,9 +202,12 @@ def decide(
     ]
     person = fine[0]
     for i, other in enumerate(fine[1:], 1):
-        mixed = share[..., i].gather(1, index.flatten(1)).reshape(index.shape)
-        person = person + mixed * (other - fine[0])
-    confidence = torch.minimum(person, best.clamp(1e-6, 1.0) ** power)
+        part = share[..., i].gather(1, index.flatten(1)).reshape(index.shape)
+        person = person + part * (other - fine[0])
+    best = best.clamp(1e-6, 1.0)
+    # The power at the default threshold of 1/4; runtimes have no fast general one.
+    near = best.sqrt() if power == 0.5 else best**power
+    confidence = torch.minimum(person, near)
     return owner, confidence * (owner > 0)
 
 
