@@ -52,8 +52,7 @@ def assemble(
 ) -> Prediction:
     """Bring people to the image and apply the thresholds.
 
-    A person's score is that of its pose times the mean confidence over its pixels (0.5 where it
-    has none).
+    A person's score is that of its pose times what its mask says of it (`mask_quality`).
 
     Args:
         raw: what the program returned.
@@ -64,7 +63,7 @@ def assemble(
         thresholds: see Thresholds.
     """
     people = len(raw.score)
-    score = raw.score * _mask_quality(raw, people, thresholds.mask)
+    score = raw.score * mask_quality(raw, grid, upsample, thresholds.mask)
     order = np.argsort(-score, kind="stable")
     order = order[(score[order] > 0) & (score[order] >= thresholds.confidence)]
     order = order[: thresholds.max_persons]
@@ -95,13 +94,32 @@ def assemble(
     return Prediction(image, tuple(persons), labels)
 
 
-def _mask_quality(raw: Raw, people: int, threshold: float) -> np.ndarray:
-    """Mean confidence over each person's pixels above the threshold: (P,)."""
-    confidence = np.where(raw.confidence >= threshold, raw.confidence, 0).ravel()
-    owner = np.where(confidence > 0, raw.owner.ravel(), 0)
-    total = np.bincount(owner, confidence, people + 1)[1:]
-    count = np.bincount(owner, minlength=people + 1)[1:]
-    return np.where(count > 0, total / np.maximum(count, 1), 0.5)
+def mask_quality(raw: Raw, grid: Grid, upsample: int, threshold: float) -> np.ndarray:
+    """How well each person's mask bears it out: (P,) in 0..1.
+
+    The square of the mean confidence over its pixels (0.5 where it has none), halved where none
+    of its keypoints lie in its mask.
+
+    Args:
+        raw: what the program returned.
+        grid, upsample: as for `assemble`.
+        threshold: confidence from which a pixel counts.
+    """
+    people = len(raw.score)
+    confidence = np.where(raw.confidence >= threshold, raw.confidence, 0)
+    owner = np.where(confidence > 0, raw.owner, 0)
+    total = np.bincount(owner.ravel(), confidence.ravel(), people + 1)[1:]
+    count = np.bincount(owner.ravel(), minlength=people + 1)[1:]
+    mean = np.where(count > 0, total / np.maximum(count, 1), 0.5)
+
+    cell = (raw.keypoints[..., :2] - fine_offset(grid, upsample)) * (upsample / grid.stride)
+    limits = np.array(owner.shape[::-1]) - 1
+    column, row = np.clip(np.rint(cell), 0, limits).astype(int).transpose(2, 0, 1)
+    inside = owner[row, column] == np.arange(1, people + 1)[:, None]
+    weight = raw.keypoints[..., 2]
+    share = (inside * weight).sum(1) / np.maximum(weight.sum(1), 1e-6)
+    quality: np.ndarray = mean**2 * (1 + share) / 2
+    return quality
 
 
 def _labels(

@@ -31,13 +31,11 @@ class Manifest(BaseModel):
 
 
 def side_rule(config: Config) -> tuple[int, int]:
-    """(m, r): sides of a program's frame are n * m + r.
+    """(m, r): sides of a program's frame, and of whatever its network sees, are n * m + r.
 
     MoveNet halves its input five times; the dilated ResNet works on the paper's lattice, 8 n + 1.
     """
-    if config.network.backbone.startswith("movenet"):
-        return 32 * max(config.decode.pyramid), 0
-    return 8, 1
+    return (32, 0) if config.network.backbone.startswith("movenet") else (8, 1)
 
 
 def field_names(config: Config) -> list[str]:

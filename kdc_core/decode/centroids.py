@@ -212,13 +212,12 @@ def decide(
 
 
 def _to_grid(maps: Tensor, level: Level, grid: tuple[int, int]) -> Tensor:
-    """Bring (B, C, h, w) of a level to the grid of the first.
+    """Bring (B, C, h, w) of a level to the grid of the first: what is over is cut.
 
-    What a level of no whole factor leaves over is cut or repeated.
+    What a level of no whole factor lacks is repeated from its border.
     """
-    maps = _upsample(maps, level.factor)
+    maps = _upsample(maps, level.factor)[..., : grid[0], : grid[1]]
     if not isinstance(level.factor, int):
-        maps = maps[..., : grid[0], : grid[1]]
         lack = (grid[0] - maps.shape[2], grid[1] - maps.shape[3])
         maps = F.pad(maps, (0, lack[1], 0, lack[0]), mode="replicate")
     return maps

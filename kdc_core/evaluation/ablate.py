@@ -175,15 +175,16 @@ def _on_maps(
         for setting in settings
     ]  # fmt: skip
     channels = [_channels(skeleton.edges, kinds, decoder.edge_kinds) for decoder in decoders]
+    rule = side_rule(config)
 
     def predict(picture: AnnotatedPicture) -> list[Prediction]:
         image = source.read(picture.file_name)
         size = (image.shape[0], image.shape[1])
-        letterbox = Letterbox.fit(size, config.predict.longer_side, *side_rule(config))
+        letterbox = Letterbox.fit(size, config.predict.longer_side, *rule)
         frame = torch.from_numpy(letterbox_image(image, letterbox)).float().permute(2, 0, 1)[None]
         found = []
         with torch.inference_mode():
-            levels = [network(reduce(frame, level)) for level in decoders[0].levels]
+            levels = [network(reduce(frame, level, rule[0])) for level in decoders[0].levels]
             for setting, decoder, used in zip(settings, decoders, channels, strict=True):
                 people = decoder([_with_edges(fields, used) for fields in levels])
                 cut = setting.mask_threshold or config.predict.mask_threshold

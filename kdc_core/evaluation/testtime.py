@@ -42,9 +42,7 @@ class TestTime:
         self.network, _ = load_model(model)
         config = self.network.config
         self.flip, self.given = flip, given
-        self._rule = side_rule(
-            config.model_copy(update={"decode": config.decode.model_copy(update={"pyramid": [1]})})
-        )
+        self._rule = side_rule(config)
         side = config.predict.longer_side
         self.scales = sorted(scales or [side // f for f in config.decode.pyramid], reverse=True)
         grid = self.network.grid

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from kdc_core.decode.people import Decoder
 from kdc_core.grid import Level
-from kdc_core.manifest import OUTPUTS
+from kdc_core.manifest import OUTPUTS, side_rule
 from kdc_core.network.kdc import KDC
 
 
@@ -18,6 +18,7 @@ class Program(nn.Module):
         super().__init__()
         self.network = network
         config = network.config
+        self.multiple, _ = side_rule(config)
         self.decoder = Decoder(
             network.skeleton, network.grid, tuple(config.fields.edges), config.decode
         )
@@ -33,7 +34,9 @@ class Program(nn.Module):
         """
         # Cast before permute: TensorRT has no transpose of uint8.
         picture = frame.float().permute(2, 0, 1)[None]
-        levels = [self.network(reduce(picture, level)) for level in self.decoder.levels]
+        levels = [
+            self.network(reduce(picture, level, self.multiple)) for level in self.decoder.levels
+        ]
         people = self.decoder(levels)
         return (
             *(getattr(people, name)[0] for name in OUTPUTS),
@@ -41,12 +44,20 @@ class Program(nn.Module):
         )
 
 
-def reduce(picture: Tensor, level: Level) -> Tensor:
-    """Reduce a picture (B, C, H, W) to a level: shift by whole pixels, then mean of squares."""
+def reduce(picture: Tensor, level: Level, multiple: int) -> Tensor:
+    """Reduce a picture (B, C, H, W) to a level: shift by whole pixels, then mean of squares.
+
+    Args:
+        picture: its sides fit the network.
+        level: of a whole factor.
+        multiple: of which sides must be to fit the network; black is added to the right and below.
+    """
     if level.factor == 1:
         return picture
     factor, shift = int(level.factor), int(level.shift)
     if shift:
         picture = F.pad(picture, (0, shift, 0, shift))
         picture = picture[..., shift:, shift:]
-    return F.avg_pool2d(picture, factor)
+    picture = F.avg_pool2d(picture, factor)
+    height, width = picture.shape[-2:]
+    return F.pad(picture, (0, -width % multiple, 0, -height % multiple))

@@ -131,10 +131,10 @@ def _train(
         )
     lightning.seed_everything(config.train.seed, verbose=False)
     multiple, rest = side_rule(config)
-    if (config.train.crop - rest) % (multiple // max(config.decode.pyramid) or 1):
+    if (config.train.crop - rest) % multiple:
         raise ConfigError(
-            f"train.crop: {config.network.backbone} takes sides of "
-            f"{multiple // max(config.decode.pyramid)} n + {rest}, got {config.train.crop}"
+            f"train.crop: {config.network.backbone} takes sides of {multiple} n + {rest}, got "
+            f"{config.train.crop}"
         )
     samples = TrainingSamples(data, config)
     network = start_from(config, start) if start else KDC(config)
