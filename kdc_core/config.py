@@ -48,7 +48,7 @@ class NetworkConfig(Section):
 class DecodeConfig(Section):
     """Fields to people. Sizes are constants of the exported program."""
 
-    pyramid: list[Literal[1, 2, 4]] = Field(
+    pyramid: list[Literal[1, 2, 3, 4]] = Field(
         [1], min_length=1, description="the network sees the frame reduced by each of these"
     )
     peaks: int = Field(32, ge=1, description="N, peaks kept per type")

@@ -23,7 +23,7 @@ THREADS = 2
 
 
 def bench_predictor(model: str, rounds: int) -> dict[str, float]:
-    """Time a model on VGA frames, two threads, spinning off.
+    """Time a model on VGA frames, two threads.
 
     Args:
         model: shipped model's name or an .onnx file.

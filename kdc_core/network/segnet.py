@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# Scale of what a block that is put on a trained tower adds at first.
+ADDED_SCALE = 0.1
 # One unit of the embedding head is this many pixels: keeps its values near 1.
 EMBEDDING_UNIT_PX = 32.0
 
@@ -75,3 +77,17 @@ class SegNet(nn.Module):
         embedding = EMBEDDING_UNIT_PX * self.embedding(y)
         batch, channels, height, width = embedding.shape
         return self.mask(y), embedding.reshape(batch, channels // 2, 2, height, width)
+
+    def added_blocks(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of the tower's blocks beyond those in a network's state, to begin with.
+
+        Named as in that state. Each such block adds little to its input: were it nothing at all,
+        its ReLU would keep it from learning.
+        """
+        known = {key.split(".")[2] for key in state if key.startswith("segnet.tower.")}
+        added = {}
+        for index, block in list(enumerate(self.tower))[len(known) :]:
+            tensors = {k: v.clone() for k, v in block.state_dict().items()}
+            tensors["norm.weight"] *= ADDED_SCALE
+            added |= {f"segnet.tower.{index}.{k}": v for k, v in tensors.items()}
+        return added

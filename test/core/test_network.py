@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kdc_core.config import ConfigError, load_preset
+from kdc_core.data.pictures import Pictures
 from kdc_core.network.kdc import KDC
 from kdc_core.network.movenet import MoveNet, SameConv
 from kdc_core.network.resnet import DilatedResNet
@@ -187,12 +188,28 @@ THUNDER = SHARED / "weights" / "movenet_thunder.safetensors"
 
 @pytest.mark.skipif(not THUNDER.is_file(), reason="needs ../shared/weights")
 def test_thunder_fits_its_own_preset_alone() -> None:
-    network = start_from(load_preset("kdc_base"), THUNDER).eval()
+    network = start_from(load_preset("kdc_thunder"), THUNDER).eval()
     with torch.no_grad():
         fields = network(torch.zeros(1, 3, 64, 96))
     assert fields.heat.shape == (1, 18, 16, 24)
     with pytest.raises(ModelFileError, match="cannot start 'kdc_light'"):
         start_from(CONFIG, THUNDER)
+
+
+def test_a_deeper_tower_starts_from_a_shallower_one_close_to_it(samples: Path) -> None:
+    shipped = find_model("kdc_light", (".safetensors",))
+    light, _ = load_model(shipped)
+    deeper = start_from(load_preset("kdc_light", ["network.segnet_depth=6"]), shipped).eval()
+    assert len(deeper.segnet.tower) == len(light.segnet.tower) + 2
+    image = Pictures(samples).read("000000000885.jpg")[:384, :384]
+    picture = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    with torch.no_grad():
+        one, other = light(picture), deeper(picture)
+    assert torch.equal(one.heat, other.heat)
+    same = (one.mask > 0) == (other.mask > 0)
+    assert 0.97 < same.float().mean() and (one.mask != other.mask).any()
+    with pytest.raises(ModelFileError, match="segnet.tower"):
+        start_from(load_preset("kdc_light", ["network.segnet_depth=3"]), shipped)
 
 
 def test_whole_batch_norm_is_batch_norm_for_one_process() -> None:
