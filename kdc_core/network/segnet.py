@@ -85,7 +85,7 @@ class SegNet(nn.Module):
         its ReLU would keep it from learning.
         """
         known = {key.split(".")[2] for key in state if key.startswith("segnet.tower.")}
-        added = {}
+        added: dict[str, Tensor] = {}
         for index, block in list(enumerate(self.tower))[len(known) :]:
             tensors = {k: v.clone() for k, v in block.state_dict().items()}
             tensors["norm.weight"] *= ADDED_SCALE

@@ -12,6 +12,7 @@ from kdc_core.decode.peaks import Peaks
 from kdc_core.decode.people import Decoder
 from kdc_core.fields import Fields
 from kdc_core.grid import Grid, Level
+from kdc_core.network.program import reduce
 from kdc_core.skeleton import COCO17
 
 from .conftest import (
@@ -97,6 +98,21 @@ def test_levels_of_broken_factors_lie_upon_each_other() -> None:
         truth.mean(0), abs=0.5
     )
     assert len(rows) == pytest.approx(len(truth) / 4, rel=0.1)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+@pytest.mark.parametrize("offset", [0.0, 1.5])
+def test_a_reduced_picture_lies_where_its_level_says(factor: int, offset: float) -> None:
+    """A spot of one reduced pixel, in a picture whose sides the factor need not divide."""
+    level = Level.of(Grid(4, offset), factor)
+    spot = torch.zeros(1, 1, 128, 160)
+    top, left = 8 * factor + int(level.shift), 11 * factor + int(level.shift)
+    spot[..., top : top + factor, left : left + factor] = 255
+    reduced = reduce(spot, level, 32)
+    assert all(side % 32 == 0 for side in reduced.shape[2:])
+    assert reduced[0, 0].nonzero().tolist() == [[8, 11]] and reduced.max() == 255
+    middle = (factor - 1) / 2
+    assert level.to_picture(np.array([11, 8])) == pytest.approx([left + middle, top + middle])
 
 
 def peaks_at(*keypoints: np.ndarray, score: float = 0.8) -> Peaks:

@@ -44,7 +44,7 @@ def test_a_run_changes_segnet_alone_and_says_how_it_was_made(
 
 
 def test_a_frozen_posenet_must_come_from_somewhere(data_set: Path, tmp_path: Path) -> None:
-    run = [sys.executable, "-m", "kdc_core", "train", "kdc_thunder", "--data", str(data_set),
+    run = [sys.executable, "-m", "kdc_core", "train", "kdc_base", "--data", str(data_set),
            "--output", str(tmp_path / "run")]  # fmt: skip
     done = subprocess.run(run, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "give --start" in done.stderr
