@@ -68,6 +68,9 @@ def main() -> None:
     except KdcError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # a full disk, a folder that is a file: the text names it
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     except ModuleNotFoundError as error:
         extra = {"torch": "train", "lightning": "train", "onnx": "train", "matplotlib": "train",
                  "tensorboard": "train", "pycocotools": "eval", "ray": "ray", "pyarrow": "ray",

@@ -14,11 +14,16 @@ from kdc_core.errors import KdcError
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write to the yielded path; it becomes `path` only when the block ends without error."""
+    """Write to the yielded path; it becomes `path` only when the block ends without error.
+
+    The content is on the disk before the name is: a power cut leaves the old or the new file.
+    """
     path = Path(path)
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         yield part
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
         raise KdcError(f"cannot write '{path}': {error.strerror or error}") from error

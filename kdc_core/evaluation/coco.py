@@ -32,6 +32,8 @@ FIGURES = tuple(
     )
     for suffix in _STATS[kind]
 )
+# What `score_crowdpose` may add.
+CROWD_FIGURES = tuple(f"keypoint_ap_crowd_{name}" for name in CROWD_INDEX)
 
 
 def coco_results(prediction: Prediction, image_id: int) -> list[dict[str, Any]]:
@@ -99,11 +101,24 @@ def score(
         ("mask_ap_keypoint_persons", masked, "segm"),
         ("mask_ap_full", annotations, "segm"),
     ):
-        if kind == "segm" and not all(a.get("segmentation") for a in truth["annotations"]):
+        persons = [a for a in truth["annotations"] if a["category_id"] == 1]
+        if kind == "segm" and not all(a.get("segmentation") for a in persons):
             continue
         stats = _evaluate(truth, results, kind, sigmas)
         figures |= {name + suffix: stats[at] for suffix, at in _STATS[kind].items()}
     return figures
+
+
+def score_by_protocol(
+    annotations: dict[str, Any],
+    results: list[dict[str, Any]],
+    sigmas: tuple[float, ...] | None = None,
+) -> dict[str, float]:
+    """Score by CrowdPose's protocol where every picture has a crowd index, else by COCO's."""
+    images = annotations["images"]
+    if sigmas is not None and images and all("crowdIndex" in image for image in images):
+        return score_crowdpose(annotations, results, sigmas)
+    return score(annotations, results, sigmas)
 
 
 def score_crowdpose(

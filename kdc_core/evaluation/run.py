@@ -10,7 +10,7 @@ from typing import Any
 from kdc_core.data.coco import AnnotatedPicture, read_coco, read_json
 from kdc_core.data.datasets import keypoint_persons
 from kdc_core.data.pictures import PictureError, Pictures
-from kdc_core.evaluation.coco import coco_results, score, score_crowdpose
+from kdc_core.evaluation.coco import coco_results, score, score_by_protocol
 from kdc_core.results import Prediction
 from kdc_core.skeleton import COCO17, Skeleton
 
@@ -62,10 +62,7 @@ def evaluate(
         pictures = keypoint_persons(pictures)
         content = _of_pictures(content, pictures)
     results, failed = predict_all(pictures, Pictures(images), predict, progress)
-    if content["images"] and all("crowdIndex" in image for image in content["images"]):
-        figures = score_crowdpose(content, results, skeleton.sigmas)
-    else:
-        figures = score(content, results, skeleton.sigmas)
+    figures = score_by_protocol(content, results, skeleton.sigmas)
     return Evaluation(figures, content, results, len(pictures), failed)
 
 

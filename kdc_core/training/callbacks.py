@@ -20,7 +20,13 @@ from kdc_core.data.datasets import find_data
 from kdc_core.data.pictures import PictureError, Pictures
 from kdc_core.drawing import draw_people
 from kdc_core.errors import KdcError
-from kdc_core.evaluation.coco import FIGURES, coco_results, complete, score
+from kdc_core.evaluation.coco import (
+    CROWD_FIGURES,
+    FIGURES,
+    coco_results,
+    complete,
+    score_by_protocol,
+)
 from kdc_core.files import whole_file, write_json
 from kdc_core.network.weights import save_model
 from kdc_core.predictor import Predictor
@@ -34,6 +40,7 @@ CHECKPOINT_SECONDS = 60.0
 ROW_SECONDS = 20.0
 # Pictures of --val drawn for TensorBoard at each evaluation.
 OVERLAYS = 4
+EVALUATED = (*FIGURES, *CROWD_FIGURES)
 
 
 def write_checkpoint(trainer: lightning.Trainer, path: Path) -> None:
@@ -87,7 +94,8 @@ class Checkpoints(EachStep):
         self.path, self.clock = path, Clock(CHECKPOINT_SECONDS)
 
     def on_step(self, trainer: lightning.Trainer, module: Any) -> None:
-        if self.clock.due(trainer):
+        # The last step's is written when everything else is done.
+        if self.clock.due(trainer) and trainer.global_step < module.steps:
             write_checkpoint(trainer, self.path)
 
 
@@ -120,10 +128,11 @@ class Metrics(Callback):
         self, folder: Path, names: list[str], steps: int, epoch_steps: float, samples: int
     ):
         self.path, self.folder = folder / "metrics.csv", folder
-        self.columns = ["step", "epoch", "loss", *names, *FIGURES]
+        self.columns = ["step", "epoch", "loss", *names, *EVALUATED]
         self.steps, self.epoch_steps, self.samples = steps, epoch_steps, samples
         self.clock = Clock(ROW_SECONDS)
         self.writer: Any = None  # of the first process
+        self.evaluated = -1  # last step that a row has figures for, when the run begins
         self._sums, self._passes, self._first = torch.zeros(1 + len(names)), 0, 0
 
     def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
@@ -135,16 +144,19 @@ class Metrics(Callback):
             with open(self.path, newline="") as file:
                 rows = [r for r in csv.DictReader(file) if int(r["step"]) <= trainer.global_step]
         self._rewrite(rows)
+        known = [int(row["step"]) for row in rows if row.get("keypoint_ap")]
+        self.evaluated = known[-1] if known else -1
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self.writer = SummaryWriter(
-            self.folder / "tensorboard", purge_step=trainer.global_step + 1
-        )
+            self.folder / "tensorboard", purge_step=trainer.global_step + 1,
+            flush_secs=round(ROW_SECONDS),
+        )  # fmt: skip
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, index: int
     ) -> None:
-        losses = [outputs["losses"][name] for name in self.columns[3 : -len(FIGURES)]]
+        losses = [outputs["losses"][name] for name in self.columns[3 : -len(EVALUATED)]]
         self._sums += torch.stack([outputs["loss"].detach(), *losses]).float().cpu()
         self._passes += 1
         if self.clock.due(trainer):
@@ -156,14 +168,19 @@ class Metrics(Callback):
         if self.writer is not None:
             self.writer.close()
 
+    def on_exception(self, trainer: lightning.Trainer, module: Any, error: BaseException) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
     def write(self, trainer: lightning.Trainer, figures: dict[str, float]) -> None:
         """Write a row; every process must call it at the same step."""
         step = trainer.global_step
+        self.clock.begun = time.monotonic()
         values: dict[str, float] = {}
         if self._passes:
             device = trainer.strategy.root_device
             mean = mean_over_processes((self._sums / self._passes).to(device)).cpu()
-            values = dict(zip(self.columns[2 : -len(FIGURES)], mean.tolist(), strict=True))
+            values = dict(zip(self.columns[2 : -len(EVALUATED)], mean.tolist(), strict=True))
         self._sums.zero_()
         self._passes = 0
         if rank() > 0:
@@ -209,7 +226,9 @@ class Metrics(Callback):
 class Evaluation(EachStep):
     """Scores the averaged network on a data set, and keeps the best in `best.safetensors`.
 
-    Every process predicts its share of the pictures, each picture once.
+    Every process predicts its share of the pictures, each picture once. The state is saved
+    before; a run that was stopped during an evaluation begins with it when it goes on. Comes
+    after Metrics, so that the step's losses are in its row.
     """
 
     def __init__(
@@ -227,10 +246,20 @@ class Evaluation(EachStep):
         self.every, self.metrics, self.made = every, metrics, made
         self.skeleton, self.name = skeleton, annotations.name
         self.best, self.note = folder / "best.safetensors", folder / "best.json"
+        self.last = folder / "last.ckpt"
         self._predictor: Predictor | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        super().on_train_start(trainer, module)
+        step = trainer.global_step
+        evaluated = trainer.strategy.broadcast(self.metrics.evaluated)
+        if step > 0 and step % self.every == 0 and evaluated != step:
+            self.run(trainer, module)
 
     def on_step(self, trainer: lightning.Trainer, module: Any) -> None:
         if trainer.global_step % self.every == 0:
+            if trainer.global_step < module.steps:
+                write_checkpoint(trainer, self.last)
             self.run(trainer, module)
 
     def on_train_end(self, trainer: lightning.Trainer, module: Any) -> None:
@@ -249,7 +278,8 @@ class Evaluation(EachStep):
         results = gather([entry for picture in mine for entry in self._results(picture)])
         figures: dict[str, float] = {}
         if rank() == 0:
-            figures = score(self.truth, results, self.skeleton.sigmas)  # type: ignore[arg-type]
+            sigmas = self.skeleton.sigmas
+            figures = score_by_protocol(self.truth, results, sigmas)  # type: ignore[arg-type]
         self.metrics.write(trainer, figures)
         if rank() > 0:
             return
@@ -323,3 +353,7 @@ class Bar(EachStep):
 
     def on_train_end(self, trainer: lightning.Trainer, module: Any) -> None:
         self.bar.stop()
+
+    def on_exception(self, trainer: lightning.Trainer, module: Any, error: BaseException) -> None:
+        if hasattr(self, "bar"):
+            self.bar.stop()

@@ -48,6 +48,7 @@ class TrainingModule(lightning.LightningModule):
         network.requires_grad_(False)
         for part in self.learning:
             part.requires_grad_(True)
+        self._pictures: list[int] = []  # sample numbers of the step under way
         self._scaled = channel_scales(network.posenet) if self._scales_steps() else []
 
     def _scales_steps(self) -> bool:
@@ -61,6 +62,7 @@ class TrainingModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Any]:
         picture, targets, weights, instances, numbers = batch
+        self._pictures += numbers.tolist()
         train, share = self.config.train, mean_over_processes
         fields = self.network(picture.float().contiguous(memory_format=torch.channels_last))
         # The losses' sums need float32, whatever the network computed in.
@@ -78,13 +80,26 @@ class TrainingModule(lightning.LightningModule):
         loss = total_loss(losses, train)
         if not torch.isfinite(loss):
             values = {k: float(v) for k, v in losses.items()}
-            raise TrainingError(
-                f"loss is not finite at step {self.global_step} ({values}), pictures "
-                f"{', '.join(self.names(numbers.tolist()))}; the checkpoint on disk is from "
-                "before: look at these pictures with `kdc data check`, or lower train.rate in "
-                "a folder of its own that starts from the written model"
-            )
+            raise self._not_finite(f"loss is not finite at step {self.global_step} ({values})")
         return {"loss": loss, "losses": {k: v.detach() for k, v in losses.items()}}
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        # In fp16 the gradient scaler leaves out such steps itself, and tries a smaller scale.
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        if self.config.train.precision != "16" and not torch.isfinite(norm):
+            raise self._not_finite(f"gradient is not finite at step {self.global_step}")
+        self._pictures.clear()
+
+    def _not_finite(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"{what}, pictures {', '.join(self.names(self._pictures))}; the checkpoint on disk is "
+            "from before: look at these pictures with `kdc data check`, or lower train.rate in "
+            "a folder of its own that starts from the written model"
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["config"] = self.config.model_dump(mode="json")
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         before = [weight.detach().clone() for weight, _ in self._scaled]

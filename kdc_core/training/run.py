@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import lightning
 import torch
@@ -121,9 +122,7 @@ def _train(
     val: str | None,
     max_seconds: float | None,
 ) -> Path:
-    inputs = {"start": Path(start).name if start else None,
-              "data": [Path(path).name for path in data]}  # fmt: skip
-    _check_same(config, inputs, folder)
+    deadline = [] if max_seconds is None else [Deadline(max_seconds)]
     if start is None and "posenet" not in config.train.train:
         raise ConfigError(
             f"'{config.name}' trains {config.train.train} over a PoseNet that stays as it is: "
@@ -137,11 +136,15 @@ def _train(
             f"{config.train.crop}"
         )
     samples = TrainingSamples(data, config)
+    names = [Path(path).name for path in data]
+    inputs = {"start": Path(start).name if start else None, "data": names,
+              "pictures": samples.pictures}  # fmt: skip
+    _check_same(config, inputs, folder)
     network = start_from(config, start) if start else KDC(config)
     if start is None:
         log.warning("no --start and no shipped weights: training from random weights")
     module = TrainingModule(network, samples.steps, samples.names)
-    made = {**inputs, "pictures": samples.pictures, "versions": _versions()}
+    made = {**inputs, "versions": _versions()}
 
     sampler = FromStep(samples)
     loader: Any = DataLoader(
@@ -155,15 +158,16 @@ def _train(
         folder, _loss_names(config), samples.steps, samples.epoch_steps, sampler.per_step
     )
     last = folder / "last.ckpt"
-    callbacks: list[Callback] = [_Start(sampler)]
+    if last.exists() and not is_zipfile(last):
+        raise ConfigError(
+            f"'{last}' is damaged: delete it and start anew, from "
+            f"'{folder / 'model.safetensors'}' if that is there"
+        )
+    callbacks: list[Callback] = [_Start(sampler), metrics]
     if val is not None:
-        # Before the checkpoint of the same step, so that a kill does not skip an evaluation, and
-        # before the metrics, which it writes to.
         every, skeleton = config.train.evaluate_every, samples.skeleton
         callbacks.append(Evaluation(val, every, folder, metrics, made, skeleton))
-    callbacks += [metrics, Checkpoints(last), Bar(samples.steps, sampler.per_step)]
-    if max_seconds is not None:
-        callbacks.append(Deadline(max_seconds))
+    callbacks += [Checkpoints(last), Bar(samples.steps, sampler.per_step), *deadline]
     trainer = lightning.Trainer(
         accelerator="auto", max_steps=samples.steps, gradient_clip_val=config.train.clip,
         accumulate_grad_batches=config.train.accumulate,

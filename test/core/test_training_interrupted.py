@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import os
 import resource
@@ -14,7 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdc_core.network.weights import load_model
+from kdc_core.config import load_preset
+from kdc_core.data.loader import TrainingSamples
+from kdc_core.network.weights import load_model, start_from
+from kdc_core.training.module import TrainingError, TrainingModule
 
 from .conftest import PRESET, command, rows, train
 
@@ -134,6 +138,56 @@ def test_a_loss_that_is_no_number_names_the_pictures_and_keeps_the_checkpoint(
     assert done.returncode == 2, done.stderr
     assert "loss is not finite at step" in done.stderr and ".jpg" in done.stderr
     assert checkpoint.read_bytes() == poisoned
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_named(
+    data_set: Path, start: Path, tmp_path: Path, checkpoint: Path
+) -> None:
+    checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
+    done = train(data_set, start, tmp_path / "run", *LONG)
+    assert done.returncode == 2 and "last.ckpt' is damaged" in done.stderr
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_was_stopped_is_made_when_the_run_goes_on(
+    data_set: Path, start: Path, tmp_path: Path
+) -> None:
+    more = ["--val", str(data_set), "--set", "train.evaluate_every=4"]
+    assert train(data_set, start, tmp_path / "run", *more).returncode == 0
+    assert [r["step"] for r in rows(tmp_path / "run") if r["keypoint_ap"]] == ["4", "6"]
+    state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)
+    assert state["config"]["name"] == "small"
+
+    # As a kill during the evaluation of step 4 leaves it.
+    before = tmp_path / "cut"
+    cut = [*more, "--max-time", "0.01s", "--set", "train.evaluate_every=1"]
+    assert train(data_set, start, before, *cut).returncode == 0
+    (step,) = {r["step"] for r in rows(before)}
+    content = [{**r, "keypoint_ap": ""} for r in rows(before)]
+    with open(before / "metrics.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(content[0]))
+        writer.writeheader()
+        writer.writerows(content)
+    assert train(data_set, start, before, *more, "--set", "train.evaluate_every=1").returncode == 0
+    assert [r["keypoint_ap"] != "" for r in rows(before) if r["step"] == step] == [True]
+
+
+@pytest.mark.slow
+def test_a_gradient_that_is_no_number_stops_before_the_weights_do(
+    data_set: Path, start: Path
+) -> None:
+    config = load_preset(str(start.with_name("small.yaml")))
+    samples = TrainingSamples([str(data_set)], config)
+    module = TrainingModule(start_from(config, start), samples.steps, samples.names)
+    module._pictures = [0]
+    for parameter in module.network.segnet.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    module.on_before_optimizer_step(None)
+    module._pictures = [0]
+    module.network.segnet.mask.bias.grad = torch.tensor([float("inf")])
+    with pytest.raises(TrainingError, match=r"gradient is not finite .*\.jpg"):
+        module.on_before_optimizer_step(None)
 
 
 @pytest.mark.slow
