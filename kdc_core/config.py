@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from kdc_core.errors import KdcError
 
@@ -114,7 +114,7 @@ class TrainConfig(Section):
     accumulate: int = Field(1, ge=1, description="forward passes of one step")
     steps: int = Field(2400, ge=1)
     epochs: Positive | None = Field(None, description="instead of `steps`")
-    precision: Literal["32", "bf16", "16"] = "32"
+    precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(str)] = "32"
     rate: Positive = 2.5e-3
     rate_posenet: Positive = Field(1e-4, description="of PoseNet, where it learns")
     relative_steps: bool = Field(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
-from kdc_core.config import PRESETS, ConfigError, load_preset, parse_config
+from kdc_core.config import PRESETS, Config, ConfigError, load_preset, parse_config
 
 
 @pytest.mark.parametrize("preset", sorted(p.stem for p in PRESETS.glob("*.yaml")))
@@ -14,6 +15,21 @@ def test_presets_load_and_carry_their_name(preset: str) -> None:
     config = load_preset(preset)
     assert config.name == preset
     assert parse_config(config.model_dump_json(), "again") == config
+
+
+@pytest.mark.parametrize("preset", sorted(p.stem for p in PRESETS.glob("*.yaml")))
+def test_presets_leave_nothing_to_defaults(preset: str) -> None:
+    """A reader finds the whole model in its file; `oracle` is maps alone."""
+    content = yaml.safe_load((PRESETS / f"{preset}.yaml").read_text())
+    for section in {"fields"} if preset == "oracle" else set(Config.model_fields) - {"name"}:
+        known = set(Config.model_fields[section].annotation.model_fields)  # type: ignore
+        unused = {"steps", "epochs"} if section == "train" else set()
+        assert known - unused <= set(content[section]) <= known, section
+        assert len(unused & set(content[section])) == (section == "train")
+
+
+def test_precision_may_look_like_a_number() -> None:
+    assert load_preset("kdc_light", ["train.precision=16"]).train.precision == "16"
 
 
 @pytest.mark.parametrize(

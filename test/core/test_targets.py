@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -138,6 +139,37 @@ def test_flipping_the_picture_flips_the_targets(cell_x: int, cell_y: int) -> Non
     assert mirrored.embedding[0, :17][..., there] == pytest.approx(
         flipped[:17][..., there], abs=1e-2
     )
+
+
+@given(st.floats(0.7, 1.6), st.floats(-40, 40), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_offsets_follow_an_affine(scale: float, degrees: float, mirror: bool) -> None:
+    """Short, mid-range and embedding offsets of the moved sample end at the moved keypoints."""
+    grid, edges = Grid(4, 1.5), COCO17.edges(("tree", "star"))
+    person = make_person(60, 40, 60)
+    turn = cv2.getRotationMatrix2D((SIZE[1] / 2, SIZE[0] / 2), degrees, scale)
+    if mirror:
+        turn = np.array([[-1.0, 0], [0, 1]]) @ turn + [[0, 0, SIZE[1] - 1], [0, 0, 0]]
+    moved = warp(make_people([person], SIZE), turn, SIZE, COCO17.flip if mirror else None)
+    expected = person[:, :2] @ turn[:, :2].T + turn[:, 2]
+    expected = expected[list(COCO17.flip)] if mirror else expected
+    targets, weights = encode(moved, COCO17, grid, edges, 12.0)
+    xs, ys = grid.cells(*targets.heat.shape[-2:])
+    labelled = moved.keypoints[0, :, 2] > 0
+
+    def ends(offsets: np.ndarray, where: np.ndarray) -> np.ndarray:
+        rows, columns = np.nonzero(where)
+        return offsets[:, rows, columns].T + np.stack((xs[columns], ys[rows]), 1)
+
+    for kind in np.flatnonzero(labelled):
+        for name in ("short", "embedding"):
+            where = getattr(weights, name)[0, kind, 0] > 0
+            found = ends(getattr(targets, name)[0, kind], where)
+            assert len(found) and np.abs(found - expected[kind]).max() < 1e-2, name
+    for index, (start, end) in enumerate(edges):
+        if end < 17 and labelled[end] and (start == 17 or labelled[start]):
+            found = ends(targets.mid[0, index], weights.mid[0, index, 0] > 0)
+            assert len(found) and np.abs(found - expected[end]).max() < 1e-2
 
 
 @given(
