@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdc_core.assembly import Raw, Thresholds, assemble
+from kdc_core.assembly import Raw, Thresholds, assemble, mask_quality
 from kdc_core.config import load_preset
 from kdc_core.data.coco import read_coco
 from kdc_core.data.pictures import Pictures
@@ -256,11 +256,21 @@ def test_assembly_orders_filters_and_drops_people_with_nothing() -> None:
     whole = Letterbox(1.0, 1.0, (32, 32), (32, 32))
     prediction = assemble(raw, whole, (32, 32), Grid(4, 1.5), 2, Thresholds(0.1, 0.3, 0.5))
     # Person 2 has neither pixel nor visible keypoint; person 4 does not exist.
-    assert [round(p.score, 2) for p in prediction.persons] == [0.72, 0.36]
+    # Times .9 squared, and half because no keypoint lies in its person's mask.
+    assert [round(p.score, 2) for p in prediction.persons] == [0.32, 0.16]
     assert (prediction.labels[20:30, 20:30] == 1).all() and (
         prediction.labels[:14, :14] == 2
     ).all()
     assert set(np.unique(prediction.labels)) == {0, 1, 2}
+
+
+def test_a_person_whose_keypoints_lie_in_its_mask_scores_higher() -> None:
+    owner = np.ones((16, 16), int)
+    raw = _raw(owner, np.full(owner.shape, 0.9), [1.0, 1.0])
+    raw.keypoints[0, :3] = (15, 15, 0.6), (20, 8, 0.6), (25, 20, 0.6)
+    raw.keypoints[1] = raw.keypoints[0]  # in the mask of the other
+    quality = mask_quality(raw, Grid(4, 1.5), 2, 0.5)
+    assert quality == pytest.approx([0.9**2, 0.5**2 / 2], abs=1e-6)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 12))
