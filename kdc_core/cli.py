@@ -65,10 +65,7 @@ def main() -> None:
     """Run a command. Exit codes: 0 done, 1 done but some input failed, 2 could not be done."""
     try:
         app(spread(sys.argv[1:]))
-    except KdcError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:  # a full disk, a folder that is a file: the text names it
+    except (KdcError, OSError) as error:  # the latter: a full disk, a folder that is a file
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:

@@ -86,7 +86,7 @@ class TrainingModule(lightning.LightningModule):
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         # In fp16 the gradient scaler leaves out such steps itself, and tries a smaller scale.
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        norm = torch.nn.utils.get_total_norm(gradients)
         if self.config.train.precision != "16" and not torch.isfinite(norm):
             raise self._not_finite(f"gradient is not finite at step {self.global_step}")
         self._pictures.clear()

@@ -33,10 +33,10 @@ from kdc_core.training.callbacks import (
     Bar,
     Checkpoints,
     Deadline,
-    Evaluation,
     Metrics,
     write_checkpoint,
 )
+from kdc_core.training.evaluation import Evaluation
 from kdc_core.training.module import TrainingModule
 from kdc_core.training.processes import rank, world
 
