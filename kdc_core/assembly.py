@@ -150,7 +150,8 @@ def _labels(
         raw.confidence, matrix, size, flags=cv2.INTER_LINEAR | inverse,
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
-    return np.where(confidence >= threshold, owner, np.uint16(0))
+    labels: np.ndarray = owner * (confidence >= threshold)
+    return labels
 
 
 def _person(

@@ -14,8 +14,6 @@ from kdc_core.grid import Grid, Level
 
 # Positions are multiplied and subtracted in squares: in these units float32 has room.
 UNIT_PX = 32.0
-# Exponent of an absent person: exp(-80) takes no pixel and is no denormal.
-NEVER = -80.0
 # Weight of the body centre where no keypoint is confident enough to be a centroid.
 FALLBACK = 1e-4
 
@@ -97,7 +95,7 @@ def assign(
     )
     absent = poses.score <= 0
     rows = torch.where(absent[..., None, None], torch.zeros_like(rows), rows)
-    phi = torch.exp((rows.flatten(1, 2) @ columns).clamp(min=NEVER))
+    phi = torch.exp(rows.flatten(1, 2) @ columns)
     phi = phi.reshape(batch, people, count, height, width).sum(2)
     return phi * (~absent).to(dtype)[..., None, None]
 
@@ -136,11 +134,12 @@ def mean_embedding(
 def _pointed_at(embedding: Tensor, grid: Grid, level: Level) -> tuple[Tensor, Tensor]:
     """x and y, (B, T, h * w) in UNIT_PX of the picture, where each pixel expects each type."""
     height, width = embedding.shape[-2:]
-    x = grid.to_pixel(torch.arange(width, device=embedding.device, dtype=embedding.dtype))
-    y = grid.to_pixel(torch.arange(height, device=embedding.device, dtype=embedding.dtype))
-    ex = level.to_picture(embedding[:, :, 0] + x) / UNIT_PX
-    ey = level.to_picture(embedding[:, :, 1] + y[:, None]) / UNIT_PX
-    return ex.flatten(2), ey.flatten(2)
+    x, y = (
+        level.to_picture(grid.to_pixel(torch.arange(n, device=embedding.device))) / UNIT_PX
+        for n in (width, height)
+    )
+    pointed = embedding * (level.factor / UNIT_PX)
+    return (pointed[:, :, 0] + x).flatten(2), (pointed[:, :, 1] + y[:, None]).flatten(2)
 
 
 def smooth(phi: Tensor, sigma_cells: float) -> Tensor:
@@ -170,7 +169,7 @@ def decide(
     levels: list[Level],
     config: DecodeConfig,
 ) -> tuple[Tensor, Tensor]:
-    """Bring phi and the person map to the finer grid, then give each pixel to one person.
+    """Give each cell of the finer grid to one person, and say how surely at twice its fineness.
 
     Args:
         phi: (B, P, h, w) of each level.
@@ -189,26 +188,25 @@ def decide(
         _to_grid(near * share[..., i, None, None], level, grid)
         for i, (near, level) in enumerate(zip(phi, levels, strict=True))
     ]
-    mixed = _upsample(sum(parts[1:], parts[0]), config.upsample)
+    mixed = sum(parts[1:], parts[0])
     # Not max(1): exported, that is two passes over all of it.
-    index = mixed.argmax(1)
-    best = mixed.gather(1, index[:, None])[:, 0]
-    owner = torch.where(best > 1e-3, index + 1, torch.zeros_like(index)).to(torch.int32)
-    power = math.log(0.5) / math.log(config.phi_threshold)
-    # The person map of each pixel is mixed as its owner's phi is.
-    fine = [
-        _upsample(_to_grid(m, level, grid), config.upsample)[:, 0]
-        for m, level in zip(mask, levels, strict=True)
-    ]
-    person = fine[0]
-    for i, other in enumerate(fine[1:], 1):
+    index = mixed.argmax(1, keepdim=True)
+    best = mixed.gather(1, index)
+    # The person map of each cell is mixed as its owner's phi is.
+    maps = [_to_grid(m, level, grid) for m, level in zip(mask, levels, strict=True)]
+    person = maps[0]
+    for i, other in enumerate(maps[1:], 1):
         part = share[..., i].gather(1, index.flatten(1)).reshape(index.shape)
-        person = person + part * (other - fine[0])
-    best = best.clamp(1e-6, 1.0)
+        person = person + part * (other - maps[0])
+    owner = (index + 1) * (best > 1e-3)
+    owner = F.interpolate(owner.float(), scale_factor=float(config.upsample)).to(torch.int32)
+
+    best = _upsample(best, config.upsample).clamp(1e-6, 1.0)
+    power = math.log(0.5) / math.log(config.phi_threshold)
     # The power at the default threshold of 1/4; runtimes have no fast general one.
     near = best.sqrt() if power == 0.5 else best**power
-    confidence = torch.minimum(person, near)
-    return owner, confidence * (owner > 0)
+    confidence = torch.minimum(_upsample(person, config.upsample), near)
+    return owner[:, 0], (confidence * (owner > 0))[:, 0]
 
 
 def _to_grid(maps: Tensor, level: Level, grid: tuple[int, int]) -> Tensor:

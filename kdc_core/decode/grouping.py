@@ -15,8 +15,8 @@ from kdc_core.skeleton import Skeleton
 
 # A keypoint box has sides of at least this: one keypoint alone is a person of some size.
 LEAST_SIZE_PX = 8.0
-# Width, in octaves of size, of what a level of the pyramid sees well.
-LEVEL_OCTAVES = 0.5
+# Width, in octaves of person size, of what a level of the pyramid sees well.
+MASK_OCTAVES, KEYPOINT_OCTAVES = 0.5, 0.8
 # What a keypoint's own place and score count beside those of its peaks in all levels.
 OWN_PLACE, OWN_SCORE = 0.05, 0.5
 
@@ -69,6 +69,14 @@ class Way:
     depth: Tensor
     hops: int  # the longest path
     local: bool  # short hops between neighbours, so that landings are precise
+
+
+def square_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Of points (..., 2) and (..., 2) that broadcast: (...) square pixels.
+
+    x and y apart: exported, a difference over a last axis of two is slow.
+    """
+    return (a[..., 0] - b[..., 0]).square() + (a[..., 1] - b[..., 1]).square()
 
 
 def make_ways(skeleton: Skeleton, kinds: tuple[str, ...]) -> list[Way]:
@@ -186,7 +194,7 @@ def _snap(
     position: Tensor, reach: Tensor, peaks: Peaks, score: Tensor, flat: Tensor, grid: Grid
 ) -> tuple[Tensor, Tensor]:
     """Move keypoints to the peak of highest score * exp(-d^2 / (2 reach^2)), if one is near."""
-    square = (position[:, :, :, None] - peaks.position[:, None]).square().sum(-1)
+    square = square_distance(position[:, :, :, None], peaks.position[:, None])
     pull = peaks.score[:, None] * torch.exp(-0.5 * square / reach[..., None].square())
     best, index = pull.max(-1)
     at = peaks.position[:, None].expand(-1, position.shape[1], -1, -1, -1)
@@ -221,7 +229,7 @@ def conflicts(poses: Poses, skeleton: Skeleton, config: DecodeConfig) -> Tensor:
 
     roots = at(order * types + poses.root)
     theirs = at(order * types + poses.root[..., None]).reshape(batch, count, count, 2)
-    near = (theirs - roots[:, :, None]).square().sum(-1) < config.skip_radius_px**2
+    near = square_distance(theirs, roots[:, :, None]) < config.skip_radius_px**2
     alike = pose_oks(poses.position, skeleton) > config.same_pose_oks
     return (near | alike) & (order[:, None] > order)
 
@@ -232,7 +240,7 @@ def pose_oks(position: Tensor, skeleton: Skeleton) -> Tensor:
     The scale is the larger of the two keypoint boxes.
     """
     points = position[..., :-1, :]
-    square = (points[:, :, None] - points[:, None]).square().sum(-1)
+    square = square_distance(points[:, :, None], points[:, None])
     area = person_size(position).square()
     area = torch.maximum(area[:, :, None], area[:, None])
     spread = torch.tensor(skeleton.sigmas, device=position.device).mul(2).square()
@@ -250,24 +258,25 @@ def skip_test(alive: Tensor, conflict: Tensor, rounds: int) -> Tensor:
         conflict: (B, M, M) bool of `conflicts`.
         rounds: number of rounds.
     """
-    table = conflict.float()
+    table, alive = conflict.float(), alive.float()[..., None]
     keep = alive
     for _ in range(rounds):
-        beaten = (table @ keep.float()[..., None])[..., 0] > 0
-        keep = alive & ~beaten
-    return keep
+        keep = alive * (table @ keep < 0.5)
+    return keep[..., 0] > 0
 
 
-def level_shares(poses: Poses, levels: list[Level], config: DecodeConfig) -> Tensor:
+def level_shares(
+    poses: Poses, levels: list[Level], octaves: float, config: DecodeConfig
+) -> Tensor:
     """How much each level says about each person: (B, P, L), sums to 1.
 
     A level sees best the people who are `level_px` large in its reduced picture; away from that
-    its share falls as a Gaussian of the logarithm of their size.
+    its share falls as a Gaussian of the logarithm of their size, of width `octaves`.
     """
     best = torch.tensor([level.factor * config.level_px for level in levels])
     size = person_size(poses.position)[..., None]
-    octaves = torch.log2(size / best.to(size))
-    return torch.softmax(-0.5 * (octaves / LEVEL_OCTAVES).square(), -1)
+    away = torch.log2(size / best.to(size)) / octaves
+    return torch.softmax(-0.5 * away.square(), -1)
 
 
 def agree(poses: Poses, peaks: list[Peaks], share: Tensor, config: DecodeConfig) -> Poses:
@@ -288,7 +297,7 @@ def agree(poses: Poses, peaks: list[Peaks], share: Tensor, config: DecodeConfig)
     total, place = weight, weight[..., None] * poses.position
     value = torch.zeros_like(weight)
     for index, level in enumerate(peaks):
-        square = (poses.position[:, :, :, None] - level.position[:, None]).square().sum(-1)
+        square = square_distance(poses.position[:, :, :, None], level.position[:, None])
         near = torch.exp(-0.5 * square / reach[..., None, None].square())
         pull, nearest = (level.score[:, None] * near).max(-1)
         at = level.position[:, None].expand(-1, pull.shape[1], -1, -1, -1)
@@ -305,7 +314,7 @@ def agree(poses: Poses, peaks: list[Peaks], share: Tensor, config: DecodeConfig)
 
 def unclaimed(poses: Poses, radius_px: float) -> Tensor:
     """Keypoint scores, 0 where an earlier pose has the same keypoint there (soft scoring)."""
-    square = (poses.position[:, :, None] - poses.position[:, None]).square().sum(-1)
+    square = square_distance(poses.position[:, :, None], poses.position[:, None])
     order = torch.arange(square.shape[1], device=square.device)
     earlier = (order[:, None] > order)[None, :, :, None]
     live = (poses.score > 0)[:, None, :, None]

@@ -98,7 +98,7 @@ def find_peaks(score: Tensor, short: Tensor, grid: Grid, count: int, window: int
     half = window // 2
     highest = F.max_pool2d(score, (1, window), 1, (0, half))
     highest = F.max_pool2d(highest, (window, 1), 1, (half, 0))
-    best = torch.where(score == highest, score, torch.zeros_like(score))
+    best = score * (score == highest)
     value, index = best.flatten(2).topk(count)
     width = score.shape[-1]
     row = torch.div(index, width, rounding_mode="floor")

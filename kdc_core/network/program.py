@@ -58,6 +58,9 @@ def reduce(picture: Tensor, level: Level, multiple: int) -> Tensor:
     if shift:
         picture = F.pad(picture, (0, shift, 0, shift))
         picture = picture[..., shift:, shift:]
-    picture = F.avg_pool2d(picture, factor)
+    if factor == 2:  # the same mean; exported, twice as fast
+        picture = F.interpolate(picture, scale_factor=0.5, mode="bilinear")
+    else:
+        picture = F.avg_pool2d(picture, factor)
     height, width = picture.shape[-2:]
     return F.pad(picture, (0, -width % multiple, 0, -height % multiple))

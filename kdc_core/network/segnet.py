@@ -78,16 +78,20 @@ class SegNet(nn.Module):
         batch, channels, height, width = embedding.shape
         return self.mask(y), embedding.reshape(batch, channels // 2, 2, height, width)
 
-    def added_blocks(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors of the tower's blocks beyond those in a network's state, to begin with.
+    def fit_tower(self, state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+        """Bring a network's state to the depth of this tower.
 
-        Named as in that state. Each such block adds little to its input: were it nothing at all,
-        its ReLU would keep it from learning.
+        Blocks beyond it are left out. Each block that the state lacks adds little to its input:
+        were it nothing at all, its ReLU would keep it from learning.
+
+        Args:
+            state: of a whole network.
+            prefix: what the names of the tower's tensors begin with.
         """
-        known = {key.split(".")[2] for key in state if key.startswith("segnet.tower.")}
-        added: dict[str, Tensor] = {}
-        for index, block in list(enumerate(self.tower))[len(known) :]:
-            tensors = {k: v.clone() for k, v in block.state_dict().items()}
-            tensors["norm.weight"] *= ADDED_SCALE
-            added |= {f"segnet.tower.{index}.{k}": v for k, v in tensors.items()}
-        return added
+        own = self.tower.state_dict()
+        fitted = {k: v for k, v in state.items() if not k.startswith(prefix)}
+        for name, value in own.items():
+            key = prefix + name
+            added = value * ADDED_SCALE if name.endswith("norm.weight") else value.clone()
+            fitted[key] = state.get(key, added)
+        return fitted

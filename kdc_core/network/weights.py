@@ -89,8 +89,8 @@ def start_from(config: Config, path: str | os.PathLike[str]) -> KDC:
     """Build a network for training from a model of ours or from a backbone's published weights.
 
     Those are MoveNet's for a MoveNet, and ImageNet's with torchvision's or timm's names for a
-    ResNet. A model of ours may have fewer blocks in SegNet's tower: those it lacks start close to
-    passing on what they get.
+    ResNet. A model of ours may have more or fewer blocks in SegNet's tower: the last ones are left
+    out; those it lacks start close to passing on what they get.
 
     Raises:
         ModelFileError: the file is neither, or does not fit the configuration.
@@ -99,7 +99,7 @@ def start_from(config: Config, path: str | os.PathLike[str]) -> KDC:
     network = KDC(config)
     try:
         if metadata.get("format") == FORMAT:
-            network.load_state_dict(network.segnet.added_blocks(state) | _float32(state))
+            network.load_state_dict(network.segnet.fit_tower(_float32(state), "segnet.tower."))
         elif isinstance(network.posenet, DilatedResNet):
             network.posenet.load_state_dict(from_imagenet(state, network.posenet))
         else:

@@ -31,8 +31,6 @@ def make_session(model: str | bytes, threads: int) -> Any:
     spin = version >= BOUNDED_SPIN_SINCE  # older versions would spin without end
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
-    # Exponentials of large distances underflow, and arithmetic on denormals is slow.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

@@ -196,10 +196,10 @@ def test_thunder_fits_its_own_preset_alone() -> None:
         start_from(CONFIG, THUNDER)
 
 
-def test_a_deeper_tower_starts_from_a_shallower_one_close_to_it(samples: Path) -> None:
+def test_towers_start_from_shallower_and_deeper_ones(samples: Path) -> None:
     shipped = find_model("kdc_light", (".safetensors",))
     light, _ = load_model(shipped)
-    deeper = start_from(load_preset("kdc_light", ["network.segnet_depth=6"]), shipped).eval()
+    deeper = start_from(load_preset("kdc_light", ["network.segnet_depth=4"]), shipped).eval()
     assert len(deeper.segnet.tower) == len(light.segnet.tower) + 2
     image = Pictures(samples).read("000000000885.jpg")[:384, :384]
     picture = torch.from_numpy(image).permute(2, 0, 1)[None].float()
@@ -208,8 +208,12 @@ def test_a_deeper_tower_starts_from_a_shallower_one_close_to_it(samples: Path) -
     assert torch.equal(one.heat, other.heat)
     same = (one.mask > 0) == (other.mask > 0)
     assert 0.97 < same.float().mean() and (one.mask != other.mask).any()
-    with pytest.raises(ModelFileError, match="segnet.tower"):
-        start_from(load_preset("kdc_light", ["network.segnet_depth=3"]), shipped)
+    shallower = start_from(load_preset("kdc_light", ["network.segnet_depth=1"]), shipped)
+    assert len(shallower.segnet.tower) == 1
+    kept = "segnet.tower.0.pointwise.weight"
+    assert torch.equal(shallower.state_dict()[kept], light.state_dict()[kept])
+    with pytest.raises(ModelFileError, match="segnet.tower.0.pointwise"):
+        start_from(load_preset("kdc_light", ["network.segnet_tower=64"]), shipped)
 
 
 def test_whole_batch_norm_is_batch_norm_for_one_process() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import cv2
 import numpy as np
 import pytest
@@ -20,8 +18,6 @@ from .conftest import make_people, make_person
 
 Edges = tuple[tuple[int, int], ...]
 SIZE = (160, 192)
-# ONNX Runtime, in tests that ran before, leaves this process without denormals.
-FLOATS = partial(st.floats, allow_subnormal=False)
 
 
 def test_every_cell_of_one_person(grid: Grid, edges: Edges) -> None:
@@ -145,7 +141,7 @@ def test_flipping_the_picture_flips_the_targets(cell_x: int, cell_y: int) -> Non
     )
 
 
-@given(FLOATS(0.7, 1.6), FLOATS(-40, 40), st.booleans())
+@given(st.floats(0.7, 1.6), st.floats(-40, 40), st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_offsets_follow_an_affine(scale: float, degrees: float, mirror: bool) -> None:
     """Short, mid-range and embedding offsets of the moved sample end at the moved keypoints."""
@@ -176,7 +172,9 @@ def test_offsets_follow_an_affine(scale: float, degrees: float, mirror: bool) ->
             assert len(found) and np.abs(found - expected[end]).max() < 1e-2
 
 
-@given(FLOATS(0.5, 2.0), FLOATS(-30, 30), st.booleans(), FLOATS(20, 90), FLOATS(20, 130))
+@given(
+    st.floats(0.5, 2.0), st.floats(-30, 30), st.booleans(), st.floats(20, 90), st.floats(20, 130)
+)
 @settings(max_examples=50, deadline=None)
 def test_one_lit_pixel_stays_under_its_keypoint(
     scale: float, degrees: float, mirror: bool, x: float, y: float
