@@ -15,8 +15,8 @@ from kdc_core.skeleton import Skeleton
 
 # A keypoint box has sides of at least this: one keypoint alone is a person of some size.
 LEAST_SIZE_PX = 8.0
-# Width, in octaves of person size, of what a level of the pyramid sees well.
-MASK_OCTAVES, KEYPOINT_OCTAVES = 0.5, 0.8
+# Width, in octaves of size, of what a level of the pyramid sees well.
+LEVEL_OCTAVES = 0.5
 # What a keypoint's own place and score count beside those of its peaks in all levels.
 OWN_PLACE, OWN_SCORE = 0.05, 0.5
 
@@ -265,18 +265,16 @@ def skip_test(alive: Tensor, conflict: Tensor, rounds: int) -> Tensor:
     return keep[..., 0] > 0
 
 
-def level_shares(
-    poses: Poses, levels: list[Level], octaves: float, config: DecodeConfig
-) -> Tensor:
+def level_shares(poses: Poses, levels: list[Level], config: DecodeConfig) -> Tensor:
     """How much each level says about each person: (B, P, L), sums to 1.
 
     A level sees best the people who are `level_px` large in its reduced picture; away from that
-    its share falls as a Gaussian of the logarithm of their size, of width `octaves`.
+    its share falls as a Gaussian of the logarithm of their size.
     """
     best = torch.tensor([level.factor * config.level_px for level in levels])
     size = person_size(poses.position)[..., None]
-    away = torch.log2(size / best.to(size)) / octaves
-    return torch.softmax(-0.5 * away.square(), -1)
+    octaves = torch.log2(size / best.to(size))
+    return torch.softmax(-0.5 * (octaves / LEVEL_OCTAVES).square(), -1)
 
 
 def agree(poses: Poses, peaks: list[Peaks], share: Tensor, config: DecodeConfig) -> Poses:

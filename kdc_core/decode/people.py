@@ -16,8 +16,6 @@ from kdc_core.decode.centroids import (
     smooth,
 )
 from kdc_core.decode.grouping import (
-    KEYPOINT_OCTAVES,
-    MASK_OCTAVES,
     Poses,
     agree,
     conflicts,
@@ -114,7 +112,7 @@ class Decoder(nn.Module):
         seen: list[Peaks] = []
         if poses is None:
             poses, seen = self.poses(levels)
-        share = level_shares(poses, self.levels, MASK_OCTAVES, config)
+        share = level_shares(poses, self.levels, config)
         weight, kind = centroid_weights(poses, config)
         at = poses.position.gather(2, kind[..., None].expand(-1, -1, -1, 2))
         phi, mask = [], []
@@ -133,7 +131,6 @@ class Decoder(nn.Module):
         owner, confidence = decide(phi, mask, share, self.levels, config)
         if len(seen) > 1:
             # Only now: embeddings point where the pose's own level sees its keypoints.
-            share = level_shares(poses, self.levels, KEYPOINT_OCTAVES, config)
             poses = agree(poses, seen, share, config)
 
         present = (poses.score > 0).to(phi[0].dtype)[..., None, None]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kdc_core.config import DecodeConfig
-from kdc_core.decode.grouping import MASK_OCTAVES, agree, level_shares
+from kdc_core.decode.grouping import agree, level_shares
 from kdc_core.decode.peaks import Peaks
 from kdc_core.decode.people import Decoder
 from kdc_core.fields import Fields
@@ -56,11 +56,11 @@ def test_a_level_speaks_for_the_people_it_sees_best() -> None:
     levels = [Level.of(Grid(4, 1.5), 1), Level.of(Grid(4, 1.5), 2)]
     small, middle, large = (make_person(0, 0, s) for s in (15, 133, 260))
     config = DecodeConfig(pyramid=[1, 2], level_px=110.0)
-    share = level_shares(poses_of(small, middle, large), levels, MASK_OCTAVES, config)[0]
+    share = level_shares(poses_of(small, middle, large), levels, config)[0]
     assert torch.allclose(share.sum(-1), torch.ones(3))
     assert share[0, 0] > 0.99 and share[2, 1] > 0.9
     assert 0.2 < share[1, 0] < 0.8, "between the two"
-    assert level_shares(poses_of(small), levels[:1], MASK_OCTAVES, config).tolist() == [[[1.0]]]
+    assert level_shares(poses_of(small), levels[:1], config).tolist() == [[[1.0]]]
 
 
 def test_masks_come_from_the_level_that_sees_the_person() -> None:
