@@ -42,7 +42,7 @@ class NetworkConfig(Section):
     )
     segnet_width: int = Field(80, ge=8)
     segnet_tower: int = Field(96, ge=8)
-    segnet_depth: int = Field(4, ge=1)
+    segnet_depth: int = Field(2, ge=1, description="blocks of SegNet's tower")
 
 
 class DecodeConfig(Section):
@@ -80,8 +80,10 @@ class DecodeConfig(Section):
     mean_embedding: bool = Field(
         False, description="then once more with the mean embedding of each person's pixels"
     )
-    phi_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    upsample: Literal[1, 2, 3, 4] = 2
+    phi_threshold: float = Field(0.5, gt=0, lt=1, description="phi from which a pixel is taken")
+    upsample: Literal[1, 2, 3, 4] = Field(
+        2, description="how much finer than the grid confidence is interpolated"
+    )
 
 
 class PredictConfig(Section):

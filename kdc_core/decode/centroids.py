@@ -14,6 +14,8 @@ from kdc_core.grid import Grid, Level
 
 # Positions are multiplied and subtracted in squares: in these units float32 has room.
 UNIT_PX = 32.0
+# Where no phi is above it, nobody is near.
+NOBODY = 1e-3
 # Weight of the body centre where no keypoint is confident enough to be a centroid.
 FALLBACK = 1e-4
 
@@ -135,7 +137,7 @@ def _pointed_at(embedding: Tensor, grid: Grid, level: Level) -> tuple[Tensor, Te
     """x and y, (B, T, h * w) in UNIT_PX of the picture, where each pixel expects each type."""
     height, width = embedding.shape[-2:]
     x, y = (
-        level.to_picture(grid.to_pixel(torch.arange(n, device=embedding.device))) / UNIT_PX
+        level.to_picture(grid.to_pixel(torch.arange(n).to(embedding))) / UNIT_PX
         for n in (width, height)
     )
     pointed = embedding * (level.factor / UNIT_PX)
@@ -169,19 +171,21 @@ def decide(
     levels: list[Level],
     config: DecodeConfig,
 ) -> tuple[Tensor, Tensor]:
-    """Give each cell of the finer grid to one person, and say how surely at twice its fineness.
+    """Give each cell of the first level to one person, and say how surely, finer than the grid.
 
     Args:
         phi: (B, P, h, w) of each level.
         mask: (B, 1, h, w) probability of the person map of each level.
         share: (B, P, L) of `level_shares`.
-        levels: how the picture was reduced; the first sets the finer grid.
-        config: `upsample` and `phi_threshold`.
+        levels: how the picture was reduced; the first sets the grid.
+        config: `upsample` (u) and `phi_threshold`.
 
     Returns:
-        owner: (B, uh, uw) int32, 1 + index of the person, 0 where nobody comes near.
-        confidence: (B, uh, uw) in 0..1: the lesser of the person map and of phi raised to the
-            power at which `phi_threshold` becomes 0.5. Cut at 0.5 it is the paper's rule.
+        owner: (B, uh, uw) int32, each cell's person u x u times: 1 + index, 0 where nobody comes
+            near.
+        confidence: (B, uh, uw) in 0..1, interpolated between cells: the lesser of the person map
+            and of phi raised to the power at which `phi_threshold` becomes 0.5. Cut at 0.5 it is
+            the paper's rule.
     """
     grid = (phi[0].shape[2], phi[0].shape[3])
     parts = [
@@ -198,8 +202,9 @@ def decide(
     for i, other in enumerate(maps[1:], 1):
         part = share[..., i].gather(1, index.flatten(1)).reshape(index.shape)
         person = person + part * (other - maps[0])
-    owner = (index + 1) * (best > 1e-3)
-    owner = F.interpolate(owner.float(), scale_factor=float(config.upsample)).to(torch.int32)
+    owner = ((index + 1) * (best > NOBODY)).float()  # only floats are interpolated
+    owner = F.interpolate(owner, scale_factor=float(config.upsample), mode="nearest")
+    owner = owner.to(torch.int32)
 
     best = _upsample(best, config.upsample).clamp(1e-6, 1.0)
     power = math.log(0.5) / math.log(config.phi_threshold)

@@ -72,7 +72,7 @@ class Way:
 
 
 def square_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Of points (..., 2) and (..., 2) that broadcast: (...) square pixels.
+    """Square of the distance of points (..., 2), which broadcast: (...) square pixels.
 
     x and y apart: exported, a difference over a last axis of two is slow.
     """
@@ -257,11 +257,14 @@ def skip_test(alive: Tensor, conflict: Tensor, rounds: int) -> Tensor:
         alive: (B, M) bool, seeds that exist.
         conflict: (B, M, M) bool of `conflicts`.
         rounds: number of rounds.
+
+    Returns:
+        (B, M) bool, the kept ones.
     """
-    table, alive = conflict.float(), alive.float()[..., None]
-    keep = alive
+    table, living = conflict.float(), alive.float()[..., None]
+    keep = living
     for _ in range(rounds):
-        keep = alive * (table @ keep < 0.5)
+        keep = living * (table @ keep < 0.5)  # no earlier kept one beats it
     return keep[..., 0] > 0
 
 

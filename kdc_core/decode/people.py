@@ -43,8 +43,8 @@ class People:
         score: (B, P).
         keypoints: (B, P, K, 3) x, y in network pixels, score 0..1.
         centroids: (B, P, K', 4) type, x, y, weight of the centroids used.
-        owner: (B, uh, uw) int32, 1 + index of the pixel's person, 0 = nobody.
-        confidence: (B, uh, uw) 0..1; `mask_threshold` cuts it.
+        owner: (B, uh, uw) int32, 1 + index of the person, the same all over a cell; 0 = nobody.
+        confidence: (B, uh, uw) 0..1, interpolated between cells; `mask_threshold` cuts it.
     """
 
     score: Tensor

@@ -58,8 +58,8 @@ def reduce(picture: Tensor, level: Level, multiple: int) -> Tensor:
     if shift:
         picture = F.pad(picture, (0, shift, 0, shift))
         picture = picture[..., shift:, shift:]
-    if factor == 2:  # the same mean; exported, twice as fast
-        picture = F.interpolate(picture, scale_factor=0.5, mode="bilinear")
+    if factor == 2:  # halfway between two pixels is the same mean; exported, twice as fast
+        picture = F.interpolate(picture, scale_factor=0.5, mode="bilinear", align_corners=False)
     else:
         picture = F.avg_pool2d(picture, factor)
     height, width = picture.shape[-2:]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# What the names of the tower's tensors begin with in the state of a whole network.
+TOWER = "segnet.tower."
 # Scale of what a block that is put on a trained tower adds at first.
 ADDED_SCALE = 0.1
 # One unit of the embedding head is this many pixels: keeps its values near 1.
@@ -78,20 +80,20 @@ class SegNet(nn.Module):
         batch, channels, height, width = embedding.shape
         return self.mask(y), embedding.reshape(batch, channels // 2, 2, height, width)
 
-    def fit_tower(self, state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-        """Bring a network's state to the depth of this tower.
+    def fit_tower(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Bring the state of a whole network to the depth of this tower.
 
-        Blocks beyond it are left out. Each block that the state lacks adds little to its input:
-        were it nothing at all, its ReLU would keep it from learning.
-
-        Args:
-            state: of a whole network.
-            prefix: what the names of the tower's tensors begin with.
+        Blocks beyond it are left out. Each whole block that the state lacks adds little to its
+        input: were it nothing at all, its ReLU would keep it from learning.
         """
-        own = self.tower.state_dict()
-        fitted = {k: v for k, v in state.items() if not k.startswith(prefix)}
-        for name, value in own.items():
-            key = prefix + name
-            added = value * ADDED_SCALE if name.endswith("norm.weight") else value.clone()
-            fitted[key] = state.get(key, added)
+        known = {k.removeprefix(TOWER).split(".")[0] for k in state if k.startswith(TOWER)}
+        depth = len(self.tower)
+        fitted = {
+            k: v for k, v in state.items()
+            if not k.startswith(TOWER) or int(k.removeprefix(TOWER).split(".")[0]) < depth
+        }  # fmt: skip
+        for name, value in self.tower.state_dict().items():
+            if name.split(".")[0] not in known:
+                scale = ADDED_SCALE if name.endswith("norm.weight") else 1
+                fitted[TOWER + name] = value * scale
         return fitted

@@ -99,7 +99,7 @@ def start_from(config: Config, path: str | os.PathLike[str]) -> KDC:
     network = KDC(config)
     try:
         if metadata.get("format") == FORMAT:
-            network.load_state_dict(network.segnet.fit_tower(_float32(state), "segnet.tower."))
+            network.load_state_dict(network.segnet.fit_tower(_float32(state)))
         elif isinstance(network.posenet, DilatedResNet):
             network.posenet.load_state_dict(from_imagenet(state, network.posenet))
         else:

@@ -14,7 +14,13 @@ from kdc_core.data.pictures import Pictures
 from kdc_core.network.kdc import KDC
 from kdc_core.network.movenet import MoveNet, SameConv
 from kdc_core.network.resnet import DilatedResNet
-from kdc_core.network.weights import ModelFileError, load_model, save_model, start_from
+from kdc_core.network.weights import (
+    ModelFileError,
+    load_model,
+    read_tensors,
+    save_model,
+    start_from,
+)
 from kdc_core.runtimes.base import find_model
 from kdc_core.training import processes
 from kdc_core.training.processes import use_whole_batches
@@ -196,11 +202,14 @@ def test_thunder_fits_its_own_preset_alone() -> None:
         start_from(CONFIG, THUNDER)
 
 
-def test_towers_start_from_shallower_and_deeper_ones(samples: Path) -> None:
+def test_towers_start_from_shallower_and_deeper_ones(samples: Path, tmp_path: Path) -> None:
     shipped = find_model("kdc_light", (".safetensors",))
     light, _ = load_model(shipped)
-    deeper = start_from(load_preset("kdc_light", ["network.segnet_depth=4"]), shipped).eval()
-    assert len(deeper.segnet.tower) == len(light.segnet.tower) + 2
+    depth = len(light.segnet.tower) + 2
+    deeper = start_from(
+        load_preset("kdc_light", [f"network.segnet_depth={depth}"]), shipped
+    ).eval()
+    assert len(deeper.segnet.tower) == depth
     image = Pictures(samples).read("000000000885.jpg")[:384, :384]
     picture = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     with torch.no_grad():
@@ -214,6 +223,12 @@ def test_towers_start_from_shallower_and_deeper_ones(samples: Path) -> None:
     assert torch.equal(shallower.state_dict()[kept], light.state_dict()[kept])
     with pytest.raises(ModelFileError, match="segnet.tower.0.pointwise"):
         start_from(load_preset("kdc_light", ["network.segnet_tower=64"]), shipped)
+    state, metadata = read_tensors(shipped)
+    del state["segnet.tower.0.norm.running_mean"]
+    damaged = tmp_path / "damaged.safetensors"
+    save_file(state, damaged, metadata)
+    with pytest.raises(ModelFileError, match="segnet.tower.0.norm.running_mean"):
+        start_from(load_preset("kdc_light"), damaged)
 
 
 def test_whole_batch_norm_is_batch_norm_for_one_process() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 # Recorded with the shipped files by the command below.
-RECORDED = {"kdc_light": {"keypoint_ap": 0.7494, "mask_ap_keypoint_persons": 0.6167}}
+RECORDED = {"kdc_light": {"keypoint_ap": 0.7473, "mask_ap_keypoint_persons": 0.6164}}
 LOSS = 0.02
 
 
