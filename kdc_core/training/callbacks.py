@@ -135,7 +135,7 @@ class Metrics(Callback):
 
         self.writer = SummaryWriter(
             self.folder / "tensorboard", purge_step=trainer.global_step + 1,
-            flush_secs=round(ROW_SECONDS),
+            flush_secs=max(1, round(ROW_SECONDS)),  # 0 would never let go
         )  # fmt: skip
 
     def on_train_batch_end(
