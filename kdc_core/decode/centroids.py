@@ -136,8 +136,9 @@ def mean_embedding(
 def _pointed_at(embedding: Tensor, grid: Grid, level: Level) -> tuple[Tensor, Tensor]:
     """x and y, (B, T, h * w) in UNIT_PX of the picture, where each pixel expects each type."""
     height, width = embedding.shape[-2:]
+    device, dtype = embedding.device, embedding.dtype
     x, y = (
-        level.to_picture(grid.to_pixel(torch.arange(n).to(embedding))) / UNIT_PX
+        level.to_picture(grid.to_pixel(torch.arange(n, device=device, dtype=dtype))) / UNIT_PX
         for n in (width, height)
     )
     pointed = embedding * (level.factor / UNIT_PX)
