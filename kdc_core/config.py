@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from kdc_core.errors import KdcError
+from kdc_core.skeleton import SKELETONS
 
 PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[float, Field(gt=0)]
@@ -163,7 +164,7 @@ def check_structure(config: Config) -> None:
             f"backbone {backbone} gives maps of stride {wanted[0]} and offset {wanted[1]}: set "
             f"fields.stride and fields.grid_offset so, got {got[0]} and {got[1]}"
         )
-    types = {"coco17": 18, "crowdpose14": 15}[fields.skeleton]
+    types = SKELETONS[fields.skeleton].num_types
     if config.decode.centroids > types:
         raise ConfigError(
             f"decode.centroids: {fields.skeleton} has {types} types, got {config.decode.centroids}"

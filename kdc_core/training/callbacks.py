@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import sys
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +87,19 @@ class Checkpoints(EachStep):
 
 
 class Deadline(EachStep):
-    """Ends the run, whole step by whole step, once it has lasted so many seconds."""
+    """Ends the run after a whole step, once it has lasted so many seconds; None = never."""
 
-    def __init__(self, seconds: float):
-        self.clock = Clock(seconds)
+    def __init__(self, seconds: float | None):
+        self.clock = Clock(math.inf if seconds is None else seconds)
+        self._passed = False
+
+    def passed(self, trainer: lightning.Trainer) -> bool:
+        """Whether the time is up; every process must ask at the same place."""
+        self._passed = self._passed or self.clock.due(trainer)
+        return self._passed
 
     def on_step(self, trainer: lightning.Trainer, module: Any) -> None:
-        if self.clock.due(trainer):
+        if self.passed(trainer):
             trainer.should_stop = True
 
 
@@ -116,27 +124,27 @@ class Metrics(Callback):
         self.columns = ["step", "epoch", "loss", *names, *EVALUATED]
         self.steps, self.epoch_steps, self.samples = steps, epoch_steps, samples
         self.clock = Clock(ROW_SECONDS)
-        self.writer: Any = None  # of the first process
-        self.evaluated = -1  # last step that a row has figures for, when the run begins
         self._sums, self._passes, self._first = torch.zeros(1 + len(names)), 0, 0
 
-    def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
-        self._first, self._begun = trainer.global_step, time.monotonic()
-        if rank() > 0:
-            return
-        rows = []
-        if self.path.exists():
-            with open(self.path, newline="") as file:
-                rows = [r for r in csv.DictReader(file) if int(r["step"]) <= trainer.global_step]
-        self._rewrite(rows)
-        known = [int(row["step"]) for row in rows if row.get("keypoint_ap")]
-        self.evaluated = known[-1] if known else -1
+    @cached_property
+    def writer(self) -> Any:
+        """TensorBoard's, of the first process."""
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        self.writer = SummaryWriter(
-            self.folder / "tensorboard", purge_step=trainer.global_step + 1,
+        return SummaryWriter(
+            self.folder / "tensorboard", purge_step=self._first + 1,
             flush_secs=max(1, round(ROW_SECONDS)),  # 0 would never let go
         )  # fmt: skip
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        self._first = checkpoint["global_step"]
+
+    def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        self._begun = time.monotonic()
+        if rank() == 0:
+            self._rewrite([row for row in self._rows() if int(row["step"]) <= self._first])
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, index: int
@@ -145,53 +153,58 @@ class Metrics(Callback):
         self._sums += torch.stack([outputs["loss"].detach(), *losses]).float().cpu()
         self._passes += 1
         if self.clock.due(trainer):
-            self.write(trainer, {})
+            self.write(trainer)
 
     def on_train_end(self, trainer: lightning.Trainer, module: Any) -> None:
         if self._passes:
-            self.write(trainer, {})
-        if self.writer is not None:
-            self.writer.close()
+            self.write(trainer)
 
-    def on_exception(self, trainer: lightning.Trainer, module: Any, error: BaseException) -> None:
-        if self.writer is not None:
-            self.writer.close()
-
-    def write(self, trainer: lightning.Trainer, figures: dict[str, float]) -> None:
-        """Write a row; every process must call it at the same step."""
-        step = trainer.global_step
+    def write(self, trainer: lightning.Trainer) -> None:
+        """Write a row of the losses; every process must call it at the same step."""
         self.clock.begun = time.monotonic()
-        values: dict[str, float] = {}
-        if self._passes:
-            device = trainer.strategy.root_device
-            mean = mean_over_processes((self._sums / self._passes).to(device)).cpu()
-            values = dict(zip(self.columns[2 : -len(EVALUATED)], mean.tolist(), strict=True))
+        if not self._passes:
+            return
+        device = trainer.strategy.root_device
+        mean = mean_over_processes((self._sums / self._passes).to(device)).cpu()
         self._sums.zero_()
         self._passes = 0
-        if rank() > 0:
-            return
-        values |= figures
+        if rank() == 0:
+            names = self.columns[2 : -len(EVALUATED)]
+            losses = dict(zip(names, mean.tolist(), strict=True))
+            self._put(trainer.global_step, losses, "training")
+
+    def add_figures(self, step: int, figures: dict[str, float]) -> None:
+        """Add an evaluation's figures to the row of its step; of the first process only."""
+        self._put(step, figures, "evaluation")
+
+    def close(self) -> None:
+        if "writer" in vars(self):
+            self.writer.close()
+
+    def _put(self, step: int, values: dict[str, float], kind: str) -> None:
+        """Append a row, or add to the one of the same step."""
         row = {"step": str(step), "epoch": f"{step / self.epoch_steps:.3f}"}
         row |= {name: f"{value:.5f}" for name, value in values.items()}
-        self._append(row)
-        if self.writer is not None:
-            for name, value in values.items():
-                kind = "evaluation" if name in figures else "training"
-                self.writer.add_scalar(f"{kind}/{name}", value, step)
-        log.info("%s | %s", " ".join(f"{k} {v}" for k, v in row.items()), self._pace(trainer))
-
-    def _append(self, row: dict[str, str]) -> None:
-        """Add a row, or to the last row if that is of the same step."""
         try:
-            with open(self.path, newline="") as file:
-                rows = list(csv.DictReader(file))
-            if rows and rows[-1]["step"] == row["step"]:
-                self._rewrite([*rows[:-1], rows[-1] | row])
-                return
-            with open(self.path, "a", newline="") as file:
-                csv.DictWriter(file, self.columns, extrasaction="ignore").writerow(row)
+            rows = {known["step"]: known for known in self._rows()}
+            if all(int(known) < step for known in rows):
+                with open(self.path, "a", newline="") as file:
+                    csv.DictWriter(file, self.columns, extrasaction="ignore").writerow(row)
+            else:
+                rows[row["step"]] = rows.get(row["step"], {}) | row
+                self._rewrite(sorted(rows.values(), key=lambda known: int(known["step"])))
         except OSError as error:
             raise KdcError(f"cannot write '{self.path}': {error.strerror}") from error
+        for name, value in values.items():
+            self.writer.add_scalar(f"{kind}/{name}", value, step)
+        pace = f" | {self._pace(step)}" if kind == "training" else ""
+        log.info("%s%s", " ".join(f"{k} {v}" for k, v in row.items()), pace)
+
+    def _rows(self) -> list[dict[str, str]]:
+        if not self.path.exists():
+            return []
+        with open(self.path, newline="") as file:
+            return list(csv.DictReader(file))
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
         with whole_file(self.path) as part, open(part, "w", newline="") as file:
@@ -199,11 +212,11 @@ class Metrics(Callback):
             writer.writeheader()
             writer.writerows(rows)
 
-    def _pace(self, trainer: lightning.Trainer) -> str:
-        done = trainer.global_step - self._first
+    def _pace(self, step: int) -> str:
+        done = step - self._first
         seconds = time.monotonic() - self._begun
         pace = done * self.samples / max(seconds, 1e-9)
-        left = (self.steps - trainer.global_step) * seconds / max(done, 1)
+        left = (self.steps - step) * seconds / max(done, 1)
         hours, minutes = divmod(round(left / 60), 60)
         return f"{pace:.1f} pictures/s, {hours} h {minutes:02} min left"
 

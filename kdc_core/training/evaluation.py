@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +16,45 @@ from kdc_core.data.coco import AnnotatedPicture, read_coco, read_json
 from kdc_core.data.datasets import find_data
 from kdc_core.data.pictures import PictureError, Pictures
 from kdc_core.drawing import draw_people
+from kdc_core.errors import KdcError
 from kdc_core.evaluation.coco import coco_results, complete, score_by_protocol
 from kdc_core.files import write_json
-from kdc_core.network.weights import save_model
+from kdc_core.network.kdc import KDC
+from kdc_core.network.weights import load_model, save_model
 from kdc_core.predictor import Predictor
 from kdc_core.runtimes.torch import TorchRuntime
 from kdc_core.skeleton import Skeleton
-from kdc_core.training.callbacks import EachStep, Metrics, write_checkpoint
+from kdc_core.training.callbacks import Deadline, EachStep, Metrics, write_checkpoint
 from kdc_core.training.processes import gather, rank, world
 
 log = logging.getLogger(__name__)
 
+# Time for pictures of --val after a step: the table's rows and the time limit do not wait longer.
+SLICE_SECONDS = 5.0
 # Pictures of --val drawn for TensorBoard at each evaluation.
 OVERLAYS = 4
+
+
+@dataclass
+class _Current:
+    """The evaluation under way, of one process."""
+
+    network: KDC
+    predictor: Predictor
+    left: list[AnnotatedPicture]
+    results: list[dict[str, Any]]  # COCO results so far
 
 
 class Evaluation(EachStep):
     """Scores the averaged network on a data set, and keeps the best in `best.safetensors`.
 
-    Every process predicts its share of the pictures, each picture once. The state is saved
-    before; a run that was stopped during an evaluation begins with it when it goes on. Comes
-    after Metrics, so that the step's losses are in its row.
+    At its step the average is written to `evaluating-STEP.safetensors`; its pictures are predicted
+    between the steps that follow, so that a long evaluation holds up neither rows nor time limit.
+    Results are kept beside it as they come: a stopped evaluation goes on with the run. An
+    evaluation still under way when the next one is due is finished first. Every process predicts
+    its share of the pictures, each picture once.
+
+    Comes after Metrics, so that the step's losses are in its row.
     """
 
     def __init__(
@@ -43,78 +63,124 @@ class Evaluation(EachStep):
         every: int,
         folder: Path,
         metrics: Metrics,
+        deadline: Deadline,
         made: dict[str, Any],
         skeleton: Skeleton,
     ):
         annotations, images = find_data(path, "val")
         self.pictures = read_coco(annotations, skeleton.num_keypoints)
         self.truth, self.source = complete(read_json(annotations)), Pictures(images)
-        self.every, self.metrics, self.made = every, metrics, made
-        self.skeleton, self.name = skeleton, annotations.name
-        self.best, self.note = folder / "best.safetensors", folder / "best.json"
-        self.last = folder / "last.ckpt"
-        self._predictor: Predictor | None = None
+        self.every, self.metrics, self.deadline, self.made = every, metrics, deadline, made
+        self.skeleton, self.annotations, self.folder = skeleton, annotations, folder
+        self.waiting: list[int] = []  # steps whose average has no figures yet, oldest first
+        self._current: _Current | None = None
 
-    def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
-        super().on_train_start(trainer, module)
-        step = trainer.global_step
-        evaluated = trainer.strategy.broadcast(self.metrics.evaluated)
-        if step > 0 and step % self.every == 0 and evaluated != step:
-            self.run(trainer, module)
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        found = [int(path.stem.partition("-")[2]) for path in self.folder.glob(_snapshot("*"))]
+        known = gather(found if rank() == 0 else [])
+        # The steps past the checkpoint come again, and with them their averages.
+        self.waiting = sorted(step for step in known if step <= checkpoint["global_step"])
 
     def on_step(self, trainer: lightning.Trainer, module: Any) -> None:
-        if trainer.global_step % self.every == 0:
-            if trainer.global_step < module.steps:
-                write_checkpoint(trainer, self.last)
-            self.run(trainer, module)
+        step = trainer.global_step
+        if step % self.every == 0 or step >= module.steps:
+            self._begin(trainer, module)
+        self._slice(trainer)
+        self.finish(trainer, but=1)
 
-    def on_train_end(self, trainer: lightning.Trainer, module: Any) -> None:
-        if trainer.global_step >= module.steps and trainer.global_step % self.every:
-            self.run(trainer, module)
+    def finish(self, trainer: lightning.Trainer, but: int = 0) -> None:
+        """Work until no more than `but` evaluations wait, or the time is up."""
+        while len(self.waiting) > but and not self.deadline.passed(trainer):
+            self._slice(trainer)
 
-    def run(self, trainer: lightning.Trainer, module: Any) -> None:
-        """Evaluate, write a row, and keep the model if it is the best so far."""
-        if self._predictor is None:
-            runtime = TorchRuntime(module.average, {}, trainer.strategy.root_device)
-            self._predictor = Predictor(runtime)
-            self._predictor.thresholds = replace(
-                self._predictor.thresholds, confidence=0.0, keypoint=0.0
-            )
-        mine = self.pictures[rank() :: world()]
-        results = gather([entry for picture in mine for entry in self._results(picture)])
-        figures: dict[str, float] = {}
+    def _begin(self, trainer: lightning.Trainer, module: Any) -> None:
+        step = trainer.global_step
+        self.metrics.write(trainer)
         if rank() == 0:
-            sigmas = self.skeleton.sigmas
-            figures = score_by_protocol(self.truth, results, sigmas)  # type: ignore[arg-type]
-        self.metrics.write(trainer, figures)
-        if rank() > 0:
-            return
-        self._draw(trainer.global_step)
-        before = json.loads(self.note.read_text()) if self.note.exists() else {}
-        if before.get("val") != self.name or _worth(figures) > _worth(before):
-            made = {**self.made, "steps": trainer.global_step, "figures": figures}
-            save_model(module.average, self.best, made)
-            write_json(self.note, {"step": trainer.global_step, "val": self.name, **figures})
+            for path in self.folder.glob(_results_file(step, "*")):
+                path.unlink()  # of a run whose checkpoint is gone
+            provenance = {**self.made, "steps": step, "val": str(self.annotations)}
+            save_model(module.average, self.folder / _snapshot(step), provenance)
+        # After the average: whoever resumes at this step finds it.
+        write_checkpoint(trainer, self.folder / "last.ckpt")
+        self.waiting.append(step)
 
-    def _results(self, picture: AnnotatedPicture) -> list[dict[str, Any]]:
-        assert self._predictor is not None
+    def _slice(self, trainer: lightning.Trainer) -> None:
+        """Predict pictures for SLICE_SECONDS; after the last one, score."""
+        if not self.waiting:
+            return
+        step = self.waiting[0]
+        if self._current is None:
+            self._current = self._open(trainer, step)
+        now, until = self._current, time.monotonic() + SLICE_SECONDS
+        path = self.folder / _results_file(step, rank())
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write("\n")  # a kill may have left half a line
+                while now.left:
+                    picture = now.left.pop(0)
+                    results = self._results(now.predictor, picture)
+                    now.results += results
+                    file.write(json.dumps({"id": picture.id, "results": results}) + "\n")
+                    file.flush()
+                    if time.monotonic() >= until:
+                        break
+        except OSError as error:
+            raise KdcError(f"cannot write '{path}': {error.strerror}") from error
+        if not any(gather([len(now.left)])):
+            self._score(step, now)
+            self._current = None
+            self.waiting.pop(0)
+
+    def _open(self, trainer: lightning.Trainer, step: int) -> _Current:
+        network, provenance = load_model(self.folder / _snapshot(step))
+        predictor = Predictor(TorchRuntime(network, {}, trainer.strategy.root_device))
+        predictor.thresholds = replace(predictor.thresholds, confidence=0.0, keypoint=0.0)
+        files = list(self.folder.glob(_results_file(step, "*"))) if rank() == 0 else []
+        if provenance.get("val") != str(self.annotations):
+            files = []  # of other pictures
+        known = dict(gather([line for path in files for line in _lines(path)]))
+        left = [picture for picture in self.pictures if picture.id not in known]
+        mine = known.values() if rank() == 0 else ()
+        return _Current(
+            network, predictor, left[rank() :: world()],
+            [entry for results in mine for entry in results],
+        )  # fmt: skip
+
+    def _results(self, predictor: Predictor, picture: AnnotatedPicture) -> list[dict[str, Any]]:
         try:
             image = self.source.read(picture.file_name)
-            return coco_results(self._predictor(image), picture.id)
+            return coco_results(predictor(image), picture.id)
         except (PictureError, ValueError) as error:
             log.warning("left out of evaluation: %s: %s", picture.file_name, error)
             return []
 
-    def _draw(self, step: int) -> None:
-        """Overlays of the first pictures, for TensorBoard."""
-        writer, predictor = self.metrics.writer, self._predictor
-        if writer is None or predictor is None:
+    def _score(self, step: int, now: _Current) -> None:
+        """Add the figures to the step's row, and keep the model if it is the best so far."""
+        results = gather(now.results)
+        if rank() > 0:
             return
+        figures = score_by_protocol(self.truth, results, self.skeleton.sigmas)
+        self.metrics.add_figures(step, figures)
+        self._draw(step, now.predictor)
+        best, note = self.folder / "best.safetensors", self.folder / "best.json"
+        before = json.loads(note.read_text()) if note.exists() else {}
+        val = self.annotations.name
+        if before.get("val") != val or _worth(figures) > _worth(before):
+            save_model(now.network, best, {**self.made, "steps": step, "figures": figures})
+            write_json(note, {"step": step, "val": val, **figures})
+        for path in self.folder.glob(f"evaluating-{step}.*"):
+            path.unlink()
+
+    def _draw(self, step: int, predictor: Predictor) -> None:
+        """Overlays of the first pictures, for TensorBoard."""
         shown = predictor.runtime.manifest.config.predict
-        old = predictor.thresholds
         predictor.thresholds = replace(
-            old, confidence=shown.confidence, keypoint=shown.keypoint_threshold
-        )
+            predictor.thresholds,
+            confidence=shown.confidence, keypoint=shown.keypoint_threshold,
+        )  # fmt: skip
         for picture in self.pictures[:OVERLAYS]:
             try:
                 image = self.source.read(picture.file_name)
@@ -123,8 +189,25 @@ class Evaluation(EachStep):
             drawn = draw_people(
                 image, predictor(image), predictor.skeleton, shown.keypoint_threshold
             )
-            writer.add_image(picture.file_name, drawn, step, dataformats="HWC")
-        predictor.thresholds = old
+            self.metrics.writer.add_image(picture.file_name, drawn, step, dataformats="HWC")
+
+
+def _snapshot(step: int | str) -> str:
+    return f"evaluating-{step}.safetensors"
+
+
+def _results_file(step: int, process: int | str) -> str:
+    return f"evaluating-{step}.{process}.jsonl"
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Picture id and COCO results of each whole line."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            content = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # empty, or cut by a kill
+        yield content["id"], content["results"]
 
 
 def _worth(figures: dict[str, float]) -> float:

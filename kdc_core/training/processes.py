@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.nn.functional import all_reduce
+
+T = TypeVar("T")
 
 
 def world() -> int:
@@ -63,10 +67,10 @@ def use_whole_batches(network: nn.Module) -> None:
             module.__class__ = WholeBatchNorm
 
 
-def gather(parts: list[object]) -> list[object]:
+def gather(parts: list[T]) -> list[T]:
     """All processes' list items, on every process."""
     if world() == 1:
         return parts
-    everyone: list[list[object]] = [[] for _ in range(world())]
+    everyone: list[list[T]] = [[] for _ in range(world())]
     dist.all_gather_object(everyone, parts)
     return [item for own in everyone for item in own]

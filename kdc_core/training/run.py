@@ -122,7 +122,7 @@ def _train(
     val: str | None,
     max_seconds: float | None,
 ) -> Path:
-    deadline = [] if max_seconds is None else [Deadline(max_seconds)]
+    deadline = Deadline(max_seconds)
     if start is None and "posenet" not in config.train.train:
         raise ConfigError(
             f"'{config.name}' trains {config.train.train} over a PoseNet that stays as it is: "
@@ -163,11 +163,12 @@ def _train(
             f"'{last}' is damaged: delete it and start anew, from "
             f"'{folder / 'model.safetensors'}' if that is there"
         )
-    callbacks: list[Callback] = [_Start(sampler), metrics]
+    evaluations = []
     if val is not None:
         every, skeleton = config.train.evaluate_every, samples.skeleton
-        callbacks.append(Evaluation(val, every, folder, metrics, made, skeleton))
-    callbacks += [Checkpoints(last), Bar(samples.steps, sampler.per_step), *deadline]
+        evaluations = [Evaluation(val, every, folder, metrics, deadline, made, skeleton)]
+    callbacks: list[Callback] = [_Start(sampler), metrics, *evaluations, Checkpoints(last),
+                                 Bar(samples.steps, sampler.per_step), deadline]  # fmt: skip
     trainer = lightning.Trainer(
         accelerator="auto", max_steps=samples.steps, gradient_clip_val=config.train.clip,
         accumulate_grad_batches=config.train.accumulate,
@@ -181,14 +182,23 @@ def _train(
     keep_freed_memory(2000)
     begun = time.monotonic()
     # The checkpoint is this run's own; weights from elsewhere come in through `start` only.
-    trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=False)
-    write_checkpoint(trainer, last)
+    resume = last if last.exists() else None
     model = folder / "model.safetensors"
-    if rank() == 0:
-        seconds = _add_seconds(folder, time.monotonic() - begun)
-        made |= {"steps": trainer.global_step, "seconds": round(seconds)}
-        save_model(module.average, model, made)
-        log.info("step %d of %d; wrote %s", trainer.global_step, samples.steps, model)
+    try:
+        trainer.fit(module, loader, ckpt_path=resume, weights_only=False)
+        write_checkpoint(trainer, last)
+        if rank() == 0:
+            seconds = _add_seconds(folder, time.monotonic() - begun)
+            made |= {"steps": trainer.global_step, "seconds": round(seconds)}
+            save_model(module.average, model, made)
+            log.info("step %d of %d; wrote %s", trainer.global_step, samples.steps, model)
+        for evaluation in evaluations:
+            if trainer.global_step >= samples.steps:
+                evaluation.finish(trainer)
+            for step in evaluation.waiting:
+                log.info("the evaluation of step %d goes on with the next call", step)
+    finally:
+        metrics.close()
     return model
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import fcntl
+import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -149,28 +150,77 @@ def test_a_damaged_checkpoint_is_named(
     assert done.returncode == 2 and "last.ckpt' is damaged" in done.stderr
 
 
+def slowly(arguments: list[str]) -> list[str]:
+    """The command with a row at each step, and one picture of --val after it."""
+    code = (
+        "import kdc_core.training.callbacks as c; c.ROW_SECONDS = 0.0\n"
+        "import kdc_core.training.evaluation as e; e.SLICE_SECONDS = 0.0\n"
+        "from kdc_core.cli import main; main()"
+    )
+    return [sys.executable, "-c", code, *arguments[3:]]
+
+
+def figures(folder: Path) -> dict[str, str]:
+    """Keypoint AP by step."""
+    return {row["step"]: row["keypoint_ap"] for row in rows(folder) if row["keypoint_ap"]}
+
+
 @pytest.mark.slow
-def test_an_evaluation_that_was_stopped_is_made_when_the_run_goes_on(
+def test_a_killed_evaluation_goes_on_between_the_steps_of_the_next_call(
     data_set: Path, start: Path, tmp_path: Path
 ) -> None:
-    more = ["--val", str(data_set), "--set", "train.evaluate_every=4"]
-    assert train(data_set, start, tmp_path / "run", *more).returncode == 0
-    assert [r["step"] for r in rows(tmp_path / "run") if r["keypoint_ap"]] == ["4", "6"]
-    state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)
-    assert state["config"]["name"] == "small"
+    shutil.copytree(tmp_path / "few", tmp_path / "val")
+    val = Path(shutil.copy(data_set, tmp_path / "val.json"))
+    more = ["--val", str(val), "--set", "train.evaluate_every=4", "--set", "train.steps=16",
+            "--threads", "1"]  # fmt: skip
+    assert train(data_set, start, tmp_path / "whole", *more).returncode == 0
 
-    # As a kill during the evaluation of step 4 leaves it.
-    before = tmp_path / "cut"
-    cut = [*more, "--max-time", "0.01s", "--set", "train.evaluate_every=1"]
-    assert train(data_set, start, before, *cut).returncode == 0
-    (step,) = {r["step"] for r in rows(before)}
-    content = [{**r, "keypoint_ap": ""} for r in rows(before)]
-    with open(before / "metrics.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, list(content[0]))
-        writer.writeheader()
-        writer.writerows(content)
-    assert train(data_set, start, before, *more, "--set", "train.evaluate_every=1").returncode == 0
-    assert [r["keypoint_ap"] != "" for r in rows(before) if r["step"] == step] == [True]
+    folder = tmp_path / "part"
+    process = subprocess.Popen(
+        slowly(command(data_set, start, folder, *more)), stderr=subprocess.DEVNULL
+    )
+    known = folder / "evaluating-4.0.jsonl"
+    deadline = time.monotonic() + 300
+    while not known.exists() or known.read_text().count("results") < 3:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert int(rows(folder)[-1]["step"]) > 4, "steps and rows go on during an evaluation"
+    assert not figures(folder)
+    with open(known, "a") as file:
+        file.write('{"id": 1, "resul')
+    pictures = {i["id"]: i["file_name"] for i in json.loads(val.read_text())["images"]}
+    for line in known.read_text().splitlines()[:-1]:
+        if line:
+            (tmp_path / "val" / pictures[json.loads(line)["id"]]).unlink()
+
+    again = train(data_set, start, folder, *more)
+    assert again.returncode == 0, again.stderr
+    assert figures(folder)["4"] == figures(tmp_path / "whole")["4"]
+    assert set(figures(folder)) == {"4", "8", "12", "16"}
+    steps = [int(row["step"]) for row in rows(folder)]
+    assert steps == sorted(set(steps))
+    assert not list(folder.glob("evaluating*"))
+
+
+@pytest.mark.slow
+def test_the_time_limit_holds_during_an_evaluation(
+    data_set: Path, start: Path, tmp_path: Path
+) -> None:
+    more = ["--val", str(data_set), "--set", "train.evaluate_every=1", "--set", "train.steps=2"]
+    for step in ("1", "2"):
+        run = slowly(command(data_set, start, tmp_path / "run", *more, "--max-time", "0.01s"))
+        done = subprocess.run(run, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert f"evaluation of step {step} goes on with the next call" in done.stderr
+    assert not figures(tmp_path / "run")
+    # All steps are made: this call only scores.
+    done = train(data_set, start, tmp_path / "run", *more)
+    assert done.returncode == 0, done.stderr
+    assert set(figures(tmp_path / "run")) == {"1", "2"}
+    assert (tmp_path / "run" / "best.safetensors").exists()
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
 
 
 @pytest.mark.slow
