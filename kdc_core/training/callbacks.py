@@ -26,7 +26,7 @@ from kdc_core.training.processes import mean_over_processes, rank, world
 log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 60.0
-ROW_SECONDS = 20.0
+ROW_SECONDS = 10.0
 EVALUATED = (*FIGURES, *CROWD_FIGURES)
 
 
@@ -103,7 +103,7 @@ class Deadline(EachStep):
             trainer.should_stop = True
 
 
-class Metrics(Callback):
+class Metrics(EachStep):
     """Appends rows to `metrics.csv`: mean losses since the last row, figures of evaluations.
 
     Rows past the checkpoint a run resumes from are cut. The same values go to TensorBoard, and
@@ -124,7 +124,8 @@ class Metrics(Callback):
         self.columns = ["step", "epoch", "loss", *names, *EVALUATED]
         self.steps, self.epoch_steps, self.samples = steps, epoch_steps, samples
         self.clock = Clock(ROW_SECONDS)
-        self._sums, self._passes, self._first = torch.zeros(1 + len(names)), 0, 0
+        self._sums, self._passes = torch.zeros(1 + len(names)), 0
+        self._first = self._last = 0  # step of the checkpoint; last step with a row
 
     @cached_property
     def writer(self) -> Any:
@@ -139,9 +140,10 @@ class Metrics(Callback):
     def on_load_checkpoint(
         self, trainer: lightning.Trainer, module: Any, checkpoint: dict[str, Any]
     ) -> None:
-        self._first = checkpoint["global_step"]
+        self._first = self._last = checkpoint["global_step"]
 
     def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        super().on_train_start(trainer, module)
         self._begun = time.monotonic()
         if rank() == 0:
             self._rewrite([row for row in self._rows() if int(row["step"]) <= self._first])
@@ -152,6 +154,9 @@ class Metrics(Callback):
         losses = [outputs["losses"][name] for name in self.columns[3 : -len(EVALUATED)]]
         self._sums += torch.stack([outputs["loss"].detach(), *losses]).float().cpu()
         self._passes += 1
+        super().on_train_batch_end(trainer, module, outputs, batch, index)
+
+    def on_step(self, trainer: lightning.Trainer, module: Any) -> None:
         if self.clock.due(trainer):
             self.write(trainer)
 
@@ -186,11 +191,12 @@ class Metrics(Callback):
         row = {"step": str(step), "epoch": f"{step / self.epoch_steps:.3f}"}
         row |= {name: f"{value:.5f}" for name, value in values.items()}
         try:
-            rows = {known["step"]: known for known in self._rows()}
-            if all(int(known) < step for known in rows):
+            if step > self._last:
                 with open(self.path, "a", newline="") as file:
                     csv.DictWriter(file, self.columns, extrasaction="ignore").writerow(row)
+                self._last = step
             else:
+                rows = {known["step"]: known for known in self._rows()}
                 rows[row["step"]] = rows.get(row["step"], {}) | row
                 self._rewrite(sorted(rows.values(), key=lambda known: int(known["step"])))
         except OSError as error:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 
-from kdc_core.data.coco import AnnotatedPicture, read_coco, read_json
+from kdc_core.data.coco import AnnotatedPicture, read_json
 from kdc_core.data.datasets import find_data
 from kdc_core.data.pictures import PictureError, Pictures
 from kdc_core.drawing import draw_people
 from kdc_core.errors import KdcError
 from kdc_core.evaluation.coco import coco_results, complete, score_by_protocol
+from kdc_core.evaluation.run import read_truth
 from kdc_core.files import write_json
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import load_model, save_model
@@ -25,12 +28,15 @@ from kdc_core.predictor import Predictor
 from kdc_core.runtimes.torch import TorchRuntime
 from kdc_core.skeleton import Skeleton
 from kdc_core.training.callbacks import Deadline, EachStep, Metrics, write_checkpoint
+from kdc_core.training.module import TrainingError, floats
 from kdc_core.training.processes import gather, rank, world
 
 log = logging.getLogger(__name__)
 
 # Time for pictures of --val after a step: the table's rows and the time limit do not wait longer.
 SLICE_SECONDS = 5.0
+# The same while more than one evaluation waits.
+LONG_SLICE_SECONDS = 15.0
 # Pictures of --val drawn for TensorBoard at each evaluation.
 OVERLAYS = 4
 
@@ -50,9 +56,8 @@ class Evaluation(EachStep):
 
     At its step the average is written to `evaluating-STEP.safetensors`; its pictures are predicted
     between the steps that follow, so that a long evaluation holds up neither rows nor time limit.
-    Results are kept beside it as they come: a stopped evaluation goes on with the run. An
-    evaluation still under way when the next one is due is finished first. Every process predicts
-    its share of the pictures, each picture once.
+    Results are kept beside it as they come: a stopped evaluation goes on with the run. Evaluations
+    that are due meanwhile wait. Every process predicts its share of the pictures, each once.
 
     Comes after Metrics, so that the step's losses are in its row.
     """
@@ -68,10 +73,12 @@ class Evaluation(EachStep):
         skeleton: Skeleton,
     ):
         annotations, images = find_data(path, "val")
-        self.pictures = read_coco(annotations, skeleton.num_keypoints)
+        self.pictures = read_truth(annotations, skeleton)
         self.truth, self.source = complete(read_json(annotations)), Pictures(images)
         self.every, self.metrics, self.deadline, self.made = every, metrics, deadline, made
         self.skeleton, self.annotations, self.folder = skeleton, annotations, folder
+        # Results of other pictures, or of other annotations of them, are of no use.
+        self.val = f"{zlib.crc32(annotations.read_bytes()):08x}"
         self.waiting: list[int] = []  # steps whose average has no figures yet, oldest first
         self._current: _Current | None = None
 
@@ -87,35 +94,38 @@ class Evaluation(EachStep):
         step = trainer.global_step
         if step % self.every == 0 or step >= module.steps:
             self._begin(trainer, module)
-        self._slice(trainer)
-        self.finish(trainer, but=1)
+        if self.waiting:
+            self._slice(trainer)
 
-    def finish(self, trainer: lightning.Trainer, but: int = 0) -> None:
-        """Work until no more than `but` evaluations wait, or the time is up."""
-        while len(self.waiting) > but and not self.deadline.passed(trainer):
+    def finish(self, trainer: lightning.Trainer) -> None:
+        """Work until no evaluation waits, or the time is up."""
+        while self.waiting and not self.deadline.passed(trainer):
             self._slice(trainer)
 
     def _begin(self, trainer: lightning.Trainer, module: Any) -> None:
         step = trainer.global_step
         self.metrics.write(trainer)
+        if not all(torch.isfinite(v.half()).all() for v in floats(module.average)):
+            raise TrainingError(
+                f"the average of the weights at step {step} is not finite in fp16; the files on "
+                "disk are from before: lower train.rate in a folder of its own"
+            )
         if rank() == 0:
-            for path in self.folder.glob(_results_file(step, "*")):
+            for path in self.folder.glob(f"evaluating-{step}.*"):
                 path.unlink()  # of a run whose checkpoint is gone
-            provenance = {**self.made, "steps": step, "val": str(self.annotations)}
-            save_model(module.average, self.folder / _snapshot(step), provenance)
+            save_model(module.average, self.folder / _snapshot(step), {**self.made, "steps": step})
         # After the average: whoever resumes at this step finds it.
         write_checkpoint(trainer, self.folder / "last.ckpt")
         self.waiting.append(step)
 
     def _slice(self, trainer: lightning.Trainer) -> None:
-        """Predict pictures for SLICE_SECONDS; after the last one, score."""
-        if not self.waiting:
-            return
+        """Predict pictures for a while, at least one; after the last one, score."""
         step = self.waiting[0]
         if self._current is None:
             self._current = self._open(trainer, step)
-        now, until = self._current, time.monotonic() + SLICE_SECONDS
-        path = self.folder / _results_file(step, rank())
+        seconds = SLICE_SECONDS if len(self.waiting) == 1 else LONG_SLICE_SECONDS
+        now, until = self._current, time.monotonic() + seconds
+        path = self.folder / self._results_file(step, rank())
         try:
             with open(path, "a", encoding="utf-8") as file:
                 file.write("\n")  # a kill may have left half a line
@@ -135,12 +145,10 @@ class Evaluation(EachStep):
             self.waiting.pop(0)
 
     def _open(self, trainer: lightning.Trainer, step: int) -> _Current:
-        network, provenance = load_model(self.folder / _snapshot(step))
+        network, _ = load_model(self.folder / _snapshot(step))
         predictor = Predictor(TorchRuntime(network, {}, trainer.strategy.root_device))
         predictor.thresholds = replace(predictor.thresholds, confidence=0.0, keypoint=0.0)
-        files = list(self.folder.glob(_results_file(step, "*"))) if rank() == 0 else []
-        if provenance.get("val") != str(self.annotations):
-            files = []  # of other pictures
+        files = list(self.folder.glob(self._results_file(step, "*"))) if rank() == 0 else []
         known = dict(gather([line for path in files for line in _lines(path)]))
         left = [picture for picture in self.pictures if picture.id not in known]
         mine = known.values() if rank() == 0 else ()
@@ -148,6 +156,9 @@ class Evaluation(EachStep):
             network, predictor, left[rank() :: world()],
             [entry for results in mine for entry in results],
         )  # fmt: skip
+
+    def _results_file(self, step: int, process: int | str) -> str:
+        return f"evaluating-{step}.{self.val}.{process}.jsonl"
 
     def _results(self, predictor: Predictor, picture: AnnotatedPicture) -> list[dict[str, Any]]:
         try:
@@ -163,6 +174,7 @@ class Evaluation(EachStep):
         if rank() > 0:
             return
         figures = score_by_protocol(self.truth, results, self.skeleton.sigmas)
+        figures = {name: value for name, value in figures.items() if value >= 0}
         self.metrics.add_figures(step, figures)
         self._draw(step, now.predictor)
         best, note = self.folder / "best.safetensors", self.folder / "best.json"
@@ -194,10 +206,6 @@ class Evaluation(EachStep):
 
 def _snapshot(step: int | str) -> str:
     return f"evaluating-{step}.safetensors"
-
-
-def _results_file(step: int, process: int | str) -> str:
-    return f"evaluating-{step}.{process}.jsonl"
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:

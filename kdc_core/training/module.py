@@ -93,7 +93,7 @@ class TrainingModule(lightning.LightningModule):
 
     def _not_finite(self, what: str) -> TrainingError:
         return TrainingError(
-            f"{what}, pictures {', '.join(self.names(self._pictures))}; the checkpoint on disk is "
+            f"{what}, pictures {', '.join(self.names(self._pictures))}; the files on disk are "
             "from before: look at these pictures with `kdc data check`, or lower train.rate in "
             "a folder of its own that starts from the written model"
         )
@@ -110,7 +110,7 @@ class TrainingModule(lightning.LightningModule):
         with torch.no_grad():
             for (weight, scale), old in zip(self._scaled, before, strict=True):
                 weight.copy_(old + scale.to(weight.device) * (weight - old))
-            for mean, value in zip(_floats(self.average), _floats(self.network), strict=True):
+            for mean, value in zip(floats(self.average), floats(self.network), strict=True):
                 mean.lerp_(value, 1 - pace)
 
     def configure_optimizers(self) -> Any:
@@ -156,5 +156,6 @@ def channel_scales(network: nn.Module) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def _floats(module: nn.Module) -> list[Tensor]:
+def floats(module: nn.Module) -> list[Tensor]:
+    """Weights and statistics of a network."""
     return [v for v in module.state_dict().values() if v.is_floating_point()]

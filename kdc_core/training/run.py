@@ -42,6 +42,7 @@ from kdc_core.training.processes import rank, world
 
 log = logging.getLogger(__name__)
 
+LOCK_SECONDS = 8.0
 PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -295,9 +296,15 @@ def _only_run(folder: Path) -> Iterator[None]:
     if int(os.environ.get("RANK", "0")) > 0:
         yield
         return
+    # The loader processes of a run that was killed hold its lock for a few seconds more.
+    until = time.monotonic() + LOCK_SECONDS
     with open(folder / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(f"another run is training in '{folder}'") from error
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > until:
+                    raise ConfigError(f"another run is training in '{folder}'") from error
+                time.sleep(0.2)
         yield

@@ -154,7 +154,7 @@ def slowly(arguments: list[str]) -> list[str]:
     """The command with a row at each step, and one picture of --val after it."""
     code = (
         "import kdc_core.training.callbacks as c; c.ROW_SECONDS = 0.0\n"
-        "import kdc_core.training.evaluation as e; e.SLICE_SECONDS = 0.0\n"
+        "import kdc_core.training.evaluation as e; e.SLICE_SECONDS = e.LONG_SLICE_SECONDS = 0.0\n"
         "from kdc_core.cli import main; main()"
     )
     return [sys.executable, "-c", code, *arguments[3:]]
@@ -179,13 +179,13 @@ def test_a_killed_evaluation_goes_on_between_the_steps_of_the_next_call(
     process = subprocess.Popen(
         slowly(command(data_set, start, folder, *more)), stderr=subprocess.DEVNULL
     )
-    known = folder / "evaluating-4.0.jsonl"
     deadline = time.monotonic() + 300
-    while not known.exists() or known.read_text().count("results") < 3:
+    while "".join(p.read_text() for p in folder.glob("evaluating-4.*l")).count("results") < 3:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    (known,) = folder.glob("evaluating-4.*.jsonl")
     assert int(rows(folder)[-1]["step"]) > 4, "steps and rows go on during an evaluation"
     assert not figures(folder)
     with open(known, "a") as file:
@@ -194,6 +194,16 @@ def test_a_killed_evaluation_goes_on_between_the_steps_of_the_next_call(
     for line in known.read_text().splitlines()[:-1]:
         if line:
             (tmp_path / "val" / pictures[json.loads(line)["id"]]).unlink()
+
+    # Other annotations under the same name start anew; what is known of these stays.
+    content = json.loads(val.read_text())
+    content = json.loads(val.read_text())
+    val.write_text(json.dumps({**content, "images": content["images"][-2:]}))
+    run = slowly(command(data_set, start, folder, *more, "--max-time", "0.01s"))
+    other = subprocess.run(run, capture_output=True, text=True, timeout=300)
+    assert other.returncode == 0, other.stderr
+    assert "evaluation of step 4 goes on" in other.stderr
+    val.write_text(json.dumps(content))
 
     again = train(data_set, start, folder, *more)
     assert again.returncode == 0, again.stderr
@@ -221,6 +231,24 @@ def test_the_time_limit_holds_during_an_evaluation(
     assert set(figures(tmp_path / "run")) == {"1", "2"}
     assert (tmp_path / "run" / "best.safetensors").exists()
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+
+
+@pytest.mark.slow
+def test_an_average_that_is_no_number_is_neither_kept_nor_evaluated(
+    data_set: Path, start: Path, tmp_path: Path
+) -> None:
+    more = [*LONG, "--val", str(data_set), "--set", "train.evaluate_every=40"]
+    assert train(data_set, start, tmp_path / "run", *more, "--max-time", "1s").returncode == 0
+    checkpoint = tmp_path / "run" / "last.ckpt"
+    state = torch.load(checkpoint, weights_only=False)
+    state["state_dict"]["average.segnet.mask.bias"].fill_(float("inf"))
+    torch.save(state, checkpoint)
+    before = checkpoint.read_bytes()
+    done = train(data_set, start, tmp_path / "run", *more)
+    assert done.returncode == 2, done.stderr
+    assert "average of the weights" in done.stderr and "not finite" in done.stderr
+    assert checkpoint.read_bytes() == before
+    assert not list((tmp_path / "run").glob("evaluating*"))
 
 
 @pytest.mark.slow
