@@ -105,7 +105,8 @@ def evaluate(
         draw_curve(calibrated, config.predict.confidence, f"{name} on {annotations.name}", curve)
     if json_file is not None:
         write_json(json_file, summary)
-    _print(name, annotations.name, evaluation.pictures, evaluation.figures)
+    data = annotations.name if subset == "all" else f"{annotations.name} ({subset})"
+    _print(name, data, evaluation.pictures, evaluation.figures)
     if breakdown:
         _print_groups(groups)
     if curve is not None:
@@ -167,14 +168,15 @@ def _print(name: str, data: str, pictures: int, figures: dict[str, float]) -> No
     from rich.console import Console
     from rich.table import Table
 
+    from kdc_core.evaluation.paper import cells, masks_of
+
     table = Table(title=f"{name} on {data}, {pictures} pictures")
     table.add_column("")
-    for column in ("AP", "AP50", "AP75", "medium", "large"):
+    for column in ("AP", "AP50", "AP75", "medium", "large", "AR"):
         table.add_column(column, justify="right")
     for row in ("keypoint_ap", "mask_ap_keypoint_persons", "mask_ap_full"):
         if row in figures:
-            cells = (figures.get(row + s) for s in ("", "50", "75", "_medium", "_large"))
-            table.add_row(row, *("" if v is None else f"{v:.3f}" for v in cells))
+            table.add_row(row, *cells(masks_of("", figures, row)))
     for level in ("easy", "medium", "hard"):
         if "keypoint_ap_crowd_easy" in figures:
             table.add_row(f"keypoint_ap_crowd_{level}",

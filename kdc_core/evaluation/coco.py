@@ -16,8 +16,8 @@ from kdc_core.results import Prediction
 
 # Positions of the summary's entries in COCOeval.stats, by kind of evaluation.
 _STATS = {
-    "segm": {"": 0, "50": 1, "75": 2, "_medium": 4, "_large": 5},
-    "keypoints": {"": 0, "50": 1, "75": 2, "_medium": 3, "_large": 4},
+    "segm": {"": 0, "50": 1, "75": 2, "_medium": 4, "_large": 5, "_recall": 8},
+    "keypoints": {"": 0, "50": 1, "75": 2, "_medium": 3, "_large": 4, "_recall": 5},
 }
 # CrowdPose: a person's scale is this share of its box, and pictures are grouped by crowd index.
 BOX_SHARE = 0.53
@@ -88,7 +88,8 @@ def score(
     Returns:
         For each of `keypoint_ap`, `mask_ap_keypoint_persons` (persons without keypoints count as
         crowd: neither found nor false) and `mask_ap_full`: the average precision and, with the
-        suffixes 50, 75, _medium and _large, its parts. -1 where nothing was annotated.
+        suffixes 50, 75, _medium and _large, its parts; with _recall the average recall (AR; of at
+        most 100 masks or 20 poses a picture). -1 where nothing was annotated.
     """
     annotations = complete(annotations)
     masked = copy.deepcopy(annotations)

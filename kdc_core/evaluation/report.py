@@ -228,7 +228,8 @@ def _entry(name: str, file_name: str, misses: list[Miss]) -> str:
 
 
 def _figures(figures: dict[str, float]) -> str:
-    suffixes = {"AP": "", "AP50": "50", "AP75": "75", "medium": "_medium", "large": "_large"}
+    suffixes = {"AP": "", "AP50": "50", "AP75": "75", "medium": "_medium", "large": "_large",
+                "AR": "_recall"}  # fmt: skip
     names = [name for name in figures if name.endswith(("_ap", "_persons", "_full"))]
     rows = [[name, *(figures.get(name + s) for s in suffixes.values())] for name in names]
     return _table(["", *suffixes], rows)
