@@ -103,4 +103,5 @@ def _print_faults(faults: tuple[Fault, ...]) -> None:
             typer.echo(f"  {fault}")
         if len(same) > SHOWN:
             typer.echo(f"  and {len(same) - SHOWN} more")
-    typer.echo(f"{len(faults)} faults" if faults else "nothing wrong")
+    plural = "" if len(faults) == 1 else "s"
+    typer.echo(f"{len(faults)} fault{plural}" if faults else "nothing wrong")

@@ -10,7 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from kdc_core.data.coco import AnnotatedPicture, Annotation, parse_person, read_coco, read_json
+from kdc_core.data.coco import (
+    AnnotatedPicture,
+    Annotation,
+    other_keypoints,
+    parse_person,
+    read_coco,
+    read_json,
+)
 from kdc_core.data.datasets import find_data
 from kdc_core.data.faults import (
     KINDS,
@@ -216,13 +223,10 @@ class _Checker:
         if person is None:
             fault("no category has the id 1, that of persons")
             return
-        names, expected = person.get("keypoints"), self.skeleton.num_keypoints
-        number = len(names) if isinstance(names, list) else 0
-        if number != expected:
-            fault(
-                f"category 1, {person.get('name')!r}, has {number} keypoints, the skeleton "
-                f"{self.skeleton.name} has {expected}"
-            )
+        if told := other_keypoints(self.content, self.skeleton.num_keypoints):
+            fault(told)
+        elif not person.get("keypoints"):
+            fault("category 1, that of persons, names no keypoints")
 
 
 def _id(entry: dict[str, Any]) -> int | str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,11 @@ import numpy as np
 from pycocotools import mask as rle_tools
 
 from kdc_core.errors import KdcError
+from kdc_core.skeleton import SKELETONS
+
+log = logging.getLogger(__name__)
+
+OUTSIDE_PX = 1.0  # that boxes, polygons and keypoints may lie outside the picture
 
 
 class AnnotationError(KdcError):
@@ -73,6 +79,8 @@ def read_json(path: str | Path) -> Any:
 def read_coco(path: str | Path, num_keypoints: int = 17) -> list[AnnotatedPicture]:
     """Read the persons of a COCO keypoint or instance annotation file.
 
+    Persons that reach out of their picture are kept, and their number logged.
+
     Args:
         path: .json or .json.gz with `images`, `annotations` and `categories`.
         num_keypoints: keypoints per person the skeleton expects.
@@ -91,6 +99,8 @@ def read_coco(path: str | Path, num_keypoints: int = 17) -> list[AnnotatedPictur
             f"'{path}' is not a COCO annotation file: expected an object with the lists 'images' "
             f"and 'annotations', got {_describe(content)}"
         )
+    if told := other_keypoints(content, num_keypoints):
+        raise AnnotationError(f"'{path}': {told}")
     persons: dict[int, list[Annotation]] = {}
     for index, entry in enumerate(content["annotations"]):
         try:
@@ -103,6 +113,7 @@ def read_coco(path: str | Path, num_keypoints: int = 17) -> list[AnnotatedPictur
                 f"{num_keypoints} keypoints: {type(error).__name__}: {error}"
             ) from error
     pictures = []
+    outside: list[str] = []
     for index, entry in enumerate(content["images"]):
         try:
             mine = tuple(persons.get(entry["id"], ()))
@@ -112,12 +123,43 @@ def read_coco(path: str | Path, num_keypoints: int = 17) -> list[AnnotatedPictur
             has_masks = all(p.segmentation for p in mine)
             name = str(entry["file_name"])
             pictures.append(AnnotatedPicture(int(entry["id"]), name, size, mine, has_masks))
+            outside += [name for person in mine if _reaches_out(person, size)]
         except (KeyError, TypeError, ValueError) as error:
             raise AnnotationError(
                 f"'{path}': image {index} lacks a usable 'id', 'file_name', 'height' or 'width': "
                 f"{type(error).__name__}: {error}"
             ) from error
+    if outside:
+        log.warning(
+            "'%s': persons that reach out of their picture: %d, first in '%s'; `kdc data check` "
+            "lists them", path, len(outside), outside[0],
+        )  # fmt: skip
     return pictures
+
+
+def other_keypoints(content: dict[str, Any], num_keypoints: int) -> str | None:
+    """What is wrong where a file's category 1 names another number of keypoints, else None."""
+    categories = content.get("categories")
+    entries = categories if isinstance(categories, list) else []
+    persons = [c for c in entries if isinstance(c, dict) and c.get("id") == 1]
+    names = persons[0].get("keypoints") if persons else None
+    if not isinstance(names, list) or not names or len(names) == num_keypoints:
+        return None
+    text = f"its persons have {len(names)} keypoints, expected {num_keypoints}"
+    for skeleton in SKELETONS.values():
+        if skeleton.num_keypoints == len(names):
+            text += (
+                f"; the skeleton {skeleton.name} has as many (`kdc data check --skeleton`, "
+                "`kdc train --set fields.skeleton=`)"
+            )
+    return text
+
+
+def _reaches_out(person: Annotation, size: tuple[int, int]) -> bool:
+    labelled = person.keypoints[person.keypoints[:, 2] > 0, :2]
+    points = np.concatenate((person.box.reshape(2, 2), labelled))
+    low, high = points.min(0), points.max(0)
+    return bool((low < -OUTSIDE_PX).any() or (high > np.array(size[::-1]) + OUTSIDE_PX).any())
 
 
 def parse_person(entry: dict[str, Any], num_keypoints: int) -> Annotation:

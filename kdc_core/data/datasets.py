@@ -9,13 +9,15 @@ from kdc_core.data.coco import AnnotatedPicture, AnnotationError, read_coco
 from kdc_core.data.pictures import Pictures
 from kdc_core.skeleton import Skeleton
 
-# Layout of a data set's folder: annotation file, and where its pictures may be.
+# Layout of a data set's folder: annotation file, which may end in .gz, too, and where its pictures
+# may be.
 LAYOUTS = (
     ("annotations/person_keypoints_{split}2017.json", ("{split}2017", "images/{split}2017")),
     ("ochuman_coco_format_{split}_range_0.00_1.00.json", ("images", ".")),
     ("crowdpose_{split}.json", ("images", ".")),
     ("json/crowdpose_{split}.json", ("images",)),
     ("annotations/crowdpose_{split}.json", ("images",)),
+    ("{split}.json", ("{split}", "{split}.tar")),
     ("annotations.json", (".",)),
 )
 
@@ -25,8 +27,8 @@ def find_data(path: str | Path, split: str) -> tuple[Path, Path]:
 
     Args:
         path: folder of COCO 2017, OCHuman or CrowdPose as published, a folder of pictures with
-            `annotations.json`, or an annotation file with its pictures in a folder or tar of the
-            same name beside it.
+            `annotations.json`, a folder with `{split}.json` and a folder or tar of the same name,
+            or such an annotation file itself.
         split: `train`, `val` or `test`, where a folder has several.
 
     Returns:
@@ -38,27 +40,26 @@ def find_data(path: str | Path, split: str) -> tuple[Path, Path]:
     path = Path(path)
     if path.is_dir():
         for layout, places in LAYOUTS:
-            annotations = path / layout.format(split=split)
-            if annotations.is_file():
-                folders = [path / place.format(split=split) for place in places]
-                for folder in folders:
-                    if folder.is_dir():
-                        return annotations, folder
-                raise AnnotationError(
-                    f"no pictures for '{annotations}': expected the folder "
-                    f"{' or '.join(repr(str(f)) for f in folders)}"
-                )
+            plain = path / layout.format(split=split)
+            for annotations in (plain, plain.with_name(f"{plain.name}.gz")):
+                if annotations.is_file():
+                    return annotations, _first(annotations, [
+                        path / place.format(split=split) for place in places
+                    ])  # fmt: skip
         wanted = ", ".join(layout.format(split=split) for layout, _ in LAYOUTS)
         raise AnnotationError(f"no annotations in '{path}': expected one of {wanted}")
     if not path.exists():
         raise AnnotationError(f"'{path}' does not exist: expected a data set's folder or file")
     stem = path.name.removesuffix(".gz").removesuffix(".json")
-    for pictures in (path.with_name(stem), path.with_name(f"{stem}.tar")):
+    return path, _first(path, [path.with_name(stem), path.with_name(f"{stem}.tar")])
+
+
+def _first(annotations: Path, places: list[Path]) -> Path:
+    for pictures in places:
         if pictures.exists():
-            return path, pictures
-    raise AnnotationError(
-        f"no pictures for '{path}': expected the folder '{stem}' or '{stem}.tar' beside it"
-    )
+            return pictures
+    expected = " or ".join(f"'{place}'" for place in places)
+    raise AnnotationError(f"no pictures for '{annotations}': expected {expected}")
 
 
 def open_data(

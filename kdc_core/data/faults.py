@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from kdc_core.data.coco import Annotation, decode_mask
+from kdc_core.data.coco import OUTSIDE_PX, Annotation, decode_mask
 from kdc_core.skeleton import Skeleton
 
-OUTSIDE_PX = 1.0  # that boxes, polygons and keypoints may lie outside the picture
 FAR_SHARE = 1.0  # of its box's longer side that a keypoint may lie outside the box
 SAME_BOX = 0.5  # least IoU of a person's box and its mask's
 KINDS = {

@@ -11,11 +11,12 @@ import torch
 
 from kdc_core.assembly import Thresholds, assemble
 from kdc_core.config import Config, ConfigError
-from kdc_core.data.coco import AnnotatedPicture, read_coco, read_json
+from kdc_core.data.coco import AnnotatedPicture, read_json
 from kdc_core.data.pictures import PictureError, Pictures
 from kdc_core.decode.people import Decoder
 from kdc_core.evaluation.coco import coco_results, score
 from kdc_core.evaluation.oracle import Oracle, raw_people
+from kdc_core.evaluation.run import read_truth
 from kdc_core.fields import Fields
 from kdc_core.grid import Letterbox
 from kdc_core.manifest import side_rule
@@ -129,7 +130,7 @@ def ablate(
     else:
         predict, config = _on_maps(source, settings, Pictures(images), name)
     skeleton = SKELETONS[config.fields.skeleton]
-    pictures, content = read_coco(annotations, skeleton.num_keypoints), read_json(annotations)
+    pictures, content = read_truth(annotations, skeleton), read_json(annotations)
     results: list[list[dict[str, Any]]] = [[] for _ in settings]
     failed = []
     for picture in progress(pictures, len(pictures)):

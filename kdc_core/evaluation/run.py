@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdc_core.data.coco import AnnotatedPicture, read_coco, read_json
+from kdc_core.data.coco import AnnotatedPicture, AnnotationError, read_coco, read_json
 from kdc_core.data.datasets import keypoint_persons
 from kdc_core.data.pictures import PictureError, Pictures
 from kdc_core.evaluation.coco import coco_results, score, score_by_protocol
 from kdc_core.results import Prediction
 from kdc_core.skeleton import COCO17, Skeleton
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[Iterable[AnnotatedPicture], int], Iterable[AnnotatedPicture]]
 
@@ -55,8 +58,12 @@ def evaluate(
         progress: wraps the pictures and their number, to show how far it is.
         skeleton: of the predictions.
         subset: `all`, or `coco_persons` (`keypoint_persons`).
+
+    Raises:
+        AnnotationError, PictureError: annotations or pictures cannot be opened, or nobody is in
+            them.
     """
-    pictures = read_coco(annotations, skeleton.num_keypoints)
+    pictures = read_truth(annotations, skeleton)
     content = read_json(annotations)
     if subset == "coco_persons":
         pictures = keypoint_persons(pictures)
@@ -64,6 +71,26 @@ def evaluate(
     results, failed = predict_all(pictures, Pictures(images), predict, progress)
     figures = score_by_protocol(content, results, skeleton.sigmas)
     return Evaluation(figures, content, results, len(pictures), failed)
+
+
+def read_truth(annotations: str | Path, skeleton: Skeleton) -> list[AnnotatedPicture]:
+    """Read pictures to score; what they have no figures for is logged.
+
+    Raises:
+        AnnotationError: not such a file, or it has no person at all.
+    """
+    pictures = read_coco(annotations, skeleton.num_keypoints)
+    persons = [p for picture in pictures for p in picture.persons if not p.crowd]
+    if not persons:
+        raise AnnotationError(
+            f"'{annotations}' has no person to score: expected annotations of category 1"
+        )
+    if not any((person.keypoints[:, 2] > 0).any() for person in persons):
+        log.warning(
+            "'%s': no person has a labelled keypoint, so there is no AP of keypoints and none of "
+            "masks of persons with keypoints", annotations,
+        )  # fmt: skip
+    return pictures
 
 
 def score_coco_persons(

@@ -24,6 +24,7 @@ from kdc_core.data.pictures import PictureError, Pictures
 from kdc_core.data.sample import make_sample
 from kdc_core.evaluation.misses import find_misses
 from kdc_core.evaluation.report import write_report
+from kdc_core.evaluation.run import read_truth
 from kdc_core.skeleton import COCO17, CROWDPOSE14, Skeleton
 
 from .conftest import SAMPLES, make_person
@@ -100,11 +101,42 @@ def test_an_annotation_file_opens_with_the_folder_beside_it(data_set: Path) -> N
 @pytest.mark.parametrize("prefix", ["", "./"])
 def test_a_gzipped_file_opens_with_the_tar_beside_it(prefix: str, tmp_path: Path) -> None:
     content = contents(slice(2))
-    (tmp_path / "two.json.gz").write_bytes(gzip.compress(json.dumps(content).encode()))
-    with tarfile.open(tmp_path / "two.tar", "w") as tar:
+    (tmp_path / "val.json.gz").write_bytes(gzip.compress(json.dumps(content).encode()))
+    with tarfile.open(tmp_path / "val.tar", "w") as tar:
         for image in content["images"]:
             tar.add(SAMPLES / image["file_name"], prefix + image["file_name"])
-    opens(tmp_path / "two.json.gz", "val", COCO17, content)
+    opens(tmp_path / "val.json.gz", "val", COCO17, content)
+    opens(tmp_path, "val", COCO17, content)
+
+
+def test_persons_out_of_their_picture_are_counted(
+    data_set: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    read_coco(data_set)
+    assert not caplog.text
+    content = json.loads(data_set.read_text())
+    person = next(a for a in content["annotations"] if a["num_keypoints"])
+    person["keypoints"][:3] = [5000, 5000, 2]
+    content["annotations"][-1]["bbox"] = [600, 10, 90, 20]
+    data_set.write_text(json.dumps(content))
+    assert len(read_coco(data_set)) == 8
+    assert "out of their picture: 2, first in '" in caplog.text
+
+
+def test_what_has_nobody_to_score_is_refused_and_what_has_no_keypoints_is_told(
+    data_set: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = json.loads(data_set.read_text())
+    for entry in content["annotations"]:
+        entry["keypoints"], entry["num_keypoints"] = [], 0
+    data_set.write_text(json.dumps(content))
+    assert len(read_truth(data_set, COCO17)) == 8
+    assert "no person has a labelled keypoint" in caplog.text
+    for entry in content["annotations"]:
+        entry["category_id"] = 2
+    data_set.write_text(json.dumps(content))
+    with pytest.raises(AnnotationError, match="no person to score"):
+        read_truth(data_set, COCO17)
 
 
 def test_misses_and_report_take_14_keypoints_without_areas(tmp_path: Path) -> None:
@@ -149,10 +181,10 @@ def fourteen(folder: Path) -> Path:
         (lambda folder: folder / "none", "none' does not exist"),
         (lambda folder: folder / "none.json", "none.json' does not exist"),
         (lambda folder: folder, r"expected one of annotations/person_keypoints_val2017\.json, "),
-        (no_pictures, r"expected the folder '.*/val2017' or '.*/images/val2017'"),
-        (alone, r"expected the folder 'a' or 'a\.tar' beside it"),
+        (no_pictures, r"expected '.*/val2017' or '.*/images/val2017'"),
+        (alone, r"expected '.*/a' or '.*/a\.tar'"),
         (without_keypoints, "expected a keypoint file such as person_keypoints_train2017.json"),
-        (fourteen, "17 keypoints"),
+        (fourteen, "14 keypoints, expected 17; the skeleton crowdpose14 has as many"),
     ],
 )
 def test_what_cannot_be_opened_says_what_was_expected(

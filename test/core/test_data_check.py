@@ -55,8 +55,8 @@ ID = "'000000000885.jpg', annotation 0 (id 439117): "
 CASES: list[tuple[str, Callable[[Content], object], str]] = [
     ("categories", lambda c: c.pop("categories"), "no category has the id 1"),
     ("categories", lambda c: category(c).update(id=2), "no category has the id 1"),
-    ("categories", lambda c: category(c).pop("keypoints"), "'person', has 0 keypoints"),
-    ("categories", lambda c: category(c)["keypoints"].pop(), "16 keypoints, the skeleton coco17"),
+    ("categories", lambda c: category(c).pop("keypoints"), "names no keypoints"),
+    ("categories", lambda c: category(c)["keypoints"].pop(), "16 keypoints, expected 17"),
     ("bad_image", lambda c: c["images"].append({"id": 5}), "image 8: KeyError: 'file_name'"),
     ("bad_image", lambda c: c["images"].append(None), "image 8: TypeError"),
     (
@@ -201,7 +201,7 @@ def test_crowdpose_does_not_count_head_and_neck(tmp_path: Path, samples: Path) -
                "--sheet", tmp_path / "s.png")  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "annotation 1 (id 2): num_keypoints is 13, 14 are labelled" in done.stdout
-    assert "1 faults" in done.stdout and "annotation 0" not in done.stdout
+    assert "1 fault\n" in done.stdout and "annotation 0" not in done.stdout
     assert (tmp_path / "s.png").is_file()
 
 
