@@ -16,6 +16,7 @@ from kdc_core.data.loader import TrainingSamples, collate
 from kdc_core.data.sample import Sample, make_sample
 from kdc_core.errors import KdcError
 from kdc_core.grid import Grid
+from kdc_core.memory import keep_freed_memory
 from kdc_core.network.kdc import KDC
 from kdc_core.skeleton import COCO17
 from kdc_core.targets import encode
@@ -44,6 +45,7 @@ def bench_data(data: str | None, seconds: float) -> dict[str, float]:
     samples = TrainingSamples([path], load_preset("kdc_light", changes))
     old_threads = cv2.getNumThreads()
     cv2.setNumThreads(0)
+    keep_freed_memory(2000)  # as training does
     samples[0]
     begun, count = time.perf_counter(), 0
     while time.perf_counter() - begun < seconds:

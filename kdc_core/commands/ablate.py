@@ -93,13 +93,15 @@ def draw(title: str, rows: list[Row], path: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
     labels = [row.label for row in rows]
+    places = _numbers(labels) or list(range(len(labels)))
     for key, text in (
         ("mask_ap_keypoint_persons", "masks, persons with keypoints"),
         ("mask_ap_full", "masks, all persons"),
         ("keypoint_ap", "keypoints"),
     ):
         values = [row.figures.get(key, float("nan")) for row in rows]
-        axes.plot(labels, values, marker="o", label=text)
+        axes.plot(places, values, marker="o", label=text)
+    axes.set_xticks(places, labels)
     axes.set_ylabel("AP")
     axes.set_title(title, fontsize=9)
     axes.tick_params(axis="x", rotation=30 if len(labels) > 7 else 0, labelsize=8)
@@ -108,3 +110,11 @@ def draw(title: str, rows: list[Row], path: Path) -> None:
     with whole_file(path) as part:
         figure.savefig(part, dpi=130)
     pyplot.close(figure)
+
+
+def _numbers(labels: list[str]) -> list[float] | None:
+    """Labels that are numbers, perhaps with a unit; None if any is not."""
+    try:
+        return [float(label.split()[0]) for label in labels]
+    except ValueError:
+        return None

@@ -180,7 +180,13 @@ def test_the_subset_leaves_out_pictures_without_labelled_people(
     table = tmp_path / "table.json"
     done = kdc("paper", "table1", "--model", "kdc_light", *part, "--json", table)
     assert done.returncode == 0, done.stderr
+    heading, published = (
+        next(line.split() for line in done.stdout.splitlines() if text in line)
+        for text in ("APL", "KDC RN-152")
+    )
+    assert heading[-2] == "AR" and published[-2] == "0.706", "as the paper prints it"
     scored = json.loads(table.read_text())["kdc_light"]
+    assert 0 < scored["all"]["mask_ap_full"] < scored["all"]["mask_ap_full_recall"] < 1
     assert all(figures[name] == value for name, value in scored["coco_persons"].items())
     assert scored["all"]["mask_ap_full"] < scored["coco_persons"]["mask_ap_full"]
 
