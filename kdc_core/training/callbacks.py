@@ -39,6 +39,11 @@ def write_checkpoint(trainer: lightning.Trainer, path: Path) -> None:
         trainer.save_checkpoint(part)
 
 
+def _agreed(trainer: lightning.Trainer, said: bool) -> bool:
+    """What the first process says."""
+    return bool(trainer.strategy.broadcast(said)) if world() > 1 else said
+
+
 class Clock:
     """Says every so many seconds that it is time; all processes hear it at the same step."""
 
@@ -47,9 +52,7 @@ class Clock:
         self.begun = time.monotonic()
 
     def due(self, trainer: lightning.Trainer) -> bool:
-        now = time.monotonic() - self.begun >= self.seconds
-        if world() > 1:
-            now = bool(trainer.strategy.broadcast(now))
+        now = _agreed(trainer, time.monotonic() - self.begun >= self.seconds)
         if now:
             self.begun = time.monotonic()
         return now
@@ -90,13 +93,15 @@ class Deadline(EachStep):
     """Ends the run after a whole step, once it has lasted so many seconds; None = never."""
 
     def __init__(self, seconds: float | None):
-        self.clock = Clock(math.inf if seconds is None else seconds)
-        self._passed = False
+        self.end = time.monotonic() + (math.inf if seconds is None else seconds)
+
+    def left(self) -> float:
+        """Seconds until then, below 0 afterwards."""
+        return self.end - time.monotonic()
 
     def passed(self, trainer: lightning.Trainer) -> bool:
         """Whether the time is up; every process must ask at the same place."""
-        self._passed = self._passed or self.clock.due(trainer)
-        return self._passed
+        return _agreed(trainer, self.left() <= 0)
 
     def on_step(self, trainer: lightning.Trainer, module: Any) -> None:
         if self.passed(trainer):

@@ -124,7 +124,8 @@ class Evaluation(EachStep):
         if self._current is None:
             self._current = self._open(trainer, step)
         seconds = SLICE_SECONDS if len(self.waiting) == 1 else LONG_SLICE_SECONDS
-        now, until = self._current, time.monotonic() + seconds
+        now = self._current
+        until = time.monotonic() + min(seconds, self.deadline.left())
         path = self.folder / self._results_file(step, rank())
         try:
             with open(path, "a", encoding="utf-8") as file:
