@@ -65,7 +65,7 @@ def ablate(
 
 
 def print_rows(title: str, rows: list[Row]) -> None:
-    """In the layout of the paper's Table IV: masks of persons with keypoints."""
+    """In the layout of the paper's tables: masks of persons with keypoints."""
     from rich.console import Console
     from rich.table import Table
 

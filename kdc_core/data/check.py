@@ -225,7 +225,7 @@ class _Checker:
             return
         if told := other_keypoints(self.content, self.skeleton.num_keypoints):
             fault(told)
-        elif not person.get("keypoints"):
+        elif not (isinstance(person.get("keypoints"), list) and person["keypoints"]):
             fault("category 1, that of persons, names no keypoints")
 
 

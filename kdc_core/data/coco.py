@@ -79,7 +79,7 @@ def read_json(path: str | Path) -> Any:
 def read_coco(path: str | Path, num_keypoints: int = 17) -> list[AnnotatedPicture]:
     """Read the persons of a COCO keypoint or instance annotation file.
 
-    Persons that reach out of their picture are kept, and their number logged.
+    Persons with a box or keypoint out of their picture are kept, and their number logged.
 
     Args:
         path: .json or .json.gz with `images`, `annotations` and `categories`.
@@ -123,7 +123,7 @@ def read_coco(path: str | Path, num_keypoints: int = 17) -> list[AnnotatedPictur
             has_masks = all(p.segmentation for p in mine)
             name = str(entry["file_name"])
             pictures.append(AnnotatedPicture(int(entry["id"]), name, size, mine, has_masks))
-            outside += [name for person in mine if _reaches_out(person, size)]
+            outside += [name for p in mine if not p.crowd and _reaches_out(p, size)]
         except (KeyError, TypeError, ValueError) as error:
             raise AnnotationError(
                 f"'{path}': image {index} lacks a usable 'id', 'file_name', 'height' or 'width': "
@@ -131,8 +131,8 @@ def read_coco(path: str | Path, num_keypoints: int = 17) -> list[AnnotatedPictur
             ) from error
     if outside:
         log.warning(
-            "'%s': persons that reach out of their picture: %d, first in '%s'; `kdc data check` "
-            "lists them", path, len(outside), outside[0],
+            "'%s': persons with a box or keypoint out of their picture: %d, first in '%s'; "
+            "`kdc data check` lists them", path, len(outside), outside[0],
         )  # fmt: skip
     return pictures
 
@@ -150,14 +150,15 @@ def other_keypoints(content: dict[str, Any], num_keypoints: int) -> str | None:
         if skeleton.num_keypoints == len(names):
             text += (
                 f"; the skeleton {skeleton.name} has as many (`kdc data check --skeleton`, "
-                "`kdc train --set fields.skeleton=`)"
+                "`kdc train --set fields.skeleton=`, or a model that has it)"
             )
     return text
 
 
 def _reaches_out(person: Annotation, size: tuple[int, int]) -> bool:
+    # A keypoint names a pixel by its centre, the first by 0; a box ends at a pixel's edge.
     labelled = person.keypoints[person.keypoints[:, 2] > 0, :2]
-    points = np.concatenate((person.box.reshape(2, 2), labelled))
+    points = np.concatenate((person.box.reshape(2, 2), labelled, labelled + 1))
     low, high = points.min(0), points.max(0)
     return bool((low < -OUTSIDE_PX).any() or (high > np.array(size[::-1]) + OUTSIDE_PX).any())
 

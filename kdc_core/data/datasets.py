@@ -43,18 +43,18 @@ def find_data(path: str | Path, split: str) -> tuple[Path, Path]:
             plain = path / layout.format(split=split)
             for annotations in (plain, plain.with_name(f"{plain.name}.gz")):
                 if annotations.is_file():
-                    return annotations, _first(annotations, [
+                    return annotations, _pictures_of(annotations, [
                         path / place.format(split=split) for place in places
                     ])  # fmt: skip
-        wanted = ", ".join(layout.format(split=split) for layout, _ in LAYOUTS)
+        wanted = ", ".join(layout.format(split=split) for layout, _ in LAYOUTS) + ", or .gz"
         raise AnnotationError(f"no annotations in '{path}': expected one of {wanted}")
     if not path.exists():
         raise AnnotationError(f"'{path}' does not exist: expected a data set's folder or file")
     stem = path.name.removesuffix(".gz").removesuffix(".json")
-    return path, _first(path, [path.with_name(stem), path.with_name(f"{stem}.tar")])
+    return path, _pictures_of(path, [path.with_name(stem), path.with_name(f"{stem}.tar")])
 
 
-def _first(annotations: Path, places: list[Path]) -> Path:
+def _pictures_of(annotations: Path, places: list[Path]) -> Path:
     for pictures in places:
         if pictures.exists():
             return pictures

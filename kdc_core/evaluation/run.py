@@ -67,6 +67,10 @@ def evaluate(
     content = read_json(annotations)
     if subset == "coco_persons":
         pictures = keypoint_persons(pictures)
+        if not pictures:
+            raise AnnotationError(
+                f"'{annotations}' has no person with keypoints, and coco_persons has no others"
+            )
         content = _of_pictures(content, pictures)
     results, failed = predict_all(pictures, Pictures(images), predict, progress)
     figures = score_by_protocol(content, results, skeleton.sigmas)
@@ -83,7 +87,8 @@ def read_truth(annotations: str | Path, skeleton: Skeleton) -> list[AnnotatedPic
     persons = [p for picture in pictures for p in picture.persons if not p.crowd]
     if not persons:
         raise AnnotationError(
-            f"'{annotations}' has no person to score: expected annotations of category 1"
+            f"'{annotations}' has no person to score: expected annotations of category 1 that are "
+            "no crowd regions"
         )
     if not any((person.keypoints[:, 2] > 0).any() for person in persons):
         log.warning(

@@ -30,8 +30,9 @@ ROW_SECONDS = 10.0
 EVALUATED = (*FIGURES, *CROWD_FIGURES)
 
 
-def write_checkpoint(trainer: lightning.Trainer, path: Path) -> None:
+def write_checkpoint(trainer: lightning.Trainer, module: Any, path: Path) -> None:
     """Save the state of the run; a kill at any moment leaves the old or the new file."""
+    module.check_average()
     if rank() > 0:  # takes part, writes nothing
         trainer.save_checkpoint(path)
         return
@@ -86,7 +87,7 @@ class Checkpoints(EachStep):
     def on_step(self, trainer: lightning.Trainer, module: Any) -> None:
         # The last step's is written when everything else is done.
         if self.clock.due(trainer) and trainer.global_step < module.steps:
-            write_checkpoint(trainer, self.path)
+            write_checkpoint(trainer, module, self.path)
 
 
 class Deadline(EachStep):

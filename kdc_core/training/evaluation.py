@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 
 from kdc_core.data.coco import AnnotatedPicture, read_json
 from kdc_core.data.datasets import find_data
@@ -28,14 +27,13 @@ from kdc_core.predictor import Predictor
 from kdc_core.runtimes.torch import TorchRuntime
 from kdc_core.skeleton import Skeleton
 from kdc_core.training.callbacks import Deadline, EachStep, Metrics, write_checkpoint
-from kdc_core.training.module import TrainingError, floats
 from kdc_core.training.processes import gather, rank, world
 
 log = logging.getLogger(__name__)
 
-# Time for pictures of --val after a step: the table's rows and the time limit do not wait longer.
+# Time for pictures of --val after a step, the second while more than one evaluation waits:
+# rows and the time limit wait no longer for them. Scoring is not divided.
 SLICE_SECONDS = 5.0
-# The same while more than one evaluation waits.
 LONG_SLICE_SECONDS = 15.0
 # Pictures of --val drawn for TensorBoard at each evaluation.
 OVERLAYS = 4
@@ -48,7 +46,8 @@ class _Current:
     network: KDC
     predictor: Predictor
     left: list[AnnotatedPicture]
-    results: list[dict[str, Any]]  # COCO results so far
+    known: list[dict[str, Any]]  # COCO results of earlier calls; of the first process
+    results: list[dict[str, Any]]  # and of this call
 
 
 class Evaluation(EachStep):
@@ -105,17 +104,13 @@ class Evaluation(EachStep):
     def _begin(self, trainer: lightning.Trainer, module: Any) -> None:
         step = trainer.global_step
         self.metrics.write(trainer)
-        if not all(torch.isfinite(v.half()).all() for v in floats(module.average)):
-            raise TrainingError(
-                f"the average of the weights at step {step} is not finite in fp16; the files on "
-                "disk are from before: lower train.rate in a folder of its own"
-            )
+        module.check_average()
         if rank() == 0:
             for path in self.folder.glob(f"evaluating-{step}.*"):
                 path.unlink()  # of a run whose checkpoint is gone
             save_model(module.average, self.folder / _snapshot(step), {**self.made, "steps": step})
         # After the average: whoever resumes at this step finds it.
-        write_checkpoint(trainer, self.folder / "last.ckpt")
+        write_checkpoint(trainer, module, self.folder / "last.ckpt")
         self.waiting.append(step)
 
     def _slice(self, trainer: lightning.Trainer) -> None:
@@ -124,24 +119,20 @@ class Evaluation(EachStep):
         if self._current is None:
             self._current = self._open(trainer, step)
         seconds = SLICE_SECONDS if len(self.waiting) == 1 else LONG_SLICE_SECONDS
-        now = self._current
+        current = self._current
         until = time.monotonic() + min(seconds, self.deadline.left())
         path = self.folder / self._results_file(step, rank())
-        try:
-            with open(path, "a", encoding="utf-8") as file:
-                file.write("\n")  # a kill may have left half a line
-                while now.left:
-                    picture = now.left.pop(0)
-                    results = self._results(now.predictor, picture)
-                    now.results += results
-                    file.write(json.dumps({"id": picture.id, "results": results}) + "\n")
-                    file.flush()
-                    if time.monotonic() >= until:
-                        break
-        except OSError as error:
-            raise KdcError(f"cannot write '{path}': {error.strerror}") from error
-        if not any(gather([len(now.left)])):
-            self._score(step, now)
+        _append(path, "")  # a kill may have left half a line
+        while current.left:
+            picture = current.left.pop(0)
+            results = self._results(current.predictor, picture)
+            if results is not None:
+                current.results += results
+                _append(path, json.dumps({"id": picture.id, "results": results}))
+            if time.monotonic() >= until:
+                break
+        if not any(gather([len(current.left)])) and not self.deadline.passed(trainer):
+            self._score(step, current)
             self._current = None
             self.waiting.pop(0)
 
@@ -150,40 +141,42 @@ class Evaluation(EachStep):
         predictor = Predictor(TorchRuntime(network, {}, trainer.strategy.root_device))
         predictor.thresholds = replace(predictor.thresholds, confidence=0.0, keypoint=0.0)
         files = list(self.folder.glob(self._results_file(step, "*"))) if rank() == 0 else []
-        known = dict(gather([line for path in files for line in _lines(path)]))
-        left = [picture for picture in self.pictures if picture.id not in known]
-        mine = known.values() if rank() == 0 else ()
-        return _Current(
-            network, predictor, left[rank() :: world()],
-            [entry for results in mine for entry in results],
-        )  # fmt: skip
+        known = dict(line for path in files for line in _lines(path))
+        done = set(gather(list(known)))
+        left = [picture for picture in self.pictures if picture.id not in done]
+        results = [entry for entries in known.values() for entry in entries]
+        return _Current(network, predictor, left[rank() :: world()], results, [])
 
     def _results_file(self, step: int, process: int | str) -> str:
         return f"evaluating-{step}.{self.val}.{process}.jsonl"
 
-    def _results(self, predictor: Predictor, picture: AnnotatedPicture) -> list[dict[str, Any]]:
+    def _results(
+        self, predictor: Predictor, picture: AnnotatedPicture
+    ) -> list[dict[str, Any]] | None:
+        """COCO results of a picture; None if it cannot be read."""
         try:
             image = self.source.read(picture.file_name)
             return coco_results(predictor(image), picture.id)
         except (PictureError, ValueError) as error:
             log.warning("left out of evaluation: %s: %s", picture.file_name, error)
-            return []
+            return None
 
-    def _score(self, step: int, now: _Current) -> None:
+    def _score(self, step: int, current: _Current) -> None:
         """Add the figures to the step's row, and keep the model if it is the best so far."""
-        results = gather(now.results)
+        results = gather(current.results)
         if rank() > 0:
             return
+        results = current.known + results
         figures = score_by_protocol(self.truth, results, self.skeleton.sigmas)
         figures = {name: value for name, value in figures.items() if value >= 0}
         self.metrics.add_figures(step, figures)
-        self._draw(step, now.predictor)
+        self._draw(step, current.predictor)
         best, note = self.folder / "best.safetensors", self.folder / "best.json"
         before = json.loads(note.read_text()) if note.exists() else {}
-        val = self.annotations.name
-        if before.get("val") != val or _worth(figures) > _worth(before):
-            save_model(now.network, best, {**self.made, "steps": step, "figures": figures})
-            write_json(note, {"step": step, "val": val, **figures})
+        if before.get("val_crc32") != self.val or _worth(figures) > _worth(before):
+            val = {"val": self.annotations.name, "val_crc32": self.val}
+            save_model(current.network, best, {**self.made, "steps": step, "figures": figures})
+            write_json(note, {"step": step, **val, **figures})
         for path in self.folder.glob(f"evaluating-{step}.*"):
             path.unlink()
 
@@ -209,6 +202,14 @@ def _snapshot(step: int | str) -> str:
     return f"evaluating-{step}.safetensors"
 
 
+def _append(path: Path, line: str) -> None:
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise KdcError(f"cannot write '{path}': {error.strerror}") from error
+
+
 def _lines(path: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """Picture id and COCO results of each whole line."""
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -220,6 +221,6 @@ def _lines(path: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:
 
 
 def _worth(figures: dict[str, float]) -> float:
-    """What `best` means: keypoint AP and mask AP count alike."""
+    """What `best` means: keypoint AP and mask AP count alike; without keypoints mask AP alone."""
     known = [figures[k] for k in ("keypoint_ap", "mask_ap_keypoint_persons") if k in figures]
-    return sum(known) / len(known) if known else -1.0
+    return sum(known) / len(known) if known else figures.get("mask_ap_full", -1.0)

@@ -98,6 +98,14 @@ class TrainingModule(lightning.LightningModule):
             "a folder of its own that starts from the written model"
         )
 
+    def check_average(self) -> None:
+        """Raise TrainingError where the average could not be written as a model (fp16)."""
+        if not all(torch.isfinite(value.half()).all() for value in _floats(self.average)):
+            raise TrainingError(
+                f"the average of the weights at step {self.global_step} is not finite in fp16; "
+                "the files on disk are from before: lower train.rate in a folder of its own"
+            )
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config.model_dump(mode="json")
 
@@ -110,7 +118,7 @@ class TrainingModule(lightning.LightningModule):
         with torch.no_grad():
             for (weight, scale), old in zip(self._scaled, before, strict=True):
                 weight.copy_(old + scale.to(weight.device) * (weight - old))
-            for mean, value in zip(floats(self.average), floats(self.network), strict=True):
+            for mean, value in zip(_floats(self.average), _floats(self.network), strict=True):
                 mean.lerp_(value, 1 - pace)
 
     def configure_optimizers(self) -> Any:
@@ -156,6 +164,5 @@ def channel_scales(network: nn.Module) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def floats(module: nn.Module) -> list[Tensor]:
-    """Weights and statistics of a network."""
+def _floats(module: nn.Module) -> list[Tensor]:
     return [v for v in module.state_dict().values() if v.is_floating_point()]

@@ -94,8 +94,7 @@ def train(
     Args:
         config: what to train and how.
         data: data sets, as for `find_data`.
-        output: folder of the run: `last.ckpt`, `metrics.csv`, `model.safetensors`,
-            `best.safetensors`, `tensorboard/`.
+        output: folder of the run; docs/training.md lists its files.
         start: weights to start from: a KDC model or the backbone's published weights; None
             leaves them at random.
         val: data set to evaluate on.
@@ -107,7 +106,7 @@ def train(
     Raises:
         ConfigError: the folder holds another run, or is in use.
         AnnotationError, PictureError, ModelFileError: an input cannot be used.
-        TrainingError: the loss is no number any more.
+        TrainingError: loss, gradient or weights are no numbers any more.
     """
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
@@ -187,16 +186,16 @@ def _train(
     model = folder / "model.safetensors"
     try:
         trainer.fit(module, loader, ckpt_path=resume, weights_only=False)
-        write_checkpoint(trainer, last)
+        write_checkpoint(trainer, module, last)
         if rank() == 0:
             seconds = _add_seconds(folder, time.monotonic() - begun)
-            made |= {"steps": trainer.global_step, "seconds": round(seconds)}
-            save_model(module.average, model, made)
+            now = {"steps": trainer.global_step, "seconds": round(seconds)}
+            save_model(module.average, model, {**made, **now})
             log.info("step %d of %d; wrote %s", trainer.global_step, samples.steps, model)
         for evaluation in evaluations:
             if trainer.global_step >= samples.steps:
                 evaluation.finish(trainer)
-            for step in evaluation.waiting:
+            for step in evaluation.waiting if rank() == 0 else []:
                 log.info("the evaluation of step %d goes on with the next call", step)
     finally:
         metrics.close()

@@ -117,7 +117,8 @@ def test_persons_out_of_their_picture_are_counted(
     content = json.loads(data_set.read_text())
     person = next(a for a in content["annotations"] if a["num_keypoints"])
     person["keypoints"][:3] = [5000, 5000, 2]
-    content["annotations"][-1]["bbox"] = [600, 10, 90, 20]
+    other = next(a for a in content["annotations"] if a["image_id"] != person["image_id"])
+    other["bbox"], other["iscrowd"] = [5000, 10, 90, 20], 0
     data_set.write_text(json.dumps(content))
     assert len(read_coco(data_set)) == 8
     assert "out of their picture: 2, first in '" in caplog.text

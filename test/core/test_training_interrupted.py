@@ -197,7 +197,6 @@ def test_a_killed_evaluation_goes_on_between_the_steps_of_the_next_call(
 
     # Other annotations under the same name start anew; what is known of these stays.
     content = json.loads(val.read_text())
-    content = json.loads(val.read_text())
     val.write_text(json.dumps({**content, "images": content["images"][-2:]}))
     run = slowly(command(data_set, start, folder, *more, "--max-time", "0.01s"))
     other = subprocess.run(run, capture_output=True, text=True, timeout=300)
