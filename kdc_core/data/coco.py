@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import logging
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,6 @@ from pycocotools import mask as rle_tools
 
 from kdc_core.errors import KdcError
 from kdc_core.skeleton import SKELETONS
-
-log = logging.getLogger(__name__)
-
-OUTSIDE_PX = 1.0  # that boxes, polygons and keypoints may lie outside the picture
 
 
 class AnnotationError(KdcError):
@@ -79,8 +74,6 @@ def read_json(path: str | Path) -> Any:
 def read_coco(path: str | Path, num_keypoints: int = 17) -> list[AnnotatedPicture]:
     """Read the persons of a COCO keypoint or instance annotation file.
 
-    Persons with a box or keypoint out of their picture are kept, and their number logged.
-
     Args:
         path: .json or .json.gz with `images`, `annotations` and `categories`.
         num_keypoints: keypoints per person the skeleton expects.
@@ -113,7 +106,6 @@ def read_coco(path: str | Path, num_keypoints: int = 17) -> list[AnnotatedPictur
                 f"{num_keypoints} keypoints: {type(error).__name__}: {error}"
             ) from error
     pictures = []
-    outside: list[str] = []
     for index, entry in enumerate(content["images"]):
         try:
             mine = tuple(persons.get(entry["id"], ()))
@@ -123,17 +115,11 @@ def read_coco(path: str | Path, num_keypoints: int = 17) -> list[AnnotatedPictur
             has_masks = all(p.segmentation for p in mine)
             name = str(entry["file_name"])
             pictures.append(AnnotatedPicture(int(entry["id"]), name, size, mine, has_masks))
-            outside += [name for p in mine if not p.crowd and _reaches_out(p, size)]
         except (KeyError, TypeError, ValueError) as error:
             raise AnnotationError(
                 f"'{path}': image {index} lacks a usable 'id', 'file_name', 'height' or 'width': "
                 f"{type(error).__name__}: {error}"
             ) from error
-    if outside:
-        log.warning(
-            "'%s': persons with a box or keypoint out of their picture: %d, first in '%s'; "
-            "`kdc data check` lists them", path, len(outside), outside[0],
-        )  # fmt: skip
     return pictures
 
 
@@ -153,14 +139,6 @@ def other_keypoints(content: dict[str, Any], num_keypoints: int) -> str | None:
                 "`kdc train --set fields.skeleton=`, or a model that has it)"
             )
     return text
-
-
-def _reaches_out(person: Annotation, size: tuple[int, int]) -> bool:
-    # A keypoint names a pixel by its centre, the first by 0; a box ends at a pixel's edge.
-    labelled = person.keypoints[person.keypoints[:, 2] > 0, :2]
-    points = np.concatenate((person.box.reshape(2, 2), labelled, labelled + 1))
-    low, high = points.min(0), points.max(0)
-    return bool((low < -OUTSIDE_PX).any() or (high > np.array(size[::-1]) + OUTSIDE_PX).any())
 
 
 def parse_person(entry: dict[str, Any], num_keypoints: int) -> Annotation:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kdc_core.data.coco import AnnotatedPicture, AnnotationError, read_coco
+from kdc_core.data.faults import tell_outside
 from kdc_core.data.pictures import Pictures
 from kdc_core.skeleton import Skeleton
 
@@ -83,6 +84,7 @@ def open_data(
             f"'{annotations}' has no person with keypoints: expected a keypoint file such as "
             "person_keypoints_train2017.json, not one of boxes or instances alone"
         )
+    tell_outside(annotations, pictures)
     if subset == "coco_persons":
         pictures = keypoint_persons(pictures)
     return pictures, Pictures(images)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kdc_core.data.coco import OUTSIDE_PX, Annotation, decode_mask
+from kdc_core.data.coco import AnnotatedPicture, Annotation, decode_mask
 from kdc_core.skeleton import Skeleton
 
+log = logging.getLogger(__name__)
+
+OUTSIDE_PX = 1.0  # that boxes, polygons and keypoints may lie outside the picture
 FAR_SHARE = 1.0  # of its box's longer side that a keypoint may lie outside the box
 SAME_BOX = 0.5  # least IoU of a person's box and its mask's
 KINDS = {
@@ -100,6 +104,24 @@ def keypoint_faults(
     body = [name not in ("head", "neck") for name in skeleton.keypoints]
     if number is not None and number not in (count, int(labelled[body].sum())):
         yield "num_keypoints", f"num_keypoints is {number!r}, {count} are labelled"
+
+
+def tell_outside(path: Any, pictures: Iterable[AnnotatedPicture]) -> None:
+    """Log how many persons have a box or keypoint outside their picture; they stay in use."""
+    found = [(i, person) for i in pictures for person in i.persons if not person.crowd]
+    if not found:
+        return
+    size = np.array([picture.size[::-1] for picture, _ in found])[:, None]
+    boxes = np.array([person.box.reshape(2, 2) for _, person in found])
+    keypoints = np.array([person.keypoints for _, person in found])
+    out = (_out(boxes, 0, size) > OUTSIDE_PX).any(1)
+    far = _out(keypoints[..., :2], 0, size - 1) > OUTSIDE_PX
+    out |= (far & (keypoints[..., 2] > 0)).any(1)
+    if out.any():
+        log.warning(
+            "'%s': persons with a box or keypoint out of their picture: %d, first in '%s'; "
+            "`kdc data check` lists them", path, out.sum(), found[out.argmax()][0].file_name,
+        )  # fmt: skip
 
 
 def mask_faults(person: Annotation, size: tuple[int, int]) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from kdc_core.data.coco import AnnotatedPicture, AnnotationError, read_coco, read_json
 from kdc_core.data.datasets import keypoint_persons
+from kdc_core.data.faults import tell_outside
 from kdc_core.data.pictures import PictureError, Pictures
 from kdc_core.evaluation.coco import coco_results, score, score_by_protocol
 from kdc_core.results import Prediction
@@ -95,6 +96,7 @@ def read_truth(annotations: str | Path, skeleton: Skeleton) -> list[AnnotatedPic
             "'%s': no person has a labelled keypoint, so there is no AP of keypoints and none of "
             "masks of persons with keypoints", annotations,
         )  # fmt: skip
+    tell_outside(annotations, pictures)
     return pictures
 
 

@@ -112,7 +112,7 @@ def test_a_gzipped_file_opens_with_the_tar_beside_it(prefix: str, tmp_path: Path
 def test_persons_out_of_their_picture_are_counted(
     data_set: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    read_coco(data_set)
+    read_truth(data_set, COCO17)
     assert not caplog.text
     content = json.loads(data_set.read_text())
     person = next(a for a in content["annotations"] if a["num_keypoints"])
@@ -120,7 +120,7 @@ def test_persons_out_of_their_picture_are_counted(
     other = next(a for a in content["annotations"] if a["image_id"] != person["image_id"])
     other["bbox"], other["iscrowd"] = [5000, 10, 90, 20], 0
     data_set.write_text(json.dumps(content))
-    assert len(read_coco(data_set)) == 8
+    assert len(read_truth(data_set, COCO17)) == 8
     assert "out of their picture: 2, first in '" in caplog.text
 
 
