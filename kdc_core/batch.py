@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdc_core.data.sources import read_frames
 from kdc_core.errors import KdcError
 from kdc_core.files import whole_file, write_json
-from kdc_core.people_json import person_json
-from kdc_core.predictor import Predictor
-from kdc_core.sources import read_frames
+from kdc_core.inference.predictor import Predictor
+from kdc_core.show.people_json import person_json
 
 FORMATS = ("jsonl", "parquet")
 THREADS = 1  # of a CPU worker: many pictures gain more from workers side by side
@@ -123,8 +123,10 @@ def _run(todo: list[str], job: Job, address: str, workers: int | None) -> Iterab
         raise KdcError(f"--ray needs '{error.name}': pip install 'kdc_ros[ray]'") from error
 
     options: dict[str, Any] = {
-        "address": address, "log_to_driver": False, "logging_level": logging.ERROR
-    }  # fmt: skip
+        "address": address,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
     if address == "local":
         options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES}
     try:
@@ -215,8 +217,12 @@ class PartWriter:
             with whole_file(self._job.output / part) as file:
                 WRITERS[self._job.format](file, good)
         persons = [len(entry["persons"]) if entry else 0 for entry in entries]
-        return {"source": sources, "error": errors, "part": [part] * len(sources),
-                "persons": persons}  # fmt: skip
+        return {
+            "source": sources,
+            "error": errors,
+            "part": [part] * len(sources),
+            "persons": persons,
+        }
 
     def _predict(self, source: str) -> tuple[dict[str, Any] | None, str]:
         frame = next(iter(read_frames(source)))
@@ -227,8 +233,12 @@ class PartWriter:
         except ValueError as error:
             return None, f"'{source}': {error}"
         people = [person_json(person, prediction.size) for person in prediction.persons]
-        return {"source": source, "frame": None, "size": list(prediction.size),
-                "persons": people}, ""  # fmt: skip
+        return {
+            "source": source,
+            "frame": None,
+            "size": list(prediction.size),
+            "persons": people,
+        }, ""
 
 
 def finished(job: Job) -> set[str]:

@@ -69,9 +69,17 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:
-        extra = {"torch": "train", "lightning": "train", "onnx": "train", "matplotlib": "train",
-                 "tensorboard": "train", "pycocotools": "eval", "ray": "ray", "pyarrow": "ray",
-                 "rclpy": "ros-wheels"}.get((error.name or "").split(".")[0])  # fmt: skip
+        extra = {
+            "torch": "train",
+            "lightning": "train",
+            "onnx": "train",
+            "matplotlib": "train",
+            "tensorboard": "train",
+            "pycocotools": "eval",
+            "ray": "ray",
+            "pyarrow": "ray",
+            "rclpy": "ros-wheels",
+        }.get((error.name or "").split(".")[0])
         if extra is None:
             raise
         print(

@@ -9,7 +9,6 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from kdc_core.errors import KdcError
-from kdc_core.skeleton import SKELETONS
 
 PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[float, Field(gt=0)]
@@ -59,7 +58,7 @@ class DecodeConfig(Section):
     peak_window: Literal[3, 5, 7, 9, 11] = Field(7, description="cells")
     min_peak: Share = Field(0.05, description="weaker peaks seed nobody")
     keypoint_seed_weight: float = Field(1.0, ge=0, description="rank of keypoint seeds")
-    center_seed_weight: float = Field(1.0, ge=0, description="rank of body-centre seeds")
+    center_seed_weight: float = Field(1.0, ge=0, description="rank of body-center seeds")
     snap_px: Positive = Field(6.0, description="reach of the snap rule for local edges")
     snap_scale: float = Field(0.2, ge=0, description="reach for long hops, in person sizes")
     skip_radius_px: Positive = Field(10.0, description="r of the skip test")
@@ -152,35 +151,6 @@ class Config(Section):
     decode: DecodeConfig = DecodeConfig()
     predict: PredictConfig = PredictConfig()
     train: TrainConfig = TrainConfig()
-
-
-def check_structure(config: Config) -> None:
-    """Raise ConfigError where the fields asked for are not those the backbone gives."""
-    fields, backbone = config.fields, config.network.backbone
-    got = (fields.stride, fields.grid_offset)
-    wanted = (4, 0.0) if backbone.startswith("movenet") else (8, 0.0)
-    if got != wanted:
-        raise ConfigError(
-            f"backbone {backbone} gives maps of stride {wanted[0]} and offset {wanted[1]}: set "
-            f"fields.stride and fields.grid_offset so, got {got[0]} and {got[1]}"
-        )
-    types = SKELETONS[fields.skeleton].num_types
-    if config.decode.centroids > types:
-        raise ConfigError(
-            f"decode.centroids: {fields.skeleton} has {types} types, got {config.decode.centroids}"
-        )
-    if backbone.startswith("movenet") and (fields.skeleton, fields.edges) != (
-        "coco17", ["star_out"],
-    ):  # fmt: skip
-        raise ConfigError(
-            f"backbone {backbone} knows the skeleton coco17 with edges [star_out] only, got "
-            f"{fields.skeleton} with {fields.edges}: a resnet learns any"
-        )
-    if backbone.startswith("resnet") and config.decode.pyramid != [1]:
-        raise ConfigError(
-            f"backbone {backbone} works on the lattice 8 n + 1, which no pyramid can halve: "
-            f"expected decode.pyramid [1], got {config.decode.pyramid}"
-        )
 
 
 def parse_config(text: str, origin: str | Path, changes: list[str] | None = None) -> Config:

@@ -11,8 +11,19 @@ from pathlib import Path
 import kdc_core
 from kdc_core.errors import KdcError
 
-PACKAGES = ("numpy", "opencv-python", "scipy", "onnxruntime", "pydantic", "safetensors",
-            "pycocotools", "torch", "lightning", "onnx", "ros-rclpy")  # fmt: skip
+PACKAGES = (
+    "numpy",
+    "opencv-python",
+    "scipy",
+    "onnxruntime",
+    "pydantic",
+    "safetensors",
+    "pycocotools",
+    "torch",
+    "lightning",
+    "onnx",
+    "ros-rclpy",
+)
 
 
 def report() -> list[tuple[str, str]]:
@@ -53,7 +64,7 @@ def _try_runtime(runtime: str) -> str:
     """Open the shipped model and predict one empty image."""
     import numpy as np
 
-    from kdc_core.predictor import Predictor
+    from kdc_core.inference.predictor import Predictor
 
     try:
         predictor = Predictor.from_pretrained("kdc_light", runtime=runtime)

@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from kdc_core.bench.predictor import one_person_picture
-from kdc_core.predictor import Predictor
+from kdc_core.inference.predictor import Predictor
 from kdc_ros import env
 from kdc_ros.camera import Camera, node_process
 

@@ -53,11 +53,13 @@ class Camera:
         self.received: dict[tuple[int, int], dict[str, Any]] = {}
         self._subscriptions = [
             self.node.create_subscription(
-                kind, f"{namespace}/kdc/{topic}", self._keep(topic),
+                kind,
+                f"{namespace}/kdc/{topic}",
+                self._keep(topic),
                 QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE),
             )
             for topic, kind in self.answers.items()
-        ]  # fmt: skip
+        ]
 
     def _keep(self, topic: str) -> Any:
         def keep(message: Any) -> None:
@@ -157,9 +159,13 @@ def node_process(
     out = open(log, "w") if log else None
     try:
         process = subprocess.Popen(
-            command, stdout=out or sys.stderr, stderr=subprocess.STDOUT, text=True,
-            env=dict(os.environ), start_new_session=True,
-        )  # fmt: skip
+            command,
+            stdout=out or sys.stderr,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=dict(os.environ),
+            start_new_session=True,
+        )
         try:
             yield process
         finally:

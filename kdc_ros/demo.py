@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from sensor_msgs.msg import Image
 
+from kdc_core.data.sources import list_sources, read_frames
 from kdc_core.files import whole_file, write_json
-from kdc_core.sources import list_sources, read_frames
 from kdc_ros import env
 from kdc_ros.camera import ANSWERS, Camera, NoAnswer, node_process
 from kdc_ros.images import to_rgb

@@ -104,6 +104,9 @@ def make_status(
 ) -> DiagnosticStatus:
     """One DiagnosticStatus."""
     return DiagnosticStatus(
-        name=name, hardware_id=hardware, level=level, message=message,
+        name=name,
+        hardware_id=hardware,
+        level=level,
+        message=message,
         values=[KeyValue(key=key, value=value) for key, value in values.items()],
-    )  # fmt: skip
+    )

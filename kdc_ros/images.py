@@ -174,9 +174,14 @@ def _noise(encoding: str) -> Any:
     step = width * channels * np.dtype(dtype).itemsize
     data = np.random.default_rng(0).integers(0, 256, rows * step, np.uint8)
     return SimpleNamespace(
-        header=None, height=height, width=width, encoding=encoding, is_bigendian=0, step=step,
+        header=None,
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=0,
+        step=step,
         data=array("B", data.tobytes()),
-    )  # fmt: skip
+    )
 
 
 def fill_image(msg: Any, pixels: np.ndarray, encoding: str) -> Any:

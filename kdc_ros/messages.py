@@ -9,8 +9,8 @@ import numpy as np
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header, String
 
-from kdc_core.results import Person, Prediction
-from kdc_core.skeleton import Skeleton
+from kdc_core.codec.results import Person, Prediction
+from kdc_core.codec.skeleton import Skeleton
 from kdc_ros.images import byte_array, fill_image
 
 KEYPOINT = np.dtype(
@@ -18,15 +18,27 @@ KEYPOINT = np.dtype(
 )
 PERSON = np.dtype(
     [
-        ("u", "<f4"), ("v", "<f4"),
-        ("left", "<f4"), ("top", "<f4"), ("width", "<f4"), ("height", "<f4"),
-        ("score", "<f4"), ("area", "<u4"), ("id", "<u2"), ("visible", "u1"), ("flags", "u1"),
+        ("u", "<f4"),
+        ("v", "<f4"),
+        ("left", "<f4"),
+        ("top", "<f4"),
+        ("width", "<f4"),
+        ("height", "<f4"),
+        ("score", "<f4"),
+        ("area", "<u4"),
+        ("id", "<u2"),
+        ("visible", "u1"),
+        ("flags", "u1"),
     ]
-)  # fmt: skip
+)
 CUT_BY_BORDER = 1  # bit of `flags`
 
-_POINT_FIELDS = {"<f4": PointField.FLOAT32, "<u4": PointField.UINT32, "<u2": PointField.UINT16,
-                 "|u1": PointField.UINT8}  # fmt: skip
+_POINT_FIELDS = {
+    "<f4": PointField.FLOAT32,
+    "<u4": PointField.UINT32,
+    "<u2": PointField.UINT16,
+    "|u1": PointField.UINT8,
+}
 
 
 def keypoints_cloud(
@@ -105,16 +117,24 @@ def _cloud(header: Header, rows: np.ndarray) -> PointCloud2:
     assert rows.dtype.fields is not None and rows.dtype.names is not None
     fields = [
         PointField(
-            name=name, offset=rows.dtype.fields[name][1],
-            datatype=_POINT_FIELDS[rows.dtype.fields[name][0].str], count=1,
+            name=name,
+            offset=rows.dtype.fields[name][1],
+            datatype=_POINT_FIELDS[rows.dtype.fields[name][0].str],
+            count=1,
         )
         for name in rows.dtype.names
-    ]  # fmt: skip
+    ]
     height, width = rows.shape
     if width == 0:
         height = 0
     return PointCloud2(
-        header=header, height=height, width=width, fields=fields, is_bigendian=False,
-        point_step=rows.dtype.itemsize, row_step=rows.dtype.itemsize * width,
-        data=byte_array(rows), is_dense=False,
-    )  # fmt: skip
+        header=header,
+        height=height,
+        width=width,
+        fields=fields,
+        is_bigendian=False,
+        point_step=rows.dtype.itemsize,
+        row_step=rows.dtype.itemsize * width,
+        data=byte_array(rows),
+        is_dense=False,
+    )

@@ -24,7 +24,7 @@ from std_srvs.srv import SetBool
 
 import kdc_core
 from kdc_core.errors import KdcError
-from kdc_core.predictor import Predictor
+from kdc_core.inference.predictor import Predictor
 from kdc_ros import messages, parameters
 from kdc_ros.diagnostics import Monitor, make_status
 from kdc_ros.images import BadFrame, Converter
@@ -187,13 +187,16 @@ class KdcNode(LifecycleNode):
         self._reliable = reliable
         policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
         self._subscription = self.create_subscription(
-            Image, "image", self._on_image, QoSProfile(depth=1, reliability=policy),
+            Image,
+            "image",
+            self._on_image,
+            QoSProfile(depth=1, reliability=policy),
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=self._on_incompatible_qos,
                 message_lost=lambda event: self._monitor.got_lost(event.total_count_change),
                 use_default_callbacks=False,
             ),
-        )  # fmt: skip
+        )
 
     def _subscribe_best_effort(self) -> None:
         if self._active:

@@ -7,9 +7,9 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
 
-from kdc_core.drawing import draw_people
-from kdc_core.results import Prediction
-from kdc_core.skeleton import Skeleton
+from kdc_core.codec.results import Prediction
+from kdc_core.codec.skeleton import Skeleton
+from kdc_core.show.drawing import draw_people
 from kdc_ros import messages
 from kdc_ros.images import fill_image
 

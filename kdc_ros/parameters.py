@@ -19,8 +19,12 @@ from rclpy.exceptions import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a decimal number (1.0)",
-              str: "a string"}  # fmt: skip
+TYPE_NAMES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a decimal number (1.0)",
+    str: "a string",
+}
 # Parameters that rclpy itself declares.
 FOREIGN = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 
@@ -56,9 +60,10 @@ class Settings:
     autostart: bool = parameter(True, "Configure and activate without a lifecycle manager.")
     image_transport: str = parameter("raw", "Form of the input.", choices=("raw",))
     reliability: str = parameter(
-        "auto", "QoS of the input; auto follows the publisher.",
+        "auto",
+        "QoS of the input; auto follows the publisher.",
         choices=("auto", "reliable", "best_effort"),
-    )  # fmt: skip
+    )
     model: str = parameter("", "Model's name or file (.onnx, .safetensors); empty = kdc_light.")
     runtime: str = parameter(
         "auto", "What executes the model.", choices=("auto", "onnxruntime", "torch")

@@ -18,14 +18,21 @@ pytest.importorskip("rclpy")
 def test_demo_answers_every_frame_and_leaves_pictures(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "kdc_ros.demo"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     output = tmp_path / "demo_output"
     summary = json.loads((output / "summary.json").read_text())
     assert set(summary) == {
-        "frames_sent", "frames_received", "persons", "latency_ms_p50", "latency_ms_p95"
-    }  # fmt: skip
+        "frames_sent",
+        "frames_received",
+        "persons",
+        "latency_ms_p50",
+        "latency_ms_p95",
+    }
     assert summary["frames_sent"] == summary["frames_received"] >= 30
     assert summary["persons"] > 30
     assert len(list(output.glob("*.jpg"))) == 8

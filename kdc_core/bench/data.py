@@ -9,19 +9,20 @@ import cv2
 import numpy as np
 from torch.utils.data import DataLoader
 
+from kdc_core.codec.encode import encode
+from kdc_core.codec.grid import Grid
+from kdc_core.codec.sample import Sample
+from kdc_core.codec.skeleton import COCO17
 from kdc_core.config import Config, load_preset
 from kdc_core.data.augment import warp
 from kdc_core.data.datasets import open_data
-from kdc_core.data.loader import TrainingSamples, collate
-from kdc_core.data.sample import Sample, make_sample
+from kdc_core.data.sample import make_sample
 from kdc_core.errors import KdcError
-from kdc_core.grid import Grid
 from kdc_core.memory import keep_freed_memory
 from kdc_core.network.kdc import KDC
-from kdc_core.skeleton import COCO17
-from kdc_core.targets import encode
 from kdc_core.training.module import TrainingModule
 from kdc_core.training.run import one_thread
+from kdc_core.training.samples import TrainingSamples, collate
 
 CROP, SIDE, PEOPLE = 416, 401, 5
 WORKERS = 1  # beside the training process
@@ -80,9 +81,13 @@ def _five_people(path: str) -> Sample:
         chosen = np.flatnonzero((sample.keypoints[..., 2] > 0).sum(1) >= 5)[:PEOPLE]
         if len(chosen) == PEOPLE:
             few = Sample(
-                image, sample.keypoints[chosen], sample.boxes[chosen], sample.masks[chosen],
-                sample.crowd, sample.has_masks,
-            )  # fmt: skip
+                image,
+                sample.keypoints[chosen],
+                sample.boxes[chosen],
+                sample.masks[chosen],
+                sample.crowd,
+                sample.has_masks,
+            )
             scale = (SIDE - 1) / (max(image.shape[:2]) - 1)
             return warp(few, np.array([[scale, 0, 0], [0, scale, 0]]), (SIDE, SIDE), None)
     raise KdcError(f"no picture of '{path}' has {PEOPLE} persons with 5 keypoints or more")
@@ -95,9 +100,12 @@ def _loader_share(path: str, config: Config, seconds: float) -> tuple[float, flo
     module.on_train_start()
     optimizer = module.configure_optimizers()[0][0]
     loader = DataLoader(
-        samples, config.train.batch, collate_fn=collate, num_workers=WORKERS,
+        samples,
+        config.train.batch,
+        collate_fn=collate,
+        num_workers=WORKERS,
         worker_init_fn=one_thread,
-    )  # fmt: skip
+    )
     waited: list[float] = []
     steps: list[float] = []
     batches = iter(loader)

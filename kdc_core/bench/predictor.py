@@ -10,13 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kdc_core.assembly import Thresholds
-from kdc_core.data.coco import decode_mask, read_coco, read_json
-from kdc_core.data.pictures import Pictures
-from kdc_core.drawing import draw_people
+from kdc_core.data.annotations import decode_mask, read_coco, read_json
+from kdc_core.data.images import Images
 from kdc_core.evaluation.coco import coco_results, score
-from kdc_core.manifest import OUTPUTS
-from kdc_core.predictor import Predictor, letterbox_image
+from kdc_core.inference.assembly import Thresholds
+from kdc_core.inference.manifest import OUTPUTS
+from kdc_core.inference.predictor import Predictor, letterbox_image
+from kdc_core.show.drawing import draw_people
 
 FRAME = (480, 640)
 THREADS = 2
@@ -37,9 +37,9 @@ def bench_predictor(model: str, rounds: int) -> dict[str, float]:
         found in the two pictures. scoring_over_predictor, drawing_over_predictor: over the
         sample pictures, what COCO scoring and overlays add to prediction.
     """
-    from kdc_core.export import cut_before_decode
-    from kdc_core.runtimes.base import find_model
-    from kdc_core.runtimes.onnxruntime import make_session
+    from kdc_core.inference.export import cut_before_decode
+    from kdc_core.inference.runtimes.choice import find_model
+    from kdc_core.inference.runtimes.onnxruntime import make_session
 
     path = find_model(model, (".onnx",))
     network = make_session(cut_before_decode(path).SerializeToString(), THREADS)
@@ -77,7 +77,7 @@ def bench_predictor(model: str, rounds: int) -> dict[str, float]:
 def _extras(predictor: Predictor) -> dict[str, float]:
     """Time of scoring and of drawing over that of prediction, on the sample pictures."""
     samples = Path(str(files("kdc_core") / "samples"))
-    source, annotated = Pictures(samples), read_coco(samples / "annotations.json")
+    source, annotated = Images(samples), read_coco(samples / "annotations.json")
     scored = Predictor(predictor.runtime)
     scored.thresholds = Thresholds(0.0, 0.0, 0.5)
     images = [source.read(picture.file_name) for picture in annotated]
@@ -152,7 +152,7 @@ def paste_people(count: int) -> np.ndarray:
 
 def _cutouts(samples: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     """Well visible people of the sample pictures, cut out: (image, mask) each."""
-    pictures = Pictures(samples)
+    pictures = Images(samples)
     cutouts = []
     for annotated in read_coco(samples / "annotations.json"):
         image = pictures.read(annotated.file_name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from kdc_core.data.coco import AnnotatedPicture
+    from kdc_core.data.annotations import AnnotatedImage
     from kdc_core.evaluation.ablate import Row
 
 
@@ -34,13 +34,13 @@ def ablate(
     ] = None,
 ) -> None:
     """Compare settings of decode, or of the representation, on one data set."""
-    from kdc_core.commands.progress import track
     from kdc_core.config import load_preset
     from kdc_core.evaluation.ablate import ablate as run
     from kdc_core.files import write_json
-    from kdc_core.runtimes.base import find_model
+    from kdc_core.inference.runtimes.choice import find_model
+    from kdc_core.show.progress import track
 
-    def progress(items: Iterable[AnnotatedPicture], total: int) -> Iterable[AnnotatedPicture]:
+    def progress(items: Iterable[AnnotatedImage], total: int) -> Iterable[AnnotatedImage]:
         return track(items, total, f"ablate {name}")
 
     source = find_model(model, (".safetensors",)) if model else load_preset(preset)

@@ -59,13 +59,17 @@ def peers(
 ) -> None:
     """MoveNet MultiPose and BodyPix beside our predictor: average precision and time."""
     from kdc_core.bench.peers import ANNOTATIONS, IMAGES, WEIGHTS, bench_peers
-    from kdc_core.commands.progress import track
     from kdc_core.files import write_json
+    from kdc_core.show.progress import track
 
     figures = bench_peers(
-        annotations or ANNOTATIONS, images or IMAGES, weights or WEIGHTS, model, limit,
+        annotations or ANNOTATIONS,
+        images or IMAGES,
+        weights or WEIGHTS,
+        model,
+        limit,
         lambda items, total: track(items, total, "peers"),
-    )  # fmt: skip
+    )
     if json_file is not None:
         write_json(json_file, figures)
     rows = list(dict.fromkeys(name for entry in figures["models"].values() for name in entry))

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdc_core.skeleton import COCO17, SKELETONS
+from kdc_core.codec.skeleton import COCO17, SKELETONS
 
 if TYPE_CHECKING:
-    from kdc_core.data.check import Check
-    from kdc_core.data.coco import AnnotatedPicture
+    from kdc_core.data.annotations import AnnotatedImage
     from kdc_core.data.faults import Fault
+    from kdc_core.datacheck.check import Check
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -46,10 +46,10 @@ def check(
 
     Exit code 1 if something is wrong, 2 if annotations or pictures cannot be opened.
     """
-    from kdc_core.commands.progress import track
-    from kdc_core.data.check import check_data
-    from kdc_core.data.sheet import write_sheet
+    from kdc_core.datacheck.check import check_data
+    from kdc_core.datacheck.sheet import write_sheet
     from kdc_core.files import write_json
+    from kdc_core.show.progress import track
 
     if split not in ("train", "val", "test"):
         raise typer.BadParameter(f"--split: expected train, val or test, got '{split}'")
@@ -59,16 +59,21 @@ def check(
     if sheet is not None and sheet.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise typer.BadParameter(f"--sheet: expected a .jpg or .png, got '{sheet}'")
 
-    def progress(items: Iterable[AnnotatedPicture], total: int) -> Iterable[AnnotatedPicture]:
+    def progress(items: Iterable[AnnotatedImage], total: int) -> Iterable[AnnotatedImage]:
         return track(items, total, "check")
 
     found = check_data(path, split, SKELETONS[skeleton], progress)
     _print_counts(found, skeleton)
     _print_faults(found.faults)
     if json_file is not None:
-        content = {"annotations": str(found.annotations), "pictures": str(found.images),
-                   "skeleton": skeleton, "counts": found.counts, "keypoints": found.keypoints,
-                   "faults": [asdict(fault) for fault in found.faults]}  # fmt: skip
+        content = {
+            "annotations": str(found.annotations),
+            "pictures": str(found.images),
+            "skeleton": skeleton,
+            "counts": found.counts,
+            "keypoints": found.keypoints,
+            "faults": [asdict(fault) for fault in found.faults],
+        }
         write_json(json_file, content)
     if sheet is not None:
         drawn = write_sheet(sheet, found, SKELETONS[skeleton], samples)

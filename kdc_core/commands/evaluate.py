@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from kdc_core.codec.results import Prediction
     from kdc_core.config import Config
-    from kdc_core.data.coco import AnnotatedPicture
-    from kdc_core.data.pictures import Pictures
-    from kdc_core.results import Prediction
+    from kdc_core.data.annotations import AnnotatedImage
+    from kdc_core.data.images import Images
 
 
 def evaluate(
@@ -56,28 +56,31 @@ def evaluate(
     Pictures with a crowd index are scored by CrowdPose's protocol. --flip, --scales and
     --given-keypoints run by torch, on the CPU, and are named in the result.
     """
-    from kdc_core.commands.progress import track
+    from kdc_core.codec.skeleton import COCO17, SKELETONS
     from kdc_core.evaluation.run import evaluate as run
     from kdc_core.files import write_json
-    from kdc_core.skeleton import COCO17, SKELETONS
+    from kdc_core.show.progress import track
 
     if subset not in ("all", "coco_persons"):
         raise typer.BadParameter(f"--subset: expected all or coco_persons, got '{subset}'")
-    predict: Callable[[Pictures, AnnotatedPicture], Prediction]
+    predict: Callable[[Images, AnnotatedImage], Prediction]
     if oracle:
         predict, config = _oracle(preset)
         name = f"oracle ({preset})"
     elif flip or scales or given_keypoints:
         sides = _sides(scales) if scales else None
         predict, config = _test_time(model, sides, flip, given_keypoints)
-        parts = [f"at {scales}" if scales else "", "flip" if flip else "",
-                 "given keypoints" if given_keypoints else ""]  # fmt: skip
+        parts = [
+            f"at {scales}" if scales else "",
+            "flip" if flip else "",
+            "given keypoints" if given_keypoints else "",
+        ]
         name = ", ".join([config.name, *filter(None, parts)])
     else:
         predict, config = _predictor(model, runtime, device)
         name = config.name
 
-    def progress(items: Iterable[AnnotatedPicture], total: int) -> Iterable[AnnotatedPicture]:
+    def progress(items: Iterable[AnnotatedImage], total: int) -> Iterable[AnnotatedImage]:
         return track(items, total, "evaluate")
 
     skeleton = SKELETONS[config.fields.skeleton]
@@ -87,9 +90,13 @@ def evaluate(
     if results is not None:
         write_json(results, evaluation.results)
     summary: dict[str, Any] = {
-        "model": name, "annotations": annotations.name, "subset": subset,
-        "pictures": evaluation.pictures, "failed": len(evaluation.failed), **evaluation.figures,
-    }  # fmt: skip
+        "model": name,
+        "annotations": annotations.name,
+        "subset": subset,
+        "pictures": evaluation.pictures,
+        "failed": len(evaluation.failed),
+        **evaluation.figures,
+    }
     groups: dict[str, dict[str, float]] = {}
     if breakdown or (report is not None and skeleton == COCO17):
         from kdc_core.evaluation.breakdown import breakdown as break_down
@@ -113,13 +120,19 @@ def evaluate(
         figures = ", ".join(f"{k} {v:.3f}" for k, v in summary["at_default_confidence"].items())
         typer.echo(f"at the default: {figures}")
     if report is not None:
-        from kdc_core.data.pictures import Pictures
+        from kdc_core.data.images import Images
         from kdc_core.evaluation.report import write_report
 
         write_report(
-            report, evaluation.annotations, Pictures(images), evaluation.results,
-            config.predict.confidence, evaluation.figures, groups, skeleton=skeleton,
-        )  # fmt: skip
+            report,
+            evaluation.annotations,
+            Images(images),
+            evaluation.results,
+            config.predict.confidence,
+            evaluation.figures,
+            groups,
+            skeleton=skeleton,
+        )
     for text in evaluation.failed:
         typer.echo(f"error: {text}", err=True)
     if evaluation.failed:
@@ -139,14 +152,14 @@ def _test_time(
     model: str, scales: list[int] | None, flip: bool, given: bool
 ) -> tuple[Callable[..., Prediction], Config]:
     from kdc_core.evaluation.testtime import TestTime
-    from kdc_core.runtimes.base import find_model
+    from kdc_core.inference.runtimes.choice import find_model
 
     run = TestTime(find_model(model, (".safetensors",)), scales, flip, given)
     return lambda source, picture: run(source.read(picture.file_name), picture), run.network.config
 
 
 def _predictor(model: str, runtime: str, device: str) -> tuple[Callable[..., Prediction], Config]:
-    from kdc_core.predictor import Predictor
+    from kdc_core.inference.predictor import Predictor
 
     predictor = Predictor.from_pretrained(model, runtime, device, confidence=0.0, keypoint=0.0)
     config = predictor.runtime.manifest.config
@@ -159,8 +172,9 @@ def _sides(text: str) -> list[int]:
     except ValueError:
         sides = []
     if not sides or not all(64 <= side <= 4096 for side in sides):
-        raise typer.BadParameter(f"--scales: expected sides of 64 to 4096 px, e.g. 640,448,320, "
-                                 f"got '{text}'")  # fmt: skip
+        raise typer.BadParameter(
+            f"--scales: expected sides of 64 to 4096 px, e.g. 640,448,320, got '{text}'"
+        )
     return sides
 
 
@@ -179,8 +193,9 @@ def _print(name: str, data: str, pictures: int, figures: dict[str, float]) -> No
             table.add_row(row, *cells(masks_of("", figures, row)))
     for level in ("easy", "medium", "hard"):
         if "keypoint_ap_crowd_easy" in figures:
-            table.add_row(f"keypoint_ap_crowd_{level}",
-                          f"{figures[f'keypoint_ap_crowd_{level}']:.3f}")  # fmt: skip
+            table.add_row(
+                f"keypoint_ap_crowd_{level}", f"{figures[f'keypoint_ap_crowd_{level}']:.3f}"
+            )
     Console().print(table)
 
 

@@ -13,16 +13,19 @@ def export(
     output: Annotated[Path, typer.Option(help="The .onnx file to write.")],
     preset: Annotated[
         str | None,
-        typer.Option(help="Take decode and predict settings from this preset, and write the "
-                          "model with them beside the ONNX file."),
+        typer.Option(
+            help="Take decode and predict settings from this preset, and write the "
+            "model with them beside the ONNX file."
+        ),
     ] = None,
-) -> None:  # fmt: skip
+) -> None:
     """Export preprocessing, network and decode as one ONNX file."""
-    from kdc_core.config import check_structure, load_preset
+    from kdc_core.config import load_preset
     from kdc_core.errors import KdcError
-    from kdc_core.export import export_onnx
+    from kdc_core.inference.export import export_onnx
+    from kdc_core.inference.runtimes.choice import find_model
+    from kdc_core.network.backbones import check_structure
     from kdc_core.network.weights import load_model, save_model
-    from kdc_core.runtimes.base import find_model
 
     path = find_model(model, (".safetensors",))
     if preset is not None:

@@ -22,12 +22,12 @@ def flicker(
     from rich.console import Console
     from rich.table import Table
 
-    from kdc_core.commands.progress import track
+    from kdc_core.data.sources import count_frames, read_frames
     from kdc_core.errors import KdcError
     from kdc_core.evaluation.flicker import count_flicker
     from kdc_core.files import write_json
-    from kdc_core.predictor import Predictor
-    from kdc_core.sources import count_frames, read_frames
+    from kdc_core.inference.predictor import Predictor
+    from kdc_core.show.progress import track
 
     predictor = Predictor.from_pretrained(model, confidence=confidence)
     table = Table(title=f"{model}: persons missing between two frames that show them")
@@ -41,9 +41,14 @@ def flicker(
         if found.frames < 3:
             raise KdcError(f"'{video}' gave {found.frames} frames, expected three or more")
         figures[video] = {**vars(found), "share": round(found.share, 4)}
-        table.add_row(Path(video).name, str(found.frames), str(found.expected),
-                      str(found.missing), f"{found.share:.3f}",
-                      str(found.frames_with_missing))  # fmt: skip
+        table.add_row(
+            Path(video).name,
+            str(found.frames),
+            str(found.expected),
+            str(found.missing),
+            f"{found.share:.3f}",
+            str(found.frames_with_missing),
+        )
     Console().print(table)
     if json_file is not None:
         write_json(json_file, figures)

@@ -13,7 +13,7 @@ import typer
 from kdc_core.errors import KdcError
 
 if TYPE_CHECKING:
-    from kdc_core.data.coco import AnnotatedPicture
+    from kdc_core.data.annotations import AnnotatedImage
     from kdc_core.evaluation.paper import Published
     from kdc_core.evaluation.run import Evaluation
 
@@ -55,8 +55,8 @@ def table2(
     output: Annotated[Path, typer.Option(help="Folder for the submission files.")],
 ) -> None:
     """Masks on COCO test-dev: the files to hand in, for its annotations are not public."""
-    from kdc_core.data.coco import AnnotatedPicture, read_json
-    from kdc_core.data.pictures import Pictures
+    from kdc_core.data.annotations import AnnotatedImage, read_json
+    from kdc_core.data.images import Images
     from kdc_core.evaluation.paper import TABLE_2
     from kdc_core.evaluation.run import predict_all
     from kdc_core.files import write_json
@@ -64,7 +64,7 @@ def table2(
     content = read_json(annotations)
     try:
         pictures = [
-            AnnotatedPicture(i["id"], i["file_name"], (i["height"], i["width"]), (), False)
+            AnnotatedImage(i["id"], i["file_name"], (i["height"], i["width"]), (), False)
             for i in content["images"]
         ]
     except (KeyError, TypeError) as error:
@@ -72,7 +72,7 @@ def table2(
             f"'{annotations}' lists no images with id, file_name, height and width: expected "
             "image_info_test-dev2017.json of COCO 2017"
         ) from error
-    results, failed = predict_all(pictures, Pictures(images), predictor(model), progress(model))
+    results, failed = predict_all(pictures, Images(images), predictor(model), progress(model))
     output.mkdir(parents=True, exist_ok=True)
     for kind, key in (("person_keypoints", "keypoints"), ("detections", "segmentation")):
         path = output / f"{kind}_test-dev2017_{Path(model).stem}_results.json"
@@ -114,10 +114,14 @@ def table4(
     """Static against dynamic centroids on COCO val."""
     from kdc_core.evaluation.ablate import ablate
     from kdc_core.evaluation.paper import TABLE_4, masks_of
-    from kdc_core.runtimes.base import find_model
+    from kdc_core.inference.runtimes.choice import find_model
 
-    names = {"static": "SM_c", "dynamic": "DM_c", "dynamic_multi": "DM_c, the K' best",
-             "personlab": "all visible keypoints"}  # fmt: skip
+    names = {
+        "static": "SM_c",
+        "dynamic": "DM_c",
+        "dynamic_multi": "DM_c, the K' best",
+        "personlab": "all visible keypoints",
+    }
     rows, figures = [], {}
     for name in model:
         path = find_model(name, (".safetensors",))
@@ -167,8 +171,14 @@ def figure4(
     chart, axes = pyplot.subplots(figsize=(5, 3.6), layout="constrained")
     for name, point in figures.items():
         axes.scatter(point["mask_ap"], point["ms"])
-        axes.annotate(Path(name).stem, (point["mask_ap"], point["ms"]), ha="center",
-                      textcoords="offset points", xytext=(0, 6), fontsize=8)  # fmt: skip
+        axes.annotate(
+            Path(name).stem,
+            (point["mask_ap"], point["ms"]),
+            ha="center",
+            textcoords="offset points",
+            xytext=(0, 6),
+            fontsize=8,
+        )
     axes.set_xlabel(f"mask AP ({COCO_PERSONS})", fontsize=8)
     axes.set_ylabel("ms a picture (median, reading it included)", fontsize=8)
     # Both axes from zero, so that small differences look small.
@@ -212,19 +222,19 @@ def predictor(model: str, given: bool = False) -> Callable[..., Any]:
     """A function from source and picture to Prediction, without a threshold on confidence."""
     if given:
         from kdc_core.evaluation.testtime import TestTime
-        from kdc_core.runtimes.base import find_model
+        from kdc_core.inference.runtimes.choice import find_model
 
         fed = TestTime(find_model(model, (".safetensors",)), given=True)
         return lambda source, picture: fed(source.read(picture.file_name), picture)
-    from kdc_core.predictor import Predictor
+    from kdc_core.inference.predictor import Predictor
 
     found = Predictor.from_pretrained(model, confidence=0.0, keypoint=0.0)
     return lambda source, picture: found(source.read(picture.file_name))
 
 
-def progress(label: str) -> Callable[[Iterable[AnnotatedPicture], int], Any]:
+def progress(label: str) -> Callable[[Iterable[AnnotatedImage], int], Any]:
     """The progress bar of one model."""
-    from kdc_core.commands.progress import track
+    from kdc_core.show.progress import track
 
     return lambda items, total: track(items, total, label)
 

@@ -48,12 +48,12 @@ def predict(
         job = {"format": form, "model": model, "runtime": runtime, "device": device}
         _predict_on_ray(paths, output, ray, workers, confidence=confidence, **job)
         return
-    from kdc_core.commands.progress import track
+    from kdc_core.data.sources import count_frames, list_sources, read_frames
     from kdc_core.files import write_json
-    from kdc_core.overlays import OverlayWriter
-    from kdc_core.people_json import person_json
-    from kdc_core.predictor import Predictor
-    from kdc_core.sources import count_frames, list_sources, read_frames
+    from kdc_core.inference.predictor import Predictor
+    from kdc_core.show.overlays import OverlayWriter
+    from kdc_core.show.people_json import person_json
+    from kdc_core.show.progress import track
 
     sources = list_sources(paths)
     predictor = Predictor.from_pretrained(model, runtime, device, confidence=confidence)
@@ -89,8 +89,11 @@ def predict(
                 entry["persons"] = [person_json(p, prediction.size) for p in prediction.persons]
             entries.append(entry)
     if json_file is not None:
-        content = {"model": predictor.runtime.manifest.config.name,
-                   "keypoints": list(predictor.skeleton.keypoints), "images": entries}  # fmt: skip
+        content = {
+            "model": predictor.runtime.manifest.config.name,
+            "keypoints": list(predictor.skeleton.keypoints),
+            "images": entries,
+        }
         write_json(json_file, content)
     done = len(entries) - failed
     typer.echo(f"{done} images, {persons} persons, {failed} failed; overlays in '{output}'")
@@ -102,8 +105,8 @@ def _predict_on_ray(
     paths: list[str], output: Path, address: str, workers: int | None, **settings: Any
 ) -> None:
     from kdc_core.batch import Job, predict_batch
-    from kdc_core.commands.progress import track
-    from kdc_core.sources import PICTURES, list_sources
+    from kdc_core.data.sources import PICTURES, list_sources
+    from kdc_core.show.progress import track
 
     sources = list_sources(paths)
     pictures = [str(Path(s).absolute()) for s in sources if Path(s).suffix.lower() in PICTURES]
@@ -114,9 +117,12 @@ def _predict_on_ray(
     if Path(settings["model"]).is_file():
         settings["model"] = str(Path(settings["model"]).absolute())
     done = predict_batch(
-        pictures, Job(output.absolute(), **settings), address, workers,
+        pictures,
+        Job(output.absolute(), **settings),
+        address,
+        workers,
         lambda rows, total: track(rows, total, "predict"),
-    )  # fmt: skip
+    )
     typer.echo(
         f"{done.done} images, {done.persons} persons, {len(done.failed)} failed, "
         f"{done.before} done before; parts in '{output}'"

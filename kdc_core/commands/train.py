@@ -37,7 +37,7 @@ def train(
     import torch
 
     from kdc_core.config import load_preset
-    from kdc_core.runtimes.base import default_threads, find_model
+    from kdc_core.inference.runtimes.choice import default_threads, find_model
     from kdc_core.training.run import train as run
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")

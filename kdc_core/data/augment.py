@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from kdc_core.codec.sample import Sample
+from kdc_core.codec.skeleton import Skeleton
 from kdc_core.config import TrainConfig
-from kdc_core.data.sample import Sample
-from kdc_core.skeleton import Skeleton
 
 # Pixels and masks outside the picture; 0 is what the letterbox pads with.
 PADDING = 0
@@ -20,7 +20,7 @@ def warp(
 
     Args:
         sample: what to move.
-        matrix: (2, 3) float, source pixel to target pixel (pixel centres at integers).
+        matrix: (2, 3) float, source pixel to target pixel (pixel centers at integers).
         size: (height, width) of the result.
         flip: for a matrix that mirrors, each keypoint's mirror image; else None.
 

@@ -1,16 +1,16 @@
-"""Where data sets keep their annotations and pictures."""
+"""Where data sets keep their annotations and images."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-from kdc_core.data.coco import AnnotatedPicture, AnnotationError, read_coco
-from kdc_core.data.faults import tell_outside
-from kdc_core.data.pictures import Pictures
-from kdc_core.skeleton import Skeleton
+from kdc_core.codec.skeleton import Skeleton
+from kdc_core.data.annotations import AnnotationError, Annotations, read_annotations
+from kdc_core.data.faults import warn_outside
+from kdc_core.data.images import Images
 
-# Layout of a data set's folder: annotation file, which may end in .gz, too, and where its pictures
+# Layout of a data set's folder: annotation file, which may end in .gz, too, and where its images
 # may be.
 LAYOUTS = (
     ("annotations/person_keypoints_{split}2017.json", ("{split}2017", "images/{split}2017")),
@@ -24,16 +24,16 @@ LAYOUTS = (
 
 
 def find_data(path: str | Path, split: str) -> tuple[Path, Path]:
-    """Find a data set's annotations and pictures.
+    """Find a data set's annotations and images.
 
     Args:
-        path: folder of COCO 2017, OCHuman or CrowdPose as published, a folder of pictures with
+        path: folder of COCO 2017, OCHuman or CrowdPose as published, a folder of images with
             `annotations.json`, a folder with `{split}.json` and a folder or tar of the same name,
             or such an annotation file itself.
         split: `train`, `val` or `test`, where a folder has several.
 
     Returns:
-        Annotation file, folder or tar of the pictures.
+        Annotation file, folder or tar of the images.
 
     Raises:
         AnnotationError: nothing of the kind is there; says what was looked for.
@@ -44,28 +44,28 @@ def find_data(path: str | Path, split: str) -> tuple[Path, Path]:
             plain = path / layout.format(split=split)
             for annotations in (plain, plain.with_name(f"{plain.name}.gz")):
                 if annotations.is_file():
-                    return annotations, _pictures_of(annotations, [
-                        path / place.format(split=split) for place in places
-                    ])  # fmt: skip
+                    return annotations, _images_of(
+                        annotations, [path / place.format(split=split) for place in places]
+                    )
         wanted = ", ".join(layout.format(split=split) for layout, _ in LAYOUTS) + ", or .gz"
         raise AnnotationError(f"no annotations in '{path}': expected one of {wanted}")
     if not path.exists():
         raise AnnotationError(f"'{path}' does not exist: expected a data set's folder or file")
     stem = path.name.removesuffix(".gz").removesuffix(".json")
-    return path, _pictures_of(path, [path.with_name(stem), path.with_name(f"{stem}.tar")])
+    return path, _images_of(path, [path.with_name(stem), path.with_name(f"{stem}.tar")])
 
 
-def _pictures_of(annotations: Path, places: list[Path]) -> Path:
-    for pictures in places:
-        if pictures.exists():
-            return pictures
+def _images_of(annotations: Path, places: list[Path]) -> Path:
+    for images in places:
+        if images.exists():
+            return images
     expected = " or ".join(f"'{place}'" for place in places)
     raise AnnotationError(f"no pictures for '{annotations}': expected {expected}")
 
 
 def open_data(
     path: str | Path, split: str, skeleton: Skeleton, subset: str = "all"
-) -> tuple[list[AnnotatedPicture], Pictures]:
+) -> tuple[Annotations, Images]:
     """Open a data set for training.
 
     Args:
@@ -74,36 +74,35 @@ def open_data(
         subset: `all`, or `coco_persons` (`keypoint_persons`).
 
     Raises:
-        AnnotationError, PictureError: one of the two is missing or unusable, or no person of the
+        AnnotationError, ImageError: one of the two is missing or unusable, or no person of the
             whole set has keypoints.
     """
-    annotations, images = find_data(path, split)
-    pictures = read_coco(annotations, skeleton.num_keypoints)
-    if not any((p.keypoints[:, 2] > 0).any() for picture in pictures for p in picture.persons):
+    file, folder = find_data(path, split)
+    annotations = read_annotations(file, skeleton)
+    if not annotations.has_keypoints:
         raise AnnotationError(
-            f"'{annotations}' has no person with keypoints: expected a keypoint file such as "
+            f"'{file}' has no person with keypoints: expected a keypoint file such as "
             "person_keypoints_train2017.json, not one of boxes or instances alone"
         )
-    tell_outside(annotations, pictures)
+    warn_outside(annotations)
     if subset == "coco_persons":
-        pictures = keypoint_persons(pictures)
-    return pictures, Pictures(images)
+        annotations = keypoint_persons(annotations)
+    return annotations, Images(folder)
 
 
-def keypoint_persons(pictures: list[AnnotatedPicture]) -> list[AnnotatedPicture]:
-    """Keep pictures with labelled persons, and treat all other persons with a mask as crowd.
+def keypoint_persons(annotations: Annotations) -> Annotations:
+    """Keep images with labelled persons, and treat all other persons with a mask as crowd.
 
     The COCOPersons subset of Pose2Seg and of the paper: persons with keypoints and a mask.
     """
     kept = []
-    for picture in pictures:
-        labelled = [bool((p.keypoints[:, 2] > 0).any()) for p in picture.persons]
-        if any(labelled):
+    for image in annotations.images:
+        if any(person.labelled.any() for person in image.persons):
             # A crowd region without a mask would be background, where a person of unknown
             # keypoints takes no loss in its box.
             persons = tuple(
-                p if has or not p.segmentation else replace(p, crowd=True)
-                for p, has in zip(picture.persons, labelled, strict=True)
+                replace(p, crowd=True) if p.segmentation and not p.labelled.any() else p
+                for p in image.persons
             )
-            kept.append(replace(picture, persons=persons))
-    return kept
+            kept.append(replace(image, persons=persons))
+    return replace(annotations, images=tuple(kept))

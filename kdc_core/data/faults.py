@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kdc_core.data.coco import AnnotatedPicture, Annotation, decode_mask
-from kdc_core.skeleton import Skeleton
+from kdc_core.codec.skeleton import Skeleton
+from kdc_core.data.annotations import AnnotatedPerson, Annotations, decode_mask, describe
 
 log = logging.getLogger(__name__)
 
 OUTSIDE_PX = 1.0  # that boxes, polygons and keypoints may lie outside the picture
-FAR_SHARE = 1.0  # of its box's longer side that a keypoint may lie outside the box
+FAR_FRACTION = 1.0  # of its box's longer side that a keypoint may lie outside the box
 SAME_BOX = 0.5  # least IoU of a person's box and its mask's
 KINDS = {
     "categories": "Categories without the skeleton's keypoints",
@@ -77,7 +77,7 @@ def box_faults(box: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[str, st
 
 
 def keypoint_faults(
-    person: Annotation, entry: dict[str, Any], size: tuple[int, int], skeleton: Skeleton
+    person: AnnotatedPerson, entry: dict[str, Any], size: tuple[int, int], skeleton: Skeleton
 ) -> Iterator[tuple[str, str]]:
     """Kinds and texts of what is wrong with the keypoints of an entry of the file."""
     points, flags = person.keypoints[:, :2], person.keypoints[:, 2]
@@ -92,7 +92,7 @@ def keypoint_faults(
     if outside.any():
         yield "keypoint_outside", told(outside)
     side = (person.box[2:] - person.box[:2]).max()
-    far = labelled & (_out(points, person.box[:2], person.box[2:]) > FAR_SHARE * side)
+    far = labelled & (_out(points, person.box[:2], person.box[2:]) > FAR_FRACTION * side)
     far &= ~outside
     if far.any() and side > 0:
         yield "keypoint_far", told(far)
@@ -106,12 +106,12 @@ def keypoint_faults(
         yield "num_keypoints", f"num_keypoints is {number!r}, {count} are labelled"
 
 
-def tell_outside(path: Any, pictures: Iterable[AnnotatedPicture]) -> None:
-    """Log how many persons have a box or keypoint outside their picture; they stay in use."""
-    found = [(i, person) for i in pictures for person in i.persons if not person.crowd]
+def warn_outside(annotations: Annotations) -> None:
+    """Log how many persons have a box or keypoint outside their image; they stay in use."""
+    found = [(image, person) for image in annotations.images for person in image.people]
     if not found:
         return
-    size = np.array([picture.size[::-1] for picture, _ in found])[:, None]
+    size = np.array([image.size[::-1] for image, _ in found])[:, None]
     boxes = np.array([person.box.reshape(2, 2) for _, person in found])
     keypoints = np.array([person.keypoints for _, person in found])
     out = (_out(boxes, 0, size) > OUTSIDE_PX).any(1)
@@ -119,13 +119,16 @@ def tell_outside(path: Any, pictures: Iterable[AnnotatedPicture]) -> None:
     out |= (far & (keypoints[..., 2] > 0)).any(1)
     if out.any():
         log.warning(
-            "'%s': persons with a box or keypoint out of their picture: %d, first in '%s'; "
-            "`kdc data check` lists them", path, out.sum(), found[out.argmax()][0].file_name,
-        )  # fmt: skip
+            "'%s': persons with a box or keypoint out of their image: %d, first in '%s'; "
+            "`kdc data check` lists them",
+            annotations.path,
+            out.sum(),
+            found[out.argmax()][0].file_name,
+        )
 
 
-def mask_faults(person: Annotation, size: tuple[int, int]) -> Iterator[tuple[str, str]]:
-    """Kinds and texts of what is wrong with a person\'s mask in a picture (height, width)."""
+def mask_faults(person: AnnotatedPerson, size: tuple[int, int]) -> Iterator[tuple[str, str]]:
+    """Kinds and texts of what is wrong with a person's mask in an image (height, width)."""
     mask = person.segmentation
     if mask is None:
         return
@@ -189,8 +192,3 @@ def _iou(first: np.ndarray, second: np.ndarray) -> float:
     both = np.prod(np.maximum(sides, 0))
     areas = np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2])
     return float(both / max(areas - both, 1e-9))
-
-
-def describe(error: Exception) -> str:
-    """Class and text: the texts alone of KeyError and its like say little."""
-    return f"{type(error).__name__}: {error}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from kdc_core.codec.sample import Sample
 from kdc_core.data.augment import shrink
-from kdc_core.data.sample import Sample
 
 LEAST_KEYPOINTS = 5  # labelled, of a person worth pasting
 LEAST_SIDE_PX = 32.0  # of its box

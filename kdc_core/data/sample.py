@@ -1,56 +1,35 @@
-"""Sample: a picture with everything annotated on it, in one frame of pixels."""
+"""From an annotated image to a Sample."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from kdc_core.data.coco import AnnotatedPicture, decode_mask
+from kdc_core.codec.sample import Sample
+from kdc_core.data.annotations import AnnotatedImage, AnnotationError, decode_mask
 
 
-@dataclass
-class Sample:
-    """A picture and its P persons.
-
-    Attributes:
-        image: (H, W, 3) uint8 RGB.
-        keypoints: (P, K, 3) float32 x, y, v in pixels; v = 0 where not labelled.
-        boxes: (P, 4) float32 x0, y0, x1, y1.
-        masks: (P, H, W) bool; all False where `has_masks` is False.
-        crowd: (H, W) bool; regions where no loss is taken.
-        has_masks: persons carry masks; else mask and embedding are not trained here.
-    """
-
-    image: np.ndarray
-    keypoints: np.ndarray
-    boxes: np.ndarray
-    masks: np.ndarray
-    crowd: np.ndarray
-    has_masks: bool
-
-
-def make_sample(image: np.ndarray, picture: AnnotatedPicture, num_keypoints: int = 17) -> Sample:
-    """Put a picture and its annotations together, without any change of geometry.
+def make_sample(image: np.ndarray, annotated: AnnotatedImage, num_keypoints: int = 17) -> Sample:
+    """Put an image and its annotations together, without any change of geometry.
 
     Raises:
-        ValueError: the picture has another size than annotated, or a mask cannot be decoded.
+        AnnotationError: the image has another size than annotated, or a mask cannot be decoded.
     """
-    size = image.shape[:2]
-    if size != picture.size:
-        raise ValueError(f"'{picture.file_name}' is {size}, but annotated as {picture.size}")
-    persons = [p for p in picture.persons if not p.crowd]
+    size = (image.shape[0], image.shape[1])
+    if size != annotated.size:
+        raise AnnotationError(
+            f"'{annotated.file_name}' is {size}, but annotated as {annotated.size}"
+        )
+    persons = [p for p in annotated.persons if not p.crowd]
     crowd = np.zeros(size, bool)
-    for region in picture.persons:
+    for region in annotated.persons:
         if region.crowd and region.segmentation:
             crowd |= decode_mask(region.segmentation, size)
         elif region.crowd:
-            x0, y0, x1, y1 = np.clip(np.round(region.box), 0, (*size[::-1], *size[::-1])).astype(
-                int
-            )
+            limits = (size[1], size[0], size[1], size[0])
+            x0, y0, x1, y1 = np.clip(np.round(region.box), 0, limits).astype(int)
             crowd[y0:y1, x0:x1] = True
     masks = np.zeros((len(persons), *size), bool)
-    if picture.has_masks:
+    if annotated.has_masks:
         for index, person in enumerate(persons):
             masks[index] = decode_mask(person.segmentation, size)
     return Sample(
@@ -59,5 +38,5 @@ def make_sample(image: np.ndarray, picture: AnnotatedPicture, num_keypoints: int
         np.array([p.box for p in persons], np.float32).reshape(-1, 4),
         masks,
         crowd,
-        picture.has_masks,
+        annotated.has_masks,
     )

@@ -9,24 +9,24 @@ from typing import Any
 
 import torch
 
-from kdc_core.assembly import Thresholds, assemble
+from kdc_core.codec.decode import Decoder
+from kdc_core.codec.fields import Fields
+from kdc_core.codec.grid import Letterbox
+from kdc_core.codec.results import Prediction
+from kdc_core.codec.skeleton import SKELETONS
 from kdc_core.config import Config, ConfigError
-from kdc_core.data.coco import AnnotatedPicture, read_json
-from kdc_core.data.pictures import PictureError, Pictures
-from kdc_core.decode.people import Decoder
+from kdc_core.data.annotations import AnnotatedImage, read_json
+from kdc_core.data.images import ImageError, Images
 from kdc_core.evaluation.coco import coco_results, score
 from kdc_core.evaluation.oracle import Oracle, raw_people
 from kdc_core.evaluation.run import read_truth
-from kdc_core.fields import Fields
-from kdc_core.grid import Letterbox
-from kdc_core.manifest import side_rule
-from kdc_core.network.program import reduce
+from kdc_core.inference.assembly import Thresholds, assemble
+from kdc_core.inference.predictor import letterbox_image
+from kdc_core.inference.program import reduce
+from kdc_core.network.backbones import side_rule
 from kdc_core.network.weights import load_model
-from kdc_core.predictor import letterbox_image
-from kdc_core.results import Prediction
-from kdc_core.skeleton import SKELETONS
 
-Progress = Callable[[Iterable[AnnotatedPicture], int], Iterable[AnnotatedPicture]]
+Progress = Callable[[Iterable[AnnotatedImage], int], Iterable[AnnotatedImage]]
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,12 @@ def ablate(
     if name not in known:
         raise ConfigError(f"no ablation '{name}' here: expected one of {', '.join(known)}")
     settings = known[name]
-    predict: Callable[[AnnotatedPicture], list[Prediction]]
+    predict: Callable[[AnnotatedImage], list[Prediction]]
     if isinstance(source, Config):
         oracles = [_oracle(source, setting) for setting in settings]
         predict, config = (lambda picture: [oracle(picture) for oracle in oracles]), source
     else:
-        predict, config = _on_maps(source, settings, Pictures(images), name)
+        predict, config = _on_maps(source, settings, Images(images), name)
     skeleton = SKELETONS[config.fields.skeleton]
     pictures, content = read_truth(annotations, skeleton), read_json(annotations)
     results: list[list[dict[str, Any]]] = [[] for _ in settings]
@@ -137,7 +137,7 @@ def ablate(
         try:
             for found, prediction in zip(results, predict(picture), strict=True):
                 found += coco_results(prediction, picture.id)
-        except (PictureError, ValueError) as error:
+        except (ImageError, ValueError) as error:
             failed.append(f"{picture.file_name}: {error}")
     rows = [
         Row(setting.label, score(content, found, skeleton.sigmas))
@@ -157,8 +157,8 @@ def _oracle(config: Config, setting: Setting) -> Oracle:
 
 
 def _on_maps(
-    model: Path, settings: list[Setting], source: Pictures, name: str
-) -> tuple[Callable[[AnnotatedPicture], list[Prediction]], Config]:
+    model: Path, settings: list[Setting], source: Images, name: str
+) -> tuple[Callable[[AnnotatedImage], list[Prediction]], Config]:
     """A function that runs a model's network once and decodes under each setting; its config."""
     network, _ = load_model(model)
     config, skeleton = network.config, SKELETONS[network.config.fields.skeleton]
@@ -170,15 +170,17 @@ def _on_maps(
         )
     decoders = [
         Decoder(
-            skeleton, network.grid, tuple(setting.fields.get("edges", kinds)),
+            skeleton,
+            network.grid,
+            tuple(setting.fields.get("edges", kinds)),
             config.decode.model_copy(update=setting.decode),
         )
         for setting in settings
-    ]  # fmt: skip
+    ]
     channels = [_channels(skeleton.edges, kinds, decoder.edge_kinds) for decoder in decoders]
     rule = side_rule(config)
 
-    def predict(picture: AnnotatedPicture) -> list[Prediction]:
+    def predict(picture: AnnotatedImage) -> list[Prediction]:
         image = source.read(picture.file_name)
         size = (image.shape[0], image.shape[1])
         letterbox = Letterbox.fit(size, config.predict.longer_side, *rule)
@@ -191,10 +193,14 @@ def _on_maps(
                 cut = setting.mask_threshold or config.predict.mask_threshold
                 found.append(
                     assemble(
-                        raw_people(people), letterbox, size, network.grid,
-                        config.decode.upsample, Thresholds(0.0, 0.0, cut, config.decode.people),
+                        raw_people(people),
+                        letterbox,
+                        size,
+                        network.grid,
+                        config.decode.upsample,
+                        Thresholds(0.0, 0.0, cut, config.decode.people),
                     )
-                )  # fmt: skip
+                )
         return found
 
     return predict, config

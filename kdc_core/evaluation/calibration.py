@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from kdc_core.codec.skeleton import COCO17, Skeleton
 from kdc_core.evaluation.misses import COVER_SHARE, FOUND_IOU, FOUND_OKS, Comparison, compare
 from kdc_core.files import whole_file
-from kdc_core.skeleton import COCO17, Skeleton
 
 RIGHT, WRONG, NEUTRAL = 1, 0, -1
 
@@ -75,9 +75,12 @@ def calibrate(
         wrong = int((over & (verdict == WRONG)).sum())
         found = int((over & (verdict == RIGHT) & with_keypoints).sum())
         rows.append(
-            (right / max(1, right + wrong) if right + wrong else 1.0,
-             found / max(1, count), right / max(1, count_all))
-        )  # fmt: skip
+            (
+                right / max(1, right + wrong) if right + wrong else 1.0,
+                found / max(1, count),
+                right / max(1, count_all),
+            )
+        )
     precision, recall, recall_all = np.array(rows).T
     return Curve(threshold, precision, recall, recall_all)
 

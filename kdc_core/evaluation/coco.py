@@ -12,7 +12,7 @@ from pycocotools import mask as rle_tools
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from kdc_core.results import Prediction
+from kdc_core.codec.results import Prediction
 
 # Positions of the summary's entries in COCOeval.stats, by kind of evaluation.
 _STATS = {
@@ -175,8 +175,11 @@ def _evaluate(
         truth.createIndex()
         found = truth.loadRes(copy.deepcopy(results)) if results else COCO()
         if not results:
-            found.dataset = {"images": truth.dataset["images"], "annotations": [],
-                             "categories": truth.dataset.get("categories", [])}  # fmt: skip
+            found.dataset = {
+                "images": truth.dataset["images"],
+                "annotations": [],
+                "categories": truth.dataset.get("categories", []),
+            }
             found.createIndex()
         evaluation = COCOeval(truth, found, kind)
         evaluation.params.catIds = [1]

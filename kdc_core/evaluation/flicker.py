@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdc_core.results import Prediction
+from kdc_core.codec.results import Prediction
 
 # Boxes that overlap so much, from one frame to the next but one, are of one person.
 SAME_IOU = 0.3

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle_tools
 
-from kdc_core.data.coco import decode_mask
+from kdc_core.codec.skeleton import COCO17, Skeleton
+from kdc_core.data.annotations import decode_mask
 from kdc_core.evaluation.coco import BOX_SHARE
-from kdc_core.skeleton import COCO17, Skeleton
 
 FOUND_OKS = 0.5  # a detection has found a person
 ABOUT = 0.1  # OKS or mask IoU from which a detection is about a person

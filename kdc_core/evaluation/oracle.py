@@ -8,17 +8,17 @@ import cv2
 import numpy as np
 import torch
 
-from kdc_core.assembly import Raw, Thresholds, assemble
+from kdc_core.codec.decode import Decoder, People
+from kdc_core.codec.encode import encode
+from kdc_core.codec.fields import Fields
+from kdc_core.codec.grid import Grid, Letterbox
+from kdc_core.codec.results import Prediction
+from kdc_core.codec.skeleton import SKELETONS
 from kdc_core.config import Config
+from kdc_core.data.annotations import AnnotatedImage
 from kdc_core.data.augment import warp
-from kdc_core.data.coco import AnnotatedPicture
 from kdc_core.data.sample import make_sample
-from kdc_core.decode.people import Decoder, People
-from kdc_core.fields import Fields
-from kdc_core.grid import Grid, Letterbox
-from kdc_core.results import Prediction
-from kdc_core.skeleton import SKELETONS
-from kdc_core.targets import encode
+from kdc_core.inference.assembly import Raw, Thresholds, assemble
 
 # Logit of a cell that is certain.
 CERTAIN = 12.0
@@ -76,7 +76,7 @@ class Oracle:
         decode = config.decode.model_copy(update={"pyramid": [1]})
         self.decoder = Decoder(self.skeleton, self.grid, kinds, decode)
 
-    def __call__(self, picture: AnnotatedPicture) -> Prediction:
+    def __call__(self, picture: AnnotatedImage) -> Prediction:
         """Encode the annotations at network scale, decode the maps, go back to the image."""
         letterbox = Letterbox.fit(picture.size, self.config.predict.longer_side)
         blank = np.zeros((*picture.size, 3), np.uint8)
@@ -92,6 +92,10 @@ class Oracle:
         with torch.no_grad():
             people = self.decoder([as_fields(targets)])
         return assemble(
-            raw_people(people), letterbox, picture.size, self.grid,
-            self.config.decode.upsample, Thresholds(0.0, 0.0, 0.5),
-        )  # fmt: skip
+            raw_people(people),
+            letterbox,
+            picture.size,
+            self.grid,
+            self.config.decode.upsample,
+            Thresholds(0.0, 0.0, 0.5),
+        )

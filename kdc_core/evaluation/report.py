@@ -12,14 +12,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from kdc_core.data.coco import decode_mask
-from kdc_core.data.pictures import PictureError, Pictures
-from kdc_core.drawing import draw_people
+from kdc_core.codec.results import Person, Prediction
+from kdc_core.codec.skeleton import COCO17, Skeleton
+from kdc_core.data.annotations import decode_mask
+from kdc_core.data.images import ImageError, Images
 from kdc_core.errors import KdcError
 from kdc_core.evaluation.misses import KINDS, Miss, count_misses, find_misses
 from kdc_core.files import whole_file
-from kdc_core.results import Person, Prediction
-from kdc_core.skeleton import COCO17, Skeleton
+from kdc_core.show.drawing import draw_people
 
 KEYPOINT = 0.2  # predicted keypoints below this score are not drawn
 SIDE_PX = 800  # longest side of the annotation and of the prediction
@@ -37,8 +37,11 @@ TEXTS = {
     "false": "A detection of nobody.",
     "duplicate": "A detection of a person who has another one.",
 }
-GROUPS = {"persons": "Persons in the picture", "overlap": "Largest box IoU of two persons",
-          "size": "Area of the person"}  # fmt: skip
+GROUPS = {
+    "persons": "Persons in the picture",
+    "overlap": "Largest box IoU of two persons",
+    "size": "Area of the person",
+}
 STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1300px; margin: 2em auto; padding: 0 1em; }
@@ -54,7 +57,7 @@ figcaption { opacity: .8; }
 def write_report(
     folder: str | Path,
     annotations: dict[str, Any],
-    pictures: Pictures,
+    pictures: Images,
     results: list[dict[str, Any]],
     confidence: float,
     figures: dict[str, float],
@@ -114,15 +117,19 @@ def write_report(
             marks = [_marks(miss, people, results) for miss in mine]
             try:
                 drawn = _pair(_read(pictures, image), truth, found, marks, skeleton)
-            except PictureError as error:
+            except ImageError as error:
                 failed[image_id] = str(error)
                 continue
             name = f"{kind}-{len(shown) + 1:02}.jpg"
             _write_jpg(folder / name, drawn)
             shown.append(_entry(name, str(image["file_name"]), mine))
         if by_image:
-            page += [f"<h2>{kind}</h2>", f"<p>{TEXTS[kind]} {len(shown)} of {len(by_image)} "
-                     "pictures; left annotated, right predicted.</p>", *shown]  # fmt: skip
+            page += [
+                f"<h2>{kind}</h2>",
+                f"<p>{TEXTS[kind]} {len(shown)} of {len(by_image)} "
+                "pictures; left annotated, right predicted.</p>",
+                *shown,
+            ]
     if failed:
         page += ["<h2>Not shown</h2>", *(f"<p>{escape(text)}</p>" for text in failed.values())]
     with whole_file(folder / "index.html") as part:
@@ -142,11 +149,11 @@ def _marks(miss: Miss, people: dict[int, Entry], results: list[Entry]) -> tuple[
     return both[0], both[-1]
 
 
-def _read(pictures: Pictures, image: dict[str, Any]) -> np.ndarray:
+def _read(pictures: Images, image: dict[str, Any]) -> np.ndarray:
     picture = pictures.read(str(image["file_name"]))
     height, width = picture.shape[:2]
     if (height, width) != (image["height"], image["width"]):
-        raise PictureError(
+        raise ImageError(
             f"'{image['file_name']}' is {width}x{height}, annotated as "
             f"{image['width']}x{image['height']}"
         )
@@ -200,7 +207,7 @@ def _person(entry: Entry, size: tuple[int, int], index: int, skeleton: Skeleton)
     if entry.get("segmentation"):
         mask = decode_mask(entry["segmentation"], size)
     if mask.shape != size:
-        raise PictureError(
+        raise ImageError(
             f"image {entry['image_id']} is {size[1]}x{size[0]} and has a mask of "
             f"{mask.shape[1]}x{mask.shape[0]}"
         )
@@ -228,8 +235,14 @@ def _entry(name: str, file_name: str, misses: list[Miss]) -> str:
 
 
 def _figures(figures: dict[str, float]) -> str:
-    suffixes = {"AP": "", "AP50": "50", "AP75": "75", "medium": "_medium", "large": "_large",
-                "AR": "_recall"}  # fmt: skip
+    suffixes = {
+        "AP": "",
+        "AP50": "50",
+        "AP75": "75",
+        "medium": "_medium",
+        "large": "_large",
+        "AR": "_recall",
+    }
     names = [name for name in figures if name.endswith(("_ap", "_persons", "_full"))]
     rows = [[name, *(figures.get(name + s) for s in suffixes.values())] for name in names]
     return _table(["", *suffixes], rows)

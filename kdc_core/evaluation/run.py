@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdc_core.data.coco import AnnotatedPicture, AnnotationError, read_coco, read_json
+from kdc_core.codec.results import Prediction
+from kdc_core.codec.skeleton import COCO17, Skeleton
+from kdc_core.data.annotations import AnnotatedImage, AnnotationError, read_coco, read_json
 from kdc_core.data.datasets import keypoint_persons
 from kdc_core.data.faults import tell_outside
-from kdc_core.data.pictures import PictureError, Pictures
+from kdc_core.data.images import ImageError, Images
 from kdc_core.evaluation.coco import coco_results, score, score_by_protocol
-from kdc_core.results import Prediction
-from kdc_core.skeleton import COCO17, Skeleton
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[Iterable[AnnotatedPicture], int], Iterable[AnnotatedPicture]]
+Progress = Callable[[Iterable[AnnotatedImage], int], Iterable[AnnotatedImage]]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Evaluation:
 def evaluate(
     annotations: str | Path,
     images: str | Path,
-    predict: Callable[[Pictures, AnnotatedPicture], Prediction],
+    predict: Callable[[Images, AnnotatedImage], Prediction],
     progress: Progress,
     skeleton: Skeleton = COCO17,
     subset: str = "all",
@@ -61,7 +61,7 @@ def evaluate(
         subset: `all`, or `coco_persons` (`keypoint_persons`).
 
     Raises:
-        AnnotationError, PictureError: annotations or pictures cannot be opened, or nobody is in
+        AnnotationError, ImageError: annotations or pictures cannot be opened, or nobody is in
             them.
     """
     pictures = read_truth(annotations, skeleton)
@@ -73,12 +73,12 @@ def evaluate(
                 f"'{annotations}' has no person with keypoints, and coco_persons has no others"
             )
         content = _of_pictures(content, pictures)
-    results, failed = predict_all(pictures, Pictures(images), predict, progress)
+    results, failed = predict_all(pictures, Images(images), predict, progress)
     figures = score_by_protocol(content, results, skeleton.sigmas)
     return Evaluation(figures, content, results, len(pictures), failed)
 
 
-def read_truth(annotations: str | Path, skeleton: Skeleton) -> list[AnnotatedPicture]:
+def read_truth(annotations: str | Path, skeleton: Skeleton) -> list[AnnotatedImage]:
     """Read pictures to score; what they have no figures for is logged.
 
     Raises:
@@ -94,8 +94,9 @@ def read_truth(annotations: str | Path, skeleton: Skeleton) -> list[AnnotatedPic
     if not any((person.keypoints[:, 2] > 0).any() for person in persons):
         log.warning(
             "'%s': no person has a labelled keypoint, so there is no AP of keypoints and none of "
-            "masks of persons with keypoints", annotations,
-        )  # fmt: skip
+            "masks of persons with keypoints",
+            annotations,
+        )
     tell_outside(annotations, pictures)
     return pictures
 
@@ -110,7 +111,7 @@ def score_coco_persons(
     return score(_of_pictures(done.annotations, pictures), results, skeleton.sigmas)
 
 
-def _of_pictures(content: dict[str, Any], pictures: list[AnnotatedPicture]) -> dict[str, Any]:
+def _of_pictures(content: dict[str, Any], pictures: list[AnnotatedImage]) -> dict[str, Any]:
     """The part of a COCO file that is about these pictures."""
     keep = {picture.id for picture in pictures}
     return {
@@ -121,9 +122,9 @@ def _of_pictures(content: dict[str, Any], pictures: list[AnnotatedPicture]) -> d
 
 
 def predict_all(
-    pictures: list[AnnotatedPicture],
-    source: Pictures,
-    predict: Callable[[Pictures, AnnotatedPicture], Prediction],
+    pictures: list[AnnotatedImage],
+    source: Images,
+    predict: Callable[[Images, AnnotatedImage], Prediction],
     progress: Progress,
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """COCO results of all pictures, and what could not be read."""
@@ -132,6 +133,6 @@ def predict_all(
     for picture in progress(pictures, len(pictures)):
         try:
             results += coco_results(predict(source, picture), picture.id)
-        except (PictureError, ValueError) as error:
+        except (ImageError, ValueError) as error:
             failed.append(f"{picture.file_name}: {error}")
     return results, tuple(failed)

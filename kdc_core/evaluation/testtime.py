@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdc_core.assembly import Thresholds, assemble
+from kdc_core.codec.decode import Decoder
+from kdc_core.codec.fields import Fields
+from kdc_core.codec.grid import Grid, Letterbox, Level
+from kdc_core.codec.grouping import Poses
+from kdc_core.codec.results import Prediction
+from kdc_core.codec.skeleton import Skeleton
+from kdc_core.data.annotations import AnnotatedImage
 from kdc_core.data.augment import shrink
-from kdc_core.data.coco import AnnotatedPicture
-from kdc_core.decode.grouping import Poses
-from kdc_core.decode.people import Decoder
 from kdc_core.evaluation.oracle import raw_people
-from kdc_core.fields import Fields
-from kdc_core.grid import Grid, Letterbox, Level
-from kdc_core.manifest import side_rule
+from kdc_core.inference.assembly import Thresholds, assemble
+from kdc_core.network.backbones import side_rule
 from kdc_core.network.weights import load_model
-from kdc_core.results import Prediction
-from kdc_core.skeleton import Skeleton
 
 
 class TestTime:
@@ -50,7 +50,7 @@ class TestTime:
         kinds = tuple(config.fields.edges)
         self.decoder = Decoder(self.network.skeleton, grid, kinds, config.decode, self.levels)
 
-    def __call__(self, image: np.ndarray, picture: AnnotatedPicture) -> Prediction:
+    def __call__(self, image: np.ndarray, picture: AnnotatedImage) -> Prediction:
         """Find the people of an (H, W, 3) uint8 RGB image; `picture` is read for `given` only."""
         config, size = self.network.config, (image.shape[0], image.shape[1])
         letterbox = Letterbox.fit(size, self.scales[0], *self._rule)
@@ -65,9 +65,13 @@ class TestTime:
                 poses = given_poses(points, config.decode.people)
             people = self.decoder(fields, poses)
         return assemble(
-            raw_people(people), letterbox, size, self.network.grid, config.decode.upsample,
+            raw_people(people),
+            letterbox,
+            size,
+            self.network.grid,
+            config.decode.upsample,
             Thresholds(0.0, 0.0, config.predict.mask_threshold, config.decode.people),
-        )  # fmt: skip
+        )
 
     def _fields(self, frame: np.ndarray) -> Fields:
         picture = torch.from_numpy(frame.transpose(2, 0, 1)[None].astype(np.float32))
@@ -133,8 +137,8 @@ def mirror_fields(
     )
 
 
-def annotated_points(picture: AnnotatedPicture, skeleton: Skeleton) -> np.ndarray:
-    """(P, K + 1, 3) keypoints of all labelled persons, and the centres of their boxes."""
+def annotated_points(picture: AnnotatedImage, skeleton: Skeleton) -> np.ndarray:
+    """(P, K + 1, 3) keypoints of all labelled persons, and the centers of their boxes."""
     persons = [p for p in picture.persons if not p.crowd and (p.keypoints[:, 2] > 0).any()]
     rows = []
     for person in persons:
@@ -147,7 +151,7 @@ def given_poses(points: np.ndarray, people: int) -> Poses:
     """Poses from known keypoints, at most `people`; unlabelled ones lie amid the labelled.
 
     Args:
-        points: (P, T, 3) x, y in network pixels and v, the centre last.
+        points: (P, T, 3) x, y in network pixels and v, the center last.
         people: P of the decoder.
     """
     position = np.zeros((1, people, points.shape[1], 2), np.float32)

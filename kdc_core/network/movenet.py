@@ -50,13 +50,23 @@ WIDTHS = {
 # (stride, stage) of the inverted residual blocks; hidden width is six times the input.
 BLOCKS = (
     (1, 0),
-    (2, 1), (1, 1),
-    (2, 2), (1, 2), (1, 2),
-    (2, 3), (1, 3), (1, 3), (1, 3),
-    (1, 4), (1, 4), (1, 4),
-    (2, 5), (1, 5), (1, 5),
+    (2, 1),
+    (1, 1),
+    (2, 2),
+    (1, 2),
+    (1, 2),
+    (2, 3),
+    (1, 3),
+    (1, 3),
+    (1, 3),
+    (1, 4),
+    (1, 4),
+    (1, 4),
+    (2, 5),
+    (1, 5),
+    (1, 5),
     (1, 6),
-)  # fmt: skip
+)
 TAP_AFTER = (2, 5, 9)  # blocks whose output, at strides 4, 8 and 16, leaves the trunk
 CONTEXT_UNIT_PX = 32.0  # unit of the offsets that SegNet sees
 FEATURES = 24  # channels of the FPN's stride-4 map
@@ -163,33 +173,45 @@ class MoveNet(nn.Module):
             y = smooth(y + lateral(tap))
         return taps, y, {name: head(y) for name, head in self.heads.items()}
 
-    def forward(self, picture: Tensor) -> PoseMaps:
-        """Map pictures (B, 3, H, W) RGB 0..255 to the maps of PoseNet."""
-        taps, features, heads = self.published(picture * (2 / 255) - 1)
+    def forward(self, image: Tensor) -> PoseMaps:
+        """Map images (B, 3, H, W) RGB 0..255 to the maps of PoseNet."""
+        taps, features, heads = self.published(image * (2 / 255) - 1)
         heat = torch.cat((heads["kpt_heatmap"], heads["center"]), 1)
         batch, _, height, width = heat.shape
-        # The centre's cell is the origin of the star's offsets: it has no short-range offset.
+        # The center's cell is the origin of the star's offsets: it has no short-range offset.
         center = heads["center"].new_zeros(batch, 2, height, width)
         short = torch.cat((heads["kpt_offset"], center), 1)
         mid = heads["kpt_regress"]
         pairs = (batch, -1, 2, height, width)
         return PoseMaps(
-            heat, short.reshape(pairs), mid.reshape(pairs), taps,
+            heat,
+            short.reshape(pairs),
+            mid.reshape(pairs),
+            taps,
             torch.cat((features, heat, mid / CONTEXT_UNIT_PX), 1),
-        )  # fmt: skip
+        )
 
 
-def from_google(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Convert the published weights to this module's: offsets as (x, y) in pixels.
+def build(name: str, types: int, edges: int) -> MoveNet:
+    """The PoseNet of a name in WIDTHS; its heads are the published ones, whatever is asked for."""
+    return MoveNet(WIDTHS[name])
+
+
+def convert(weights: dict[str, Tensor], posenet: MoveNet) -> dict[str, Tensor]:
+    """Convert Google's published weights to this module's: offsets as (x, y) in pixels.
 
     The published offset heads give (dy, dx) in cells of stride 4; here the last convolution of
     these heads gives (x, y) in pixels. The box heads are dropped.
 
     Args:
         weights: tensors of `movenet_multipose` or `movenet_thunder`, any float type.
+        posenet: not read; every backbone converts by the same call.
 
     Returns:
         float32 state of MoveNet.
+
+    Raises:
+        KeyError: a head is missing.
     """
     state = {k: v.float() for k, v in weights.items() if not k.startswith("heads.box_")}
     for head in ("kpt_offset", "kpt_regress"):

@@ -51,7 +51,7 @@ class DilatedResNet(nn.Module):
 
     Args:
         name: `resnet101` or `resnet152`.
-        types: T, keypoint types and the body centre.
+        types: T, keypoint types and the body center.
         edges: E, directed edges.
     """
 
@@ -74,10 +74,10 @@ class DilatedResNet(nn.Module):
         self.taps = (channels,)
         self.context = CONTEXT + types
 
-    def forward(self, picture: Tensor) -> PoseMaps:
-        """Map pictures (B, 3, H, W) RGB 0..255 with sides 8 n + 1 to the maps of PoseNet."""
-        mean, std = (torch.tensor(v, device=picture.device)[:, None, None] for v in (MEAN, STD))
-        x = F.relu(self.bn1(self.conv1((picture - mean) / std)))
+    def forward(self, image: Tensor) -> PoseMaps:
+        """Map images (B, 3, H, W) RGB 0..255 with sides 8 n + 1 to the maps of PoseNet."""
+        mean, std = (torch.tensor(v, device=image.device)[:, None, None] for v in (MEAN, STD))
+        x = F.relu(self.bn1(self.conv1((image - mean) / std)))
         x = F.max_pool2d(x, 3, 2, 1)
         for index in range(4):
             x = getattr(self, f"layer{index + 1}")(x)
@@ -88,12 +88,17 @@ class DilatedResNet(nn.Module):
         return PoseMaps(heat, short, mid, [x], torch.cat((self.reduce(x), heat), 1))
 
 
-def from_imagenet(weights: dict[str, Tensor], network: DilatedResNet) -> dict[str, Tensor]:
+def build(name: str, types: int, edges: int) -> DilatedResNet:
+    """The PoseNet of a name in BLOCKS, with heads for these types and edges."""
+    return DilatedResNet(name, types, edges)
+
+
+def convert(weights: dict[str, Tensor], posenet: DilatedResNet) -> dict[str, Tensor]:
     """Fit ImageNet weights with torchvision's or timm's names to the trunk.
 
     Args:
         weights: tensors of a classifier; its `fc` is dropped.
-        network: gives the heads, which ImageNet does not know.
+        posenet: gives the heads, which ImageNet does not know.
 
     Returns:
         Complete state of the network.
@@ -101,13 +106,15 @@ def from_imagenet(weights: dict[str, Tensor], network: DilatedResNet) -> dict[st
     Raises:
         ValueError: tensors of the trunk are missing or of another shape.
     """
-    state = dict(network.state_dict())
+    state = dict(posenet.state_dict())
     own = ("heat.", "short.", "mid.", "reduce.")
     wrong = [
-        key for key, value in state.items()
-        if not key.startswith(own) and not key.endswith("num_batches_tracked")
+        key
+        for key, value in state.items()
+        if not key.startswith(own)
+        and not key.endswith("num_batches_tracked")
         and (key not in weights or weights[key].shape != value.shape)
-    ]  # fmt: skip
+    ]
     if wrong:
         got = tuple(weights[wrong[0]].shape) if wrong[0] in weights else "none"
         raise ValueError(

@@ -34,7 +34,7 @@ class SegNet(nn.Module):
     Args:
         taps: channels of the trunk's taps, fine to coarse, each of twice the stride before.
         context: channels of PoseNet's own maps.
-        types: T, keypoint types and the body centre.
+        types: T, keypoint types and the body center.
         width: channels of the FPN.
         tower: channels of the tower.
         depth: blocks of the tower.
@@ -89,9 +89,10 @@ class SegNet(nn.Module):
         known = {k.removeprefix(TOWER).split(".")[0] for k in state if k.startswith(TOWER)}
         depth = len(self.tower)
         fitted = {
-            k: v for k, v in state.items()
+            k: v
+            for k, v in state.items()
             if not k.startswith(TOWER) or int(k.removeprefix(TOWER).split(".")[0]) < depth
-        }  # fmt: skip
+        }
         for name, value in self.tower.state_dict().items():
             if name.split(".")[0] not in known:
                 scale = ADDED_SCALE if name.endswith("norm.weight") else 1

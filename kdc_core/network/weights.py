@@ -14,9 +14,8 @@ from torch import Tensor
 from kdc_core.config import Config, ConfigError, parse_config
 from kdc_core.errors import KdcError
 from kdc_core.files import whole_file
+from kdc_core.network.backbones import BACKBONES
 from kdc_core.network.kdc import KDC
-from kdc_core.network.movenet import from_google
-from kdc_core.network.resnet import DilatedResNet, from_imagenet
 
 FORMAT = "kdc-model-1"
 
@@ -100,10 +99,9 @@ def start_from(config: Config, path: str | os.PathLike[str]) -> KDC:
     try:
         if metadata.get("format") == FORMAT:
             network.load_state_dict(network.segnet.fit_tower(_float32(state)))
-        elif isinstance(network.posenet, DilatedResNet):
-            network.posenet.load_state_dict(from_imagenet(state, network.posenet))
         else:
-            network.posenet.load_state_dict(from_google(state))
+            convert = BACKBONES[config.network.backbone].module().convert
+            network.posenet.load_state_dict(convert(state, network.posenet))
     except (RuntimeError, ValueError, KeyError) as error:
         raise ModelFileError(f"cannot start '{config.name}' from '{path}': {error}") from error
     return network

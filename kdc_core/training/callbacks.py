@@ -139,9 +139,10 @@ class Metrics(EachStep):
         from torch.utils.tensorboard.writer import SummaryWriter
 
         return SummaryWriter(
-            self.folder / "tensorboard", purge_step=self._first + 1,
+            self.folder / "tensorboard",
+            purge_step=self._first + 1,
             flush_secs=max(1, round(ROW_SECONDS)),  # 0 would never let go
-        )  # fmt: skip
+        )
 
     def on_load_checkpoint(
         self, trainer: lightning.Trainer, module: Any, checkpoint: dict[str, Any]
@@ -244,11 +245,15 @@ class Bar(EachStep):
         from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
         super().on_train_start(trainer, module)
-        columns = (*Progress.get_default_columns()[:3], TextColumn("{task.fields[rate]}"),
-                   TimeRemainingColumn())  # fmt: skip
+        columns = (
+            *Progress.get_default_columns()[:3],
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
         self.bar = Progress(*columns, console=Console(stderr=True))
-        self.task = self.bar.add_task("train", total=self.steps, rate="",
-                                      completed=trainer.global_step)  # fmt: skip
+        self.task = self.bar.add_task(
+            "train", total=self.steps, rate="", completed=trainer.global_step
+        )
         if rank() == 0 and sys.stderr.isatty():
             self.bar.start()
 

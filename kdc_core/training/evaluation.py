@@ -13,19 +13,19 @@ from typing import Any
 
 import lightning
 
-from kdc_core.data.coco import AnnotatedPicture, read_json
+from kdc_core.codec.skeleton import Skeleton
+from kdc_core.data.annotations import AnnotatedImage, read_json
 from kdc_core.data.datasets import find_data
-from kdc_core.data.pictures import PictureError, Pictures
-from kdc_core.drawing import draw_people
+from kdc_core.data.images import ImageError, Images
 from kdc_core.errors import KdcError
 from kdc_core.evaluation.coco import coco_results, complete, score_by_protocol
 from kdc_core.evaluation.run import read_truth
 from kdc_core.files import write_json
+from kdc_core.inference.predictor import Predictor
+from kdc_core.inference.runtimes.torch import TorchRuntime
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import load_model, save_model
-from kdc_core.predictor import Predictor
-from kdc_core.runtimes.torch import TorchRuntime
-from kdc_core.skeleton import Skeleton
+from kdc_core.show.drawing import draw_people
 from kdc_core.training.callbacks import Deadline, EachStep, Metrics, write_checkpoint
 from kdc_core.training.processes import gather, rank, world
 
@@ -45,7 +45,7 @@ class _Current:
 
     network: KDC
     predictor: Predictor
-    left: list[AnnotatedPicture]
+    left: list[AnnotatedImage]
     known: list[dict[str, Any]]  # COCO results of earlier calls; of the first process
     results: list[dict[str, Any]]  # and of this call
 
@@ -73,7 +73,7 @@ class Evaluation(EachStep):
     ):
         annotations, images = find_data(path, "val")
         self.pictures = read_truth(annotations, skeleton)
-        self.truth, self.source = complete(read_json(annotations)), Pictures(images)
+        self.truth, self.source = complete(read_json(annotations)), Images(images)
         self.every, self.metrics, self.deadline, self.made = every, metrics, deadline, made
         self.skeleton, self.annotations, self.folder = skeleton, annotations, folder
         # Results of other pictures, or of other annotations of them, are of no use.
@@ -151,13 +151,13 @@ class Evaluation(EachStep):
         return f"evaluating-{step}.{self.val}.{process}.jsonl"
 
     def _results(
-        self, predictor: Predictor, picture: AnnotatedPicture
+        self, predictor: Predictor, picture: AnnotatedImage
     ) -> list[dict[str, Any]] | None:
         """COCO results of a picture; None if it cannot be read."""
         try:
             image = self.source.read(picture.file_name)
             return coco_results(predictor(image), picture.id)
-        except (PictureError, ValueError) as error:
+        except (ImageError, ValueError) as error:
             log.warning("left out of evaluation: %s: %s", picture.file_name, error)
             return None
 
@@ -185,12 +185,13 @@ class Evaluation(EachStep):
         shown = predictor.runtime.manifest.config.predict
         predictor.thresholds = replace(
             predictor.thresholds,
-            confidence=shown.confidence, keypoint=shown.keypoint_threshold,
-        )  # fmt: skip
+            confidence=shown.confidence,
+            keypoint=shown.keypoint_threshold,
+        )
         for picture in self.pictures[:OVERLAYS]:
             try:
                 image = self.source.read(picture.file_name)
-            except PictureError:
+            except ImageError:
                 continue
             drawn = draw_people(
                 image, predictor(image), predictor.skeleton, shown.keypoint_threshold

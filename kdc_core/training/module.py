@@ -11,11 +11,11 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from kdc_core.data.loader import Batch
 from kdc_core.errors import KdcError
-from kdc_core.losses import instance_loss, mask_losses, pose_losses, total_loss
 from kdc_core.network.kdc import KDC
+from kdc_core.training.losses import instance_loss, mask_losses, pose_losses, total_loss
 from kdc_core.training.processes import mean_over_processes, use_whole_batches
+from kdc_core.training.samples import Batch
 
 # The rate never falls below this share of its peak.
 LEAST_PACE = 0.01
@@ -74,9 +74,13 @@ class TrainingModule(lightning.LightningModule):
         if "segnet" in train.train:
             losses |= mask_losses(fields, targets, weights, train.smooth_px, share)
             losses["instance"] = instance_loss(
-                fields.embedding, weights.mask, instances, self.network.grid,
-                self.config.decode, share,
-            )  # fmt: skip
+                fields.embedding,
+                weights.mask,
+                instances,
+                self.network.grid,
+                self.config.decode,
+                share,
+            )
         loss = total_loss(losses, train)
         if not torch.isfinite(loss):
             values = {k: float(v) for k, v in losses.items()}

@@ -23,10 +23,9 @@ from torch.utils.data import DataLoader, Sampler
 import kdc_core
 from kdc_core.config import Config, ConfigError, parse_config
 from kdc_core.data.datasets import find_data
-from kdc_core.data.loader import TrainingSamples, collate
 from kdc_core.files import write_json
-from kdc_core.manifest import side_rule
 from kdc_core.memory import keep_freed_memory
+from kdc_core.network.backbones import side_rule
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import save_model, start_from
 from kdc_core.training.callbacks import (
@@ -39,6 +38,7 @@ from kdc_core.training.callbacks import (
 from kdc_core.training.evaluation import Evaluation
 from kdc_core.training.module import TrainingModule
 from kdc_core.training.processes import rank, world
+from kdc_core.training.samples import TrainingSamples, collate
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def train(
 
     Raises:
         ConfigError: the folder holds another run, or is in use.
-        AnnotationError, PictureError, ModelFileError: an input cannot be used.
+        AnnotationError, ImageError, ModelFileError: an input cannot be used.
         TrainingError: loss, gradient or weights are no numbers any more.
     """
     folder = Path(output)
@@ -137,8 +137,11 @@ def _train(
         )
     samples = TrainingSamples(data, config)
     names = [Path(path).name for path in data]
-    inputs = {"start": Path(start).name if start else None, "data": names,
-              "pictures": samples.pictures}  # fmt: skip
+    inputs = {
+        "start": Path(start).name if start else None,
+        "data": names,
+        "pictures": samples.pictures,
+    }
     _check_same(config, inputs, folder)
     network = start_from(config, start) if start else KDC(config)
     if start is None:
@@ -148,10 +151,15 @@ def _train(
 
     sampler = FromStep(samples)
     loader: Any = DataLoader(
-        samples, config.train.batch // world(), sampler=sampler, collate_fn=collate,
-        num_workers=config.train.workers, worker_init_fn=one_thread,
-        persistent_workers=config.train.workers > 0, pin_memory=torch.cuda.is_available(),
-    )  # fmt: skip
+        samples,
+        config.train.batch // world(),
+        sampler=sampler,
+        collate_fn=collate,
+        num_workers=config.train.workers,
+        worker_init_fn=one_thread,
+        persistent_workers=config.train.workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
     if val is not None and find_data(val, "val") in [find_data(path, "train") for path in data]:
         log.warning("--val is among --data: its figures say what was learnt by heart")
     metrics = Metrics(
@@ -167,15 +175,28 @@ def _train(
     if val is not None:
         every, skeleton = config.train.evaluate_every, samples.skeleton
         evaluations = [Evaluation(val, every, folder, metrics, deadline, made, skeleton)]
-    callbacks: list[Callback] = [_Start(sampler), metrics, *evaluations, Checkpoints(last),
-                                 Bar(samples.steps, sampler.per_step), deadline]  # fmt: skip
+    callbacks: list[Callback] = [
+        _Start(sampler),
+        metrics,
+        *evaluations,
+        Checkpoints(last),
+        Bar(samples.steps, sampler.per_step),
+        deadline,
+    ]
     trainer = lightning.Trainer(
-        accelerator="auto", max_steps=samples.steps, gradient_clip_val=config.train.clip,
+        accelerator="auto",
+        max_steps=samples.steps,
+        gradient_clip_val=config.train.clip,
         accumulate_grad_batches=config.train.accumulate,
-        precision=PRECISIONS[config.train.precision], logger=False, enable_checkpointing=False,
-        enable_model_summary=False, enable_progress_bar=False, use_distributed_sampler=False,
-        callbacks=callbacks, **_devices(config),
-    )  # fmt: skip
+        precision=PRECISIONS[config.train.precision],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        use_distributed_sampler=False,
+        callbacks=callbacks,
+        **_devices(config),
+    )
     if rank() == 0:
         write_json(folder / "config.json", config.model_dump(mode="json"))
         write_json(folder / "inputs.json", inputs)
@@ -238,8 +259,11 @@ def _loss_names(config: Config) -> list[str]:
 
 
 def _versions() -> dict[str, str]:
-    return {"kdc": kdc_core.__version__, "torch": torch.__version__,
-            "python": platform.python_version()}  # fmt: skip
+    return {
+        "kdc": kdc_core.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def _devices(config: Config) -> dict[str, Any]:

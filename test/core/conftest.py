@@ -17,21 +17,21 @@ import pytest
 import torch
 from pycocotools import mask as rle_tools
 
-from kdc_core.assembly import Thresholds, assemble
+from kdc_core.codec.decode import Decoder, People
+from kdc_core.codec.encode import encode
+from kdc_core.codec.fields import Fields
+from kdc_core.codec.grid import Grid, Letterbox
+from kdc_core.codec.grouping import Poses
+from kdc_core.codec.results import Prediction
+from kdc_core.codec.sample import Sample
+from kdc_core.codec.skeleton import COCO17
 from kdc_core.config import Config, DecodeConfig, load_preset
-from kdc_core.data.check import Check, check_data
-from kdc_core.data.sample import Sample
-from kdc_core.decode.grouping import Poses
-from kdc_core.decode.people import Decoder, People
+from kdc_core.datacheck.check import Check, check_data
 from kdc_core.evaluation.oracle import as_fields, raw_people
-from kdc_core.fields import Fields
-from kdc_core.grid import Grid, Letterbox
+from kdc_core.inference.assembly import Thresholds, assemble
+from kdc_core.inference.runtimes.choice import find_model
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import load_model, save_model
-from kdc_core.results import Prediction
-from kdc_core.runtimes.base import find_model
-from kdc_core.skeleton import COCO17
-from kdc_core.targets import encode
 
 SAMPLES = Path(str(files("kdc_core") / "samples"))
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -39,12 +39,26 @@ SHARED = Path(__file__).parents[2].parent / "shared"
 # A standing person in a box of 1 x 2: x, y of the 17 keypoints.
 STANDING = np.array(
     [
-        (0.50, 0.12), (0.54, 0.10), (0.46, 0.10), (0.60, 0.12), (0.40, 0.12),
-        (0.72, 0.36), (0.28, 0.36), (0.84, 0.66), (0.16, 0.66), (0.88, 0.94), (0.12, 0.94),
-        (0.62, 1.00), (0.38, 1.00), (0.64, 1.45), (0.36, 1.45), (0.66, 1.90), (0.34, 1.90),
+        (0.50, 0.12),
+        (0.54, 0.10),
+        (0.46, 0.10),
+        (0.60, 0.12),
+        (0.40, 0.12),
+        (0.72, 0.36),
+        (0.28, 0.36),
+        (0.84, 0.66),
+        (0.16, 0.66),
+        (0.88, 0.94),
+        (0.12, 0.94),
+        (0.62, 1.00),
+        (0.38, 1.00),
+        (0.64, 1.45),
+        (0.36, 1.45),
+        (0.66, 1.90),
+        (0.34, 1.90),
     ],
     np.float32,
-)  # fmt: skip
+)
 
 
 def make_person(x: float, y: float, scale: float) -> np.ndarray:
@@ -201,9 +215,19 @@ def start(tmp_path: Path) -> Path:
 
 def command(data_set: Path, start: Path, output: Path, *more: str) -> list[str]:
     return [
-        sys.executable, "-m", "kdc_core", "train", str(start.with_name("small.yaml")),
-        "--data", str(data_set), "--start", str(start), "--output", str(output), *more,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "kdc_core",
+        "train",
+        str(start.with_name("small.yaml")),
+        "--data",
+        str(data_set),
+        "--start",
+        str(start),
+        "--output",
+        str(output),
+        *more,
+    ]
 
 
 def rows(output: Path) -> list[dict[str, str]]:
@@ -214,5 +238,7 @@ def rows(output: Path) -> list[dict[str, str]]:
 def train(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(*arguments),  # type: ignore[arg-type]
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )

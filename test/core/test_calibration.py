@@ -18,10 +18,18 @@ def box_mask(x: int, y: int, w: int, h: int) -> list[list[float]]:
 
 def person(number: int, x: float, **more: Any) -> dict[str, Any]:
     points = make_person(x, 20, 60)
-    return {"id": number, "image_id": 1, "category_id": 1, "iscrowd": 0, "num_keypoints": 17,
-            "keypoints": points.ravel().tolist(), "area": 60.0 * 110,
-            "bbox": [x, 20, 60, 120], "segmentation": box_mask(int(x), 20, 60, 120),
-            **more}  # fmt: skip
+    return {
+        "id": number,
+        "image_id": 1,
+        "category_id": 1,
+        "iscrowd": 0,
+        "num_keypoints": 17,
+        "keypoints": points.ravel().tolist(),
+        "area": 60.0 * 110,
+        "bbox": [x, 20, 60, 120],
+        "segmentation": box_mask(int(x), 20, 60, 120),
+        **more,
+    }
 
 
 def given(x: float, score: float) -> dict[str, Any]:
@@ -32,8 +40,11 @@ def given(x: float, score: float) -> dict[str, Any]:
 
 
 def truth(*persons: dict[str, Any]) -> dict[str, Any]:
-    return {"images": [{"id": 1, "file_name": "1.jpg", "height": 200, "width": 640}],
-            "annotations": list(persons), "categories": [{"id": 1, "name": "person"}]}  # fmt: skip
+    return {
+        "images": [{"id": 1, "file_name": "1.jpg", "height": 200, "width": 640}],
+        "annotations": list(persons),
+        "categories": [{"id": 1, "name": "person"}],
+    }
 
 
 def test_right_wrong_and_taken_twice() -> None:

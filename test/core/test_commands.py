@@ -23,8 +23,11 @@ from kdc_core.cli import spread
 def kdc(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "kdc_core", *map(str, arguments)],
-        capture_output=True, text=True, timeout=600, cwd=cwd,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=600,
+        cwd=cwd,
+    )
 
 
 def test_predict_goes_on_past_files_it_cannot_read(samples: Path, tmp_path: Path) -> None:
@@ -82,9 +85,16 @@ def test_evaluate_gives_the_figures_of_an_independent_pycocotools(
     annotations = tmp_path / "few.json.gz"
     annotations.write_bytes(gzip.compress((samples / "annotations.json").read_bytes()))
     done = kdc(
-        "evaluate", "--annotations", annotations, "--images", samples,
-        "--results", tmp_path / "r.json", "--json", tmp_path / "f.json",
-    )  # fmt: skip
+        "evaluate",
+        "--annotations",
+        annotations,
+        "--images",
+        samples,
+        "--results",
+        tmp_path / "r.json",
+        "--json",
+        tmp_path / "f.json",
+    )
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "f.json").read_text())
     content = json.loads((samples / "annotations.json").read_text())
@@ -123,9 +133,14 @@ def test_evaluate_from_a_tar_with_a_picture_missing(samples: Path, tmp_path: Pat
     with tarfile.open(tmp_path / "two.tar", "w") as tar:
         tar.add(samples / content["images"][0]["file_name"], content["images"][0]["file_name"])
     done = kdc(
-        "evaluate", "--annotations", tmp_path / "two.json", "--images", tmp_path / "two.tar",
-        "--json", tmp_path / "f.json",
-    )  # fmt: skip
+        "evaluate",
+        "--annotations",
+        tmp_path / "two.json",
+        "--images",
+        tmp_path / "two.tar",
+        "--json",
+        tmp_path / "f.json",
+    )
     assert done.returncode == 1
     assert "is not in" in done.stderr
     assert json.loads((tmp_path / "f.json").read_text())["failed"] == 1
@@ -151,9 +166,15 @@ def test_evaluate_refuses_foreign_annotations(
 
 def test_oracle_on_the_sample_pictures(samples: Path, tmp_path: Path) -> None:
     done = kdc(
-        "evaluate", "--oracle", "--annotations", samples / "annotations.json",
-        "--images", samples, "--json", tmp_path / "f.json",
-    )  # fmt: skip
+        "evaluate",
+        "--oracle",
+        "--annotations",
+        samples / "annotations.json",
+        "--images",
+        samples,
+        "--json",
+        tmp_path / "f.json",
+    )
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "f.json").read_text())
     assert figures["keypoint_ap"] > 0.97 and figures["mask_ap_keypoint_persons"] > 0.80
@@ -167,9 +188,18 @@ def test_doctor_says_what_runs() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["predict"], ["evaluate"], ["train"], ["export"], ["bench"], ["bench", "predictor"],
-     ["bench", "node"], ["doctor"]],
-)  # fmt: skip
+    [
+        [],
+        ["predict"],
+        ["evaluate"],
+        ["train"],
+        ["export"],
+        ["bench"],
+        ["bench", "predictor"],
+        ["bench", "node"],
+        ["doctor"],
+    ],
+)
 def test_help_of_every_command(command: list[str]) -> None:
     done = kdc(*command, "--help")
     assert done.returncode == 0 and "Usage" in done.stdout
@@ -181,8 +211,13 @@ def test_bench_predictor_reports_its_ratios(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "b.json").read_text())
     assert figures["found_1"] == 1 and figures["found_30"] >= 20
-    for name in ("network_ms", "decode_over_network", "people_30_over_1",
-                 "end_to_end_over_network", "frames_per_second"):  # fmt: skip
+    for name in (
+        "network_ms",
+        "decode_over_network",
+        "people_30_over_1",
+        "end_to_end_over_network",
+        "frames_per_second",
+    ):
         assert np.isfinite(figures[name])
 
 
@@ -201,6 +236,6 @@ def test_a_broken_model_is_one_line_not_a_traceback(samples: Path, tmp_path: Pat
         ("predict --model m one.jpg two.jpg", "predict --model m one.jpg two.jpg"),
         ("paper table1 --model a b --json f", "paper table1 --model a --model b --json f"),
     ],
-)  # fmt: skip
+)
 def test_options_with_several_values(given: str, meant: str) -> None:
     assert spread(given.split()) == meant.split()

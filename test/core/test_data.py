@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdc_core.data.coco import (
-    AnnotatedPicture,
+from kdc_core.codec.skeleton import COCO17, CROWDPOSE14, Skeleton
+from kdc_core.data.annotations import (
+    AnnotatedImage,
     Annotation,
     AnnotationError,
     decode_mask,
     read_coco,
 )
 from kdc_core.data.datasets import LAYOUTS, find_data, keypoint_persons, open_data
-from kdc_core.data.pictures import PictureError, Pictures
+from kdc_core.data.images import ImageError, Images
 from kdc_core.data.sample import make_sample
 from kdc_core.evaluation.misses import find_misses
 from kdc_core.evaluation.report import write_report
 from kdc_core.evaluation.run import read_truth
-from kdc_core.skeleton import COCO17, CROWDPOSE14, Skeleton
 
 from .conftest import SAMPLES, make_person
 
@@ -148,8 +148,16 @@ def test_misses_and_report_take_14_keypoints_without_areas(tmp_path: Path) -> No
     ]
     misses = find_misses(content, results, 0.5, CROWDPOSE14)
     assert [(miss.kind, miss.annotation) for miss in misses] == [("missed", people[0]["id"])]
-    write_report(tmp_path, content, Pictures(SAMPLES), results, 0.5, {"keypoint_ap": 0.5}, {},
-                 skeleton=CROWDPOSE14)  # fmt: skip
+    write_report(
+        tmp_path,
+        content,
+        Images(SAMPLES),
+        results,
+        0.5,
+        {"keypoint_ap": 0.5},
+        {},
+        skeleton=CROWDPOSE14,
+    )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["index.html", "missed-01.jpg"]
 
 
@@ -204,7 +212,7 @@ def test_another_split_of_a_folder_is_not_found(tmp_path: Path) -> None:
 def test_a_tar_that_is_none_is_refused(data_set: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "few")
     (tmp_path / "few.tar").write_bytes(b"no tar at all")
-    with pytest.raises(PictureError, match="uncompressed tar"):
+    with pytest.raises(ImageError, match="uncompressed tar"):
         open_data(data_set, "train", COCO17)
 
 
@@ -214,12 +222,12 @@ def test_keypoint_persons_leaves_out_pictures_and_turns_others_into_crowd() -> N
         return Annotation(keypoints, np.array([5, 5, 25, 45], np.float32), mask, crowd)
 
     mask = [[5, 5, 25, 5, 25, 45]]
-    one = AnnotatedPicture(
+    one = AnnotatedImage(
         1, "a", (60, 60), (person(True, mask), person(False, mask), person(False, None)), False
     )
-    nobody = AnnotatedPicture(2, "b", (60, 60), (person(False, mask),), True)
-    empty = AnnotatedPicture(3, "c", (60, 60), (), True)
-    region = AnnotatedPicture(4, "d", (60, 60), (person(True, mask), person(False, mask, True)), 1)
+    nobody = AnnotatedImage(2, "b", (60, 60), (person(False, mask),), True)
+    empty = AnnotatedImage(3, "c", (60, 60), (), True)
+    region = AnnotatedImage(4, "d", (60, 60), (person(True, mask), person(False, mask, True)), 1)
     kept = keypoint_persons([one, nobody, empty, region])
     assert [p.id for p in kept] == [1, 4]
     # Without a mask a crowd region would be background.
@@ -240,8 +248,8 @@ def test_the_subset_is_what_open_data_gives(data_set: Path) -> None:
 
 
 def test_names_that_lead_out_of_the_folder_are_refused(data_set: Path, tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match="leads out"):
-        Pictures(tmp_path / "few").read("../few.json")
+    with pytest.raises(ImageError, match="leads out"):
+        Images(tmp_path / "few").read("../few.json")
 
 
 @pytest.mark.parametrize("segmentation", [[1, 1, 5, 1, 5, 5], {"size": [4, 4]}, "polygon", 7])

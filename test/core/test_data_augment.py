@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdc_core.codec.sample import Sample
+from kdc_core.codec.skeleton import COCO17
 from kdc_core.data.augment import warp
 from kdc_core.data.paste import LEAST_VISIBLE, paste
-from kdc_core.data.sample import Sample
-from kdc_core.skeleton import COCO17
 
 from .conftest import make_people, make_person
 

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
+from kdc_core.codec.skeleton import COCO17, CROWDPOSE14
 from kdc_core.data.faults import KINDS
-from kdc_core.data.sheet import write_sheet
-from kdc_core.skeleton import COCO17, CROWDPOSE14
+from kdc_core.datacheck.sheet import write_sheet
 
 from .conftest import Content, change, check, person, rle
 
@@ -23,8 +23,10 @@ from .conftest import Content, change, check, person, rle
 def kdc(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "kdc_core", "data", *map(str, arguments)],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def sets(**changes: Any) -> Callable[[Content], object]:
@@ -79,14 +81,26 @@ CASES: list[tuple[str, Callable[[Content], object], str]] = [
     ("broken", image(file_name="broken.jpg"), "'broken.jpg': 'broken.jpg' cannot be read"),
     ("broken", image(file_name="cut.jpg"), "'cut.jpg': 'cut.jpg' cannot be read"),
     ("other_size", image(width=641), "is 640x427, annotated as 641x427"),
-    ("box", sets(bbox=[600, 10, 45, 50], segmentation=None, keypoints=None, num_keypoints=0),
-     ID + "reaches 5 pixels out of the picture"),
-    ("box", sets(bbox=[-9, 10, 45, 50], segmentation=None, keypoints=None, num_keypoints=0),
-     ID + "reaches 9 pixels out of the picture"),
-    ("box", sets(bbox=[277, 190, 0, 208], segmentation=None, keypoints=None, num_keypoints=0),
-     ID + "0x208 pixels"),
-    ("box", sets(bbox=[277, 190, 9, -2], segmentation=None, keypoints=None, num_keypoints=0),
-     ID + "9x-2 pixels"),
+    (
+        "box",
+        sets(bbox=[600, 10, 45, 50], segmentation=None, keypoints=None, num_keypoints=0),
+        ID + "reaches 5 pixels out of the picture",
+    ),
+    (
+        "box",
+        sets(bbox=[-9, 10, 45, 50], segmentation=None, keypoints=None, num_keypoints=0),
+        ID + "reaches 9 pixels out of the picture",
+    ),
+    (
+        "box",
+        sets(bbox=[277, 190, 0, 208], segmentation=None, keypoints=None, num_keypoints=0),
+        ID + "0x208 pixels",
+    ),
+    (
+        "box",
+        sets(bbox=[277, 190, 9, -2], segmentation=None, keypoints=None, num_keypoints=0),
+        ID + "9x-2 pixels",
+    ),
     ("keypoint_outside", moves_keypoint(640.5, 216), ID + "nose at (640.5, 216)"),
     ("keypoint_outside", moves_keypoint(300, -3, 1), ID + "nose at (300, -3)"),
     ("keypoint_far", moves_keypoint(10, 216), ID + "nose at (10, 216)"),
@@ -100,15 +114,27 @@ CASES: list[tuple[str, Callable[[Content], object], str]] = [
     ("mask", sets(segmentation={"size": [427, 640], "counts": [5, 9]}), ID + "ValueError: RLE of"),
     ("mask", sets(segmentation={**rle(np.s_[:, :]), "counts": "0n0"}), "RLE of 30 pixels, 273280"),
     ("mask", sets(segmentation={"size": [427, 640]}), ID + "KeyError: 'counts'"),
-    ("mask_size", sets(segmentation=rle(np.s_[190:398, 277:417], (640, 640))),
-     ID + "RLE of height and width [640, 640], picture [427, 640]"),
-    ("mask_outside", sets(segmentation=[[277, 190, 417, 190, 417, 450, 277, 450]]),
-     ID + "reaches 23 pixels out of the picture"),
-    ("mask_box", sets(segmentation=rle(np.s_[10:200, 10:100])),
-     ID + "IoU of the mask's box and the box is 0.00"),
-    ("mask_box", sets(segmentation=[[277, 190, 417, 190, 417, 230, 277, 230]]),
-     ID + "IoU of the mask's box and the box is 0.19"),
-]  # fmt: skip
+    (
+        "mask_size",
+        sets(segmentation=rle(np.s_[190:398, 277:417], (640, 640))),
+        ID + "RLE of height and width [640, 640], picture [427, 640]",
+    ),
+    (
+        "mask_outside",
+        sets(segmentation=[[277, 190, 417, 190, 417, 450, 277, 450]]),
+        ID + "reaches 23 pixels out of the picture",
+    ),
+    (
+        "mask_box",
+        sets(segmentation=rle(np.s_[10:200, 10:100])),
+        ID + "IoU of the mask's box and the box is 0.00",
+    ),
+    (
+        "mask_box",
+        sets(segmentation=[[277, 190, 417, 190, 417, 230, 277, 230]]),
+        ID + "IoU of the mask's box and the box is 0.19",
+    ),
+]
 
 
 def test_every_kind_of_fault_has_a_case() -> None:
@@ -189,16 +215,30 @@ def test_crowdpose_does_not_count_head_and_neck(tmp_path: Path, samples: Path) -
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / name).write_bytes((samples / name).read_bytes())
     keypoints = [300.0, 300.0, 2] * 14
-    entry = {"id": 1, "image_id": 885, "category_id": 1, "bbox": [280, 200, 100, 200],
-             "keypoints": keypoints, "num_keypoints": 12}  # fmt: skip
+    entry = {
+        "id": 1,
+        "image_id": 885,
+        "category_id": 1,
+        "bbox": [280, 200, 100, 200],
+        "keypoints": keypoints,
+        "num_keypoints": 12,
+    }
     content = {
         "images": [{"id": 885, "file_name": name, "height": 427, "width": 640, "crowdIndex": 0}],
         "annotations": [entry, {**entry, "id": 2, "num_keypoints": 13}],
         "categories": [{"id": 1, "name": "person", "keypoints": list(CROWDPOSE14.keypoints)}],
     }
     (tmp_path / "crowdpose_test.json").write_text(json.dumps(content))
-    done = kdc("check", tmp_path, "--split", "test", "--skeleton", "crowdpose14",
-               "--sheet", tmp_path / "s.png")  # fmt: skip
+    done = kdc(
+        "check",
+        tmp_path,
+        "--split",
+        "test",
+        "--skeleton",
+        "crowdpose14",
+        "--sheet",
+        tmp_path / "s.png",
+    )
     assert done.returncode == 1, done.stderr
     assert "annotation 1 (id 2): num_keypoints is 13, 14 are labelled" in done.stdout
     assert "1 fault\n" in done.stdout and "annotation 0" not in done.stdout
@@ -231,9 +271,12 @@ def test_many_faults_of_a_kind_are_cut_off(data_set: Path, tmp_path: Path) -> No
     faults = json.loads((tmp_path / "c.json").read_text())["faults"]
     assert len(faults) == 23
     assert faults[0] == {
-        "kind": "num_keypoints", "text": "num_keypoints is 5, 16 are labelled",
-        "picture": "000000000885.jpg", "index": faults[0]["index"], "id": 0,
-    }  # fmt: skip
+        "kind": "num_keypoints",
+        "text": "num_keypoints is 5, 16 are labelled",
+        "picture": "000000000885.jpg",
+        "index": faults[0]["index"],
+        "id": 0,
+    }
 
 
 @pytest.mark.parametrize("name", ["\ud800\x1b[2J.jpg", "\x1b[2J.jpg", "\0.jpg"])

@@ -7,17 +7,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kdc_core.data.sheet import write_sheet
-from kdc_core.skeleton import COCO17
+from kdc_core.codec.skeleton import COCO17
+from kdc_core.datacheck.sheet import write_sheet
 
 from .conftest import Content, change, check, person, rle
 
 
 def test_the_sheet_shows_what_is_annotated(data_set: Path, tmp_path: Path) -> None:
     """One picture: its person is tinted, the hatched region has its outline, else as it is."""
-    region = {"id": 9, "image_id": 885, "category_id": 1, "iscrowd": 1, "num_keypoints": 0,
-              "keypoints": [0] * 51, "bbox": [20, 250, 200, 150], "area": 30000,
-              "segmentation": rle(np.s_[250:400, 20:220])}  # fmt: skip
+    region = {
+        "id": 9,
+        "image_id": 885,
+        "category_id": 1,
+        "iscrowd": 1,
+        "num_keypoints": 0,
+        "keypoints": [0] * 51,
+        "bbox": [20, 250, 200, 150],
+        "area": 30000,
+        "segmentation": rle(np.s_[250:400, 20:220]),
+    }
 
     def edit(content: Content) -> None:
         content["images"] = content["images"][:1]

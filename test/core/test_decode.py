@@ -11,14 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdc_core.codec.centroids import assign, centroid_weights, mean_embedding
+from kdc_core.codec.fields import Fields
+from kdc_core.codec.grid import Grid, Level
+from kdc_core.codec.grouping import Poses, skip_test
+from kdc_core.codec.peaks import find_peaks, score_map
+from kdc_core.codec.results import Prediction
+from kdc_core.codec.sample import Sample
 from kdc_core.config import Config, DecodeConfig
-from kdc_core.data.sample import Sample
-from kdc_core.decode.centroids import assign, centroid_weights, mean_embedding
-from kdc_core.decode.grouping import Poses, skip_test
-from kdc_core.decode.peaks import find_peaks, score_map
-from kdc_core.fields import Fields
-from kdc_core.grid import Grid, Level
-from kdc_core.results import Prediction
 
 from .conftest import (
     SIZE,
@@ -40,9 +40,11 @@ def predict(sample: Sample, confidence: float = 0.02, **settings: Any) -> Predic
 @given(
     st.lists(
         st.tuples(st.integers(0, 5), st.floats(0, 12), st.floats(0, 60), st.floats(32, 48)),
-        min_size=1, max_size=6, unique_by=lambda place: place[0],
+        min_size=1,
+        max_size=6,
+        unique_by=lambda place: place[0],
     )
-)  # fmt: skip
+)
 @settings(max_examples=25, deadline=None)
 def test_people_come_back_from_their_own_targets(places: list[tuple[float, ...]]) -> None:
     people = [make_person(64 * column + dx, 10 + y, scale) for column, dx, y, scale in places]
@@ -103,8 +105,12 @@ def test_absent_people_are_all_zero_and_own_nothing() -> None:
 def test_a_batch_of_two_equals_two_batches_of_one() -> None:
     first = perfect_fields(make_people([make_person(40, 20, 90)], SIZE))
     second = perfect_fields(make_people([make_person(9, 9, 60), make_person(200, 5, 80)], SIZE))
-    both = Fields(*(torch.cat((a, b)) for a, b in
-                    zip(vars(first).values(), vars(second).values(), strict=True)))  # fmt: skip
+    both = Fields(
+        *(
+            torch.cat((a, b))
+            for a, b in zip(vars(first).values(), vars(second).values(), strict=True)
+        )
+    )
     together, alone = decoder()([both]), [decoder()([first]), decoder()([second])]
     for name in ("score", "keypoints", "centroids", "owner", "confidence"):
         for index in range(2):
@@ -202,14 +208,14 @@ def occluded() -> Sample:
 
 
 def hidden_iou(choice: str, noise_px: float) -> float:
-    """IoU of the hidden person's mask when its body centre is predicted wrongly.
+    """IoU of the hidden person's mask when its body center is predicted wrongly.
 
-    The body centre of a hidden person has to be guessed; its visible keypoints do not.
+    The body center of a hidden person has to be guessed; its visible keypoints do not.
     """
     sample = occluded()
     fields = perfect_fields(sample)
     inside = torch.from_numpy(sample.masks[0][2::4, 2::4])
-    # The embedding of the hidden person's pixels points at the centre of its whole body.
+    # The embedding of the hidden person's pixels points at the center of its whole body.
     fields.embedding[0, 17, 1][inside] += noise_px
     prediction = assembled(decoder(centroid=choice)([fields]), SIZE)
     truth = sample.masks[0]

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from kdc_core.codec.decode import Decoder
+from kdc_core.codec.fields import Fields
+from kdc_core.codec.grid import Grid, Level
+from kdc_core.codec.grouping import agree, level_shares
+from kdc_core.codec.peaks import Peaks
+from kdc_core.codec.skeleton import COCO17
 from kdc_core.config import DecodeConfig
-from kdc_core.decode.grouping import agree, level_shares
-from kdc_core.decode.peaks import Peaks
-from kdc_core.decode.people import Decoder
-from kdc_core.fields import Fields
-from kdc_core.grid import Grid, Level
-from kdc_core.network.program import reduce
-from kdc_core.skeleton import COCO17
+from kdc_core.inference.program import reduce
 
 from .conftest import (
     KINDS,

@@ -13,16 +13,16 @@ import pytest
 import torch
 from pycocotools import mask as rle_tools
 
+from kdc_core.codec.encode import encode
+from kdc_core.codec.grid import Grid, Letterbox, Level
+from kdc_core.codec.skeleton import COCO17, CROWDPOSE14, Skeleton
+from kdc_core.data.annotations import read_coco
 from kdc_core.data.augment import warp
-from kdc_core.data.coco import read_coco
-from kdc_core.data.pictures import Pictures
+from kdc_core.data.images import Images
 from kdc_core.evaluation.coco import score, score_crowdpose
 from kdc_core.evaluation.testtime import TestTime, level_frame, mirror, mirror_fields
-from kdc_core.grid import Grid, Letterbox, Level
-from kdc_core.predictor import Predictor
-from kdc_core.runtimes.base import find_model
-from kdc_core.skeleton import COCO17, CROWDPOSE14, Skeleton
-from kdc_core.targets import encode
+from kdc_core.inference.predictor import Predictor
+from kdc_core.inference.runtimes.choice import find_model
 
 from .conftest import make_people, make_person
 
@@ -32,8 +32,11 @@ LIGHT = find_model("kdc_light", (".safetensors",))
 def kdc(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "kdc_core", *map(str, arguments)],
-        capture_output=True, text=True, timeout=600, env=None,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=None,
+    )
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.5])
@@ -81,7 +84,7 @@ def test_one_plain_pass_finds_what_the_predictor_finds(samples: Path) -> None:
     predictor = Predictor.from_pretrained(str(LIGHT), confidence=0.5, keypoint=0.0)
     plain = TestTime(LIGHT)
     for picture in read_coco(samples / "annotations.json")[:2]:
-        image = Pictures(samples).read(picture.file_name)
+        image = Images(samples).read(picture.file_name)
         wanted = predictor(image).persons
         found = plain(image, picture).persons
         assert len(wanted)
@@ -93,7 +96,7 @@ def test_one_plain_pass_finds_what_the_predictor_finds(samples: Path) -> None:
 def test_given_keypoints_come_out_as_they_went_in(samples: Path) -> None:
     fed = TestTime(LIGHT, given=True)
     picture = read_coco(samples / "annotations.json")[0]
-    image = Pictures(samples).read(picture.file_name)
+    image = Images(samples).read(picture.file_name)
     prediction = fed(image, picture)
     labelled = [p for p in picture.persons if (p.keypoints[:, 2] > 0).any() and not p.crowd]
     assert len(prediction) == len(labelled)
@@ -117,12 +120,19 @@ def crowd_truth(indices: list[float]) -> dict[str, Any]:
             for i, c in enumerate(indices)
         ],
         "annotations": [
-            {"id": i + 1, "image_id": i, "category_id": 1, "bbox": [90, 90, 90, 110],
-             "area": 9.0, "num_keypoints": 14, "keypoints": points.ravel().tolist()}
+            {
+                "id": i + 1,
+                "image_id": i,
+                "category_id": 1,
+                "bbox": [90, 90, 90, 110],
+                "area": 9.0,
+                "num_keypoints": 14,
+                "keypoints": points.ravel().tolist(),
+            }
             for i in range(len(indices))
         ],
         "categories": [{"id": 1, "name": "person"}],
-    }  # fmt: skip
+    }
 
 
 def found_in(truth: dict[str, Any], shift_px: dict[int, float]) -> list[dict[str, Any]]:
@@ -130,8 +140,15 @@ def found_in(truth: dict[str, Any], shift_px: dict[int, float]) -> list[dict[str
     for entry in truth["annotations"]:
         points = np.array(entry["keypoints"]).reshape(14, 3)
         points[:, 0] += shift_px.get(entry["image_id"], 0)
-        results.append({"image_id": entry["image_id"], "category_id": 1, "score": 0.9,
-                        "keypoints": points.ravel().tolist(), "bbox": entry["bbox"]})  # fmt: skip
+        results.append(
+            {
+                "image_id": entry["image_id"],
+                "category_id": 1,
+                "score": 0.9,
+                "keypoints": points.ravel().tolist(),
+                "bbox": entry["bbox"],
+            }
+        )
     return results
 
 
@@ -193,9 +210,20 @@ def test_the_subset_leaves_out_pictures_without_labelled_people(
 
 def test_centroids_are_compared_on_one_pass_of_the_network(samples: Path, tmp_path: Path) -> None:
     out, plot = tmp_path / "ablation.json", tmp_path / "plot.png"
-    done = kdc("ablate", "centroids", "--model", "kdc_light",
-               "--annotations", samples / "annotations.json", "--images", samples,
-               "--json", out, "--plot", plot)  # fmt: skip
+    done = kdc(
+        "ablate",
+        "centroids",
+        "--model",
+        "kdc_light",
+        "--annotations",
+        samples / "annotations.json",
+        "--images",
+        samples,
+        "--json",
+        out,
+        "--plot",
+        plot,
+    )
     assert done.returncode == 0, done.stderr
     figures = json.loads(out.read_text())
     names = ("static", "dynamic", "dynamic_multi", "personlab")
@@ -214,8 +242,16 @@ def test_the_representation_is_compared_on_ground_truth_maps(
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in keep]
     data_set.write_text(json.dumps(content))
     out = tmp_path / "ablation.json"
-    done = kdc("ablate", name, "--annotations", data_set, "--images", data_set.with_name("few"),
-               "--json", out)  # fmt: skip
+    done = kdc(
+        "ablate",
+        name,
+        "--annotations",
+        data_set,
+        "--images",
+        data_set.with_name("few"),
+        "--json",
+        out,
+    )
     assert done.returncode == 0, done.stderr
     figures = json.loads(out.read_text())["rows"]
     assert len(figures) == rows
@@ -228,11 +264,20 @@ def test_the_representation_is_compared_on_ground_truth_maps(
 
 
 def test_an_ablation_the_model_has_no_maps_for_is_refused(samples: Path) -> None:
-    done = kdc("ablate", "edges", "--model", "kdc_light",
-               "--annotations", samples / "annotations.json", "--images", samples)  # fmt: skip
+    done = kdc(
+        "ablate",
+        "edges",
+        "--model",
+        "kdc_light",
+        "--annotations",
+        samples / "annotations.json",
+        "--images",
+        samples,
+    )
     assert done.returncode == 2 and "needs a model with tree and star" in done.stderr
-    done = kdc("ablate", "colour", "--annotations", samples / "annotations.json",
-               "--images", samples)  # fmt: skip
+    done = kdc(
+        "ablate", "colour", "--annotations", samples / "annotations.json", "--images", samples
+    )
     assert done.returncode == 2 and "expected one of radius" in done.stderr
 
 
@@ -252,8 +297,18 @@ def test_test_dev_gives_the_files_to_hand_in(samples: Path, tmp_path: Path) -> N
     content = json.loads((samples / "annotations.json").read_text())
     info = tmp_path / "image_info_test-dev2017.json"
     info.write_text(json.dumps({"images": content["images"][:2]}))
-    done = kdc("paper", "table2", "--model", "kdc_light", "--annotations", info,
-               "--images", samples, "--output", tmp_path / "out")  # fmt: skip
+    done = kdc(
+        "paper",
+        "table2",
+        "--model",
+        "kdc_light",
+        "--annotations",
+        info,
+        "--images",
+        samples,
+        "--output",
+        tmp_path / "out",
+    )
     assert done.returncode == 0, done.stderr
     path = tmp_path / "out" / "detections_test-dev2017_kdc_light_results.json"
     people = json.loads(path.read_text())
@@ -263,9 +318,12 @@ def test_test_dev_gives_the_files_to_hand_in(samples: Path, tmp_path: Path) -> N
 
 def test_what_the_reader_does_without_the_scorer_does_without() -> None:
     points = make_person(20, 20, 60)
-    bare = {"images": [{"id": 1, "file_name": "1.jpg", "height": 200, "width": 200}],
-            "annotations": [{"image_id": 1, "bbox": [20, 20, 60, 120],
-                             "keypoints": points.ravel().tolist()}]}  # fmt: skip
+    bare = {
+        "images": [{"id": 1, "file_name": "1.jpg", "height": 200, "width": 200}],
+        "annotations": [
+            {"image_id": 1, "bbox": [20, 20, 60, 120], "keypoints": points.ravel().tolist()}
+        ],
+    }
     found = [{"image_id": 1, "category_id": 1, "score": 0.9, "keypoints": points.ravel().tolist()}]
     assert score(bare, found)["keypoint_ap"] == 1
     assert "id" not in bare["annotations"][0], "the caller's content stays as it is"
@@ -276,11 +334,21 @@ def test_a_result_is_sized_by_its_mask_not_by_its_box() -> None:
     square = [[10, 10, 70, 10, 70, 70, 10, 70]]
     truth = {
         "images": [{"id": 1, "file_name": "1.jpg", "height": 200, "width": 200}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 3600,
-                         "bbox": [10, 10, 60, 60], "segmentation": square, "num_keypoints": 1,
-                         "keypoints": [20, 20, 2] + [0] * 48}],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 1,
+                "category_id": 1,
+                "iscrowd": 0,
+                "area": 3600,
+                "bbox": [10, 10, 60, 60],
+                "segmentation": square,
+                "num_keypoints": 1,
+                "keypoints": [20, 20, 2] + [0] * 48,
+            }
+        ],
         "categories": [{"id": 1, "name": "person"}],
-    }  # fmt: skip
+    }
 
     def result(mask: np.ndarray, value: float) -> dict[str, Any]:
         rle = rle_tools.encode(np.asfortranarray(mask.astype(np.uint8)))
@@ -291,9 +359,14 @@ def test_a_result_is_sized_by_its_mask_not_by_its_box() -> None:
             int(np.ptp(columns)) + 1,
             int(np.ptp(rows)) + 1,
         ]
-        return {"image_id": 1, "category_id": 1, "score": value, "bbox": box,
-                "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
-                "keypoints": [0.0] * 51}  # fmt: skip
+        return {
+            "image_id": 1,
+            "category_id": 1,
+            "score": value,
+            "bbox": box,
+            "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
+            "keypoints": [0.0] * 51,
+        }
 
     right, thin = np.zeros((200, 200), bool), np.zeros((200, 200), bool)
     right[10:70, 10:70] = True

@@ -9,17 +9,23 @@ from pathlib import Path
 
 import numpy as np
 
+from kdc_core.codec.results import Person, Prediction
 from kdc_core.evaluation.flicker import box_iou, count_flicker
-from kdc_core.results import Person, Prediction
 
 
 def frame(*xs: float) -> Prediction:
     """People with boxes 40 x 100 at these x."""
     persons = tuple(
-        Person(0.9, np.zeros((17, 3), np.float32), np.array([x, 10, x + 40, 110], np.float32),
-               np.zeros((0, 0), bool), (0, 0), np.zeros((0, 4), np.float32))
+        Person(
+            0.9,
+            np.zeros((17, 3), np.float32),
+            np.array([x, 10, x + 40, 110], np.float32),
+            np.zeros((0, 0), bool),
+            (0, 0),
+            np.zeros((0, 4), np.float32),
+        )
         for x in xs
-    )  # fmt: skip
+    )
     return Prediction((200, 400), persons, np.zeros((200, 400), np.uint16))
 
 
@@ -47,9 +53,19 @@ def test_overlap_of_boxes() -> None:
 
 def test_the_command_counts_the_sample_clip(samples: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "kdc_core", "flicker", str(samples / "people.mp4"),
-         "--json", str(tmp_path / "f.json")], capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "kdc_core",
+            "flicker",
+            str(samples / "people.mp4"),
+            "--json",
+            str(tmp_path / "f.json"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "f.json").read_text())[str(samples / "people.mp4")]
     assert figures["frames"] == 40 and figures["expected"] > 20

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdc_core.assembly import fine_offset
-from kdc_core.grid import Grid, Letterbox, Level
-from kdc_core.skeleton import COCO17
+from kdc_core.codec.grid import Grid, Letterbox, Level
+from kdc_core.codec.skeleton import COCO17
+from kdc_core.inference.assembly import fine_offset
 
 
 def test_flip_is_its_own_inverse_and_swaps_sides() -> None:
@@ -24,7 +24,7 @@ def test_tree_joins_all_keypoints_within_eight_hops() -> None:
     _, _, depth = COCO17.hops(COCO17.edges(("tree",)))
     assert depth[:17, :17].min() == 0
     assert depth[:17, :17].max() == 8
-    assert (depth[:17, 17] == -1).all(), "the tree does not reach the body centre"
+    assert (depth[:17, 17] == -1).all(), "the tree does not reach the body center"
 
 
 def test_star_needs_one_hop_from_the_center_and_two_elsewhere() -> None:
@@ -82,8 +82,10 @@ def test_levels_upsampled_lie_upon_each_other(upsample: int, factor: int, offset
 def test_letterbox_fits_and_comes_back(height: int, width: int, longer: int) -> None:
     box = Letterbox.fit((height, width), longer)
     assert max(box.content) == longer
-    assert all(side % 32 == 0 and 0 <= side - c < 32
-               for side, c in zip(box.size, box.content, strict=True))  # fmt: skip
+    assert all(
+        side % 32 == 0 and 0 <= side - c < 32
+        for side, c in zip(box.size, box.content, strict=True)
+    )
     corners = np.array([[-0.5, -0.5], [width - 0.5, height - 0.5]])
     inside = box.to_network(corners)
     assert inside[0] == pytest.approx([-0.5, -0.5])

@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 import torch
 
+from kdc_core.codec.encode import Instances, encode, encode_instances
+from kdc_core.codec.fields import Fields
+from kdc_core.codec.grid import Grid
+from kdc_core.codec.skeleton import COCO17
 from kdc_core.config import DecodeConfig, TrainConfig
-from kdc_core.fields import Fields
-from kdc_core.grid import Grid
-from kdc_core.losses import Share, alone, instance_loss, mask_losses, pose_losses, total_loss
-from kdc_core.skeleton import COCO17
-from kdc_core.targets import Instances, encode, encode_instances
+from kdc_core.training.losses import (
+    Share,
+    alone,
+    instance_loss,
+    mask_losses,
+    pose_losses,
+    total_loss,
+)
 
 from .conftest import make_people, make_person
 
@@ -107,8 +114,10 @@ def test_instance_loss_of_nobody_is_nothing_and_crowds_give_no_gradient() -> Non
 
 def test_divisors_shared_between_processes_add_up_to_one_process() -> None:
     """Two halves of a batch, each divided by the mean of both halves' divisors."""
-    sample = [make_people([make_person(20, 10, 50)], SIZE),
-              make_people([make_person(20, 10, 30), make_person(90, 10, 45)], SIZE)]  # fmt: skip
+    sample = [
+        make_people([make_person(20, 10, 50)], SIZE),
+        make_people([make_person(20, 10, 30), make_person(90, 10, 45)], SIZE),
+    ]
     parts = []
     for one in sample:
         targets, weights = encode(one, COCO17, Grid(4, 1.5), COCO17.edges(("tree",)), 12.0)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle_tools
 
+from kdc_core.codec.skeleton import COCO17
 from kdc_core.evaluation.breakdown import breakdown
 from kdc_core.evaluation.coco import score
 from kdc_core.evaluation.misses import KINDS, Miss, count_misses, find_misses
-from kdc_core.skeleton import COCO17
 
 from .conftest import make_person
 
@@ -38,24 +38,38 @@ def corners(x: float, y: float) -> tuple[float, float, float, float]:
 
 def truth(number: int, x: float, y: float = 40, **changes: Any) -> dict[str, Any]:
     return {
-        "id": number, "image_id": 7, "category_id": 1, "iscrowd": 0, "num_keypoints": 17,
-        "keypoints": make_person(x, y, SCALE).ravel().tolist(), "segmentation": rle(corners(x, y)),
-        "bbox": [x, y, SCALE, 2 * SCALE], "area": 2 * SCALE**2, **changes,
-    }  # fmt: skip
+        "id": number,
+        "image_id": 7,
+        "category_id": 1,
+        "iscrowd": 0,
+        "num_keypoints": 17,
+        "keypoints": make_person(x, y, SCALE).ravel().tolist(),
+        "segmentation": rle(corners(x, y)),
+        "bbox": [x, y, SCALE, 2 * SCALE],
+        "area": 2 * SCALE**2,
+        **changes,
+    }
 
 
 def found(x: float, y: float = 40, score: float = 0.9, **changes: Any) -> dict[str, Any]:
     return {
-        "image_id": 7, "category_id": 1, "score": score, "bbox": [x, y, SCALE, 2 * SCALE],
-        "keypoints": make_person(x, y, SCALE).ravel().tolist(), "segmentation": rle(corners(x, y)),
+        "image_id": 7,
+        "category_id": 1,
+        "score": score,
+        "bbox": [x, y, SCALE, 2 * SCALE],
+        "keypoints": make_person(x, y, SCALE).ravel().tolist(),
+        "segmentation": rle(corners(x, y)),
         **changes,
-    }  # fmt: skip
+    }
 
 
 def content(*people: dict[str, Any]) -> dict[str, Any]:
     image = {"id": 7, "file_name": "a.jpg", "height": SIZE[0], "width": SIZE[1]}
-    return {"images": [image], "categories": [{"id": 1, "name": "person"}],
-            "annotations": list(people)}  # fmt: skip
+    return {
+        "images": [image],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": list(people),
+    }
 
 
 def points(*parts: tuple[float, slice]) -> list[float]:
@@ -134,7 +148,7 @@ AWAY = rle((380, 0, 400, 20))
         # Another category is nobody.
         ([truth(1, 250, category_id=2)], [found(250)], [("false", None, 0)]),
     ],
-)  # fmt: skip
+)
 def test_each_kind_by_its_name(
     people: list[dict[str, Any]], results: list[dict[str, Any]], expected: list[tuple[Any, ...]]
 ) -> None:
@@ -252,8 +266,10 @@ def test_breakdown_counts_and_scores_each_group(sample: dict[str, Any]) -> None:
         if result["image_id"] in crowded:
             result["keypoints"] = [0.0] * 51
     groups = breakdown(sample, results)
-    persons = {name: (groups[f"persons_{name}"]["pictures"], groups[f"persons_{name}"]["persons"])
-               for name in ("1", "2-4", "5-9", "10+")}  # fmt: skip
+    persons = {
+        name: (groups[f"persons_{name}"]["pictures"], groups[f"persons_{name}"]["persons"])
+        for name in ("1", "2-4", "5-9", "10+")
+    }
     assert persons == {"1": (0, 0), "2-4": (5, 13), "5-9": (3, 20), "10+": (0, 0)}
     assert groups["persons_2-4"]["keypoint_ap"] == pytest.approx(1, abs=1e-3)
     assert groups["persons_5-9"]["keypoint_ap"] == 0

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kdc_core.config import ConfigError, load_preset
-from kdc_core.data.pictures import Pictures
+from kdc_core.data.images import Images
+from kdc_core.inference.runtimes.choice import find_model
 from kdc_core.network.kdc import KDC
 from kdc_core.network.movenet import MoveNet, SameConv
 from kdc_core.network.resnet import DilatedResNet
@@ -21,7 +22,6 @@ from kdc_core.network.weights import (
     save_model,
     start_from,
 )
-from kdc_core.runtimes.base import find_model
 from kdc_core.training import processes
 from kdc_core.training.processes import use_whole_batches
 
@@ -210,7 +210,7 @@ def test_towers_start_from_shallower_and_deeper_ones(samples: Path, tmp_path: Pa
         load_preset("kdc_light", [f"network.segnet_depth={depth}"]), shipped
     ).eval()
     assert len(deeper.segnet.tower) == depth
-    image = Pictures(samples).read("000000000885.jpg")[:384, :384]
+    image = Images(samples).read("000000000885.jpg")[:384, :384]
     picture = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     with torch.no_grad():
         one, other = light(picture), deeper(picture)

@@ -14,11 +14,21 @@ from .conftest import SHARED
 
 DATA = SHARED / "data" / "coco_person"
 SETTINGS = [
-    "train.train=[posenet,segnet]", "train.steps=260", "train.warmup_steps=20", "train.ema=0.95",
-    "train.crop=384", "train.longer_side=[384,384]", "train.flip=0", "train.color=0",
-    "train.rate=2e-3", "train.rate_posenet=1e-3", "train.weight_instance=1.0",
-    "train.weight_mid=1.0", "decode.pyramid=[1]", "predict.longer_side=384",
-]  # fmt: skip
+    "train.train=[posenet,segnet]",
+    "train.steps=260",
+    "train.warmup_steps=20",
+    "train.ema=0.95",
+    "train.crop=384",
+    "train.longer_side=[384,384]",
+    "train.flip=0",
+    "train.color=0",
+    "train.rate=2e-3",
+    "train.rate_posenet=1e-3",
+    "train.weight_instance=1.0",
+    "train.weight_mid=1.0",
+    "decode.pyramid=[1]",
+    "predict.longer_side=384",
+]
 
 
 def kdc(*arguments: object) -> None:
@@ -60,9 +70,16 @@ def test_eight_pictures_of_large_people_are_learnt_by_heart(tmp_path: Path) -> N
         *changes,
     )
     kdc(
-        "evaluate", "--annotations", tmp_path / "few.json", "--images", tmp_path / "few.tar",
-        "--model", tmp_path / "run" / "model.safetensors", "--json", tmp_path / "ap.json",
-    )  # fmt: skip
+        "evaluate",
+        "--annotations",
+        tmp_path / "few.json",
+        "--images",
+        tmp_path / "few.tar",
+        "--model",
+        tmp_path / "run" / "model.safetensors",
+        "--json",
+        tmp_path / "ap.json",
+    )
     figures = json.loads((tmp_path / "ap.json").read_text())
     print(figures)
     assert figures["keypoint_ap"] >= 0.90

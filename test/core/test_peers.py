@@ -10,10 +10,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from kdc_core.bench import bodypix, peers
-from kdc_core.data.pictures import Pictures
+from kdc_core.codec.grid import Letterbox
+from kdc_core.data.images import Images
 from kdc_core.errors import KdcError
 from kdc_core.evaluation.coco import FIGURES
-from kdc_core.grid import Letterbox
 
 from .conftest import SAMPLES, SHARED, make_person
 from .test_commands import kdc
@@ -44,7 +44,7 @@ def test_movenet_in_onnx_runtime_gives_what_the_published_graph_gave() -> None:
 @pytest.mark.slow
 def test_the_peers_find_people_in_real_pictures() -> None:
     movenet, body = peers.movenet_peer(WEIGHTS, 1), peers.bodypix_peer(WEIGHTS, 1)
-    source = Pictures(SAMPLES)
+    source = Images(SAMPLES)
     for name in ("000000409475.jpg", "000000283520.jpg"):
         image = source.read(name)
         for run in (movenet, body):
@@ -80,9 +80,13 @@ def body_maps(people: list[np.ndarray]) -> list[np.ndarray]:
     box = [(p[:, :2].min(0), p[:, :2].max(0)) for p in people]
     body = np.any([((cells >= a) & (cells <= b)).all(-1) for a, b in box], 0)
     maps = [
-        heat.transpose(2, 0, 1), channels(gap), channels(bone), channels(-bone),
-        np.where(body, 5.0, -5.0)[None], channels(gap),
-    ]  # fmt: skip
+        heat.transpose(2, 0, 1),
+        channels(gap),
+        channels(bone),
+        channels(-bone),
+        np.where(body, 5.0, -5.0)[None],
+        channels(gap),
+    ]
     return [m.astype(np.float32) for m in maps]
 
 
@@ -110,9 +114,17 @@ def test_bodypix_finds_nobody_in_empty_maps() -> None:
 @pytest.mark.slow
 def test_the_command_writes_all_figures(tmp_path: Path) -> None:
     done = kdc(
-        "bench", "peers", "--annotations", SAMPLES / "annotations.json", "--images", SAMPLES,
-        "--limit", 2, "--json", tmp_path / "peers.json",
-    )  # fmt: skip
+        "bench",
+        "peers",
+        "--annotations",
+        SAMPLES / "annotations.json",
+        "--images",
+        SAMPLES,
+        "--limit",
+        2,
+        "--json",
+        tmp_path / "peers.json",
+    )
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "peers.json").read_text())
     assert written["pictures"] == 2 and written["threads"] >= 1
@@ -130,6 +142,4 @@ def test_missing_weights_and_pictures_are_named(tmp_path: Path) -> None:
     with pytest.raises(KdcError, match=r"no 'movenet_multipose.safetensors'.*--weights"):
         peers.bench_peers(annotations, SAMPLES, tmp_path, "kdc_light", 1, lambda x, n: x)
     with pytest.raises(KdcError, match=r"no pictures at.*--images"):
-        peers.bench_peers(
-            annotations, tmp_path / "none", WEIGHTS, "kdc_light", 1, lambda x, n: x
-        )  # fmt: skip
+        peers.bench_peers(annotations, tmp_path / "none", WEIGHTS, "kdc_light", 1, lambda x, n: x)

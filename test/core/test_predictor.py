@@ -12,25 +12,35 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdc_core.assembly import Raw, Thresholds, assemble, mask_quality
+from kdc_core.codec.grid import Grid, Letterbox
+from kdc_core.codec.results import Prediction
+from kdc_core.codec.skeleton import COCO17
 from kdc_core.config import load_preset
-from kdc_core.data.coco import read_coco
-from kdc_core.data.pictures import Pictures
-from kdc_core.drawing import draw_people
+from kdc_core.data.annotations import read_coco
+from kdc_core.data.images import Images
 from kdc_core.errors import KdcError
-from kdc_core.export import cut_before_decode, export_onnx
-from kdc_core.grid import Grid, Letterbox
-from kdc_core.manifest import KEY, OUTPUTS, ManifestError, field_names
-from kdc_core.people_json import run_lengths
-from kdc_core.predictor import Predictor
-from kdc_core.results import Prediction
-from kdc_core.runtimes.base import UnusableRuntime, find_model, open_runtime
-from kdc_core.skeleton import COCO17
+from kdc_core.inference.assembly import Raw, Thresholds, assemble, mask_quality
+from kdc_core.inference.export import cut_before_decode, export_onnx
+from kdc_core.inference.manifest import KEY, OUTPUTS, ManifestError, field_names
+from kdc_core.inference.predictor import Predictor
+from kdc_core.inference.runtimes.choice import find_model, open_runtime
+from kdc_core.inference.runtimes.protocol import UnusableRuntime
+from kdc_core.show.drawing import draw_people
+from kdc_core.show.people_json import run_lengths
 
 # What the exported program may consist of: operators that ONNX Runtime, OpenVINO and TensorRT
 # execute with fixed shapes. No control flow, no data-dependent sizes.
-FORBIDDEN = {"Loop", "If", "Scan", "NonZero", "ScatterND", "ScatterElements", "NonMaxSuppression",
-             "Compress", "Unique"}  # fmt: skip
+FORBIDDEN = {
+    "Loop",
+    "If",
+    "Scan",
+    "NonZero",
+    "ScatterND",
+    "ScatterElements",
+    "NonMaxSuppression",
+    "Compress",
+    "Unique",
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +50,13 @@ def predictor() -> Predictor:
 
 @pytest.fixture(scope="module")
 def picture(samples: Path) -> np.ndarray:
-    return Pictures(samples).read("000000409475.jpg")
+    return Images(samples).read("000000409475.jpg")
 
 
 def test_finds_the_people_of_the_sample_pictures(predictor: Predictor, samples: Path) -> None:
     """Large, well visible people: at least two thirds of them, their boxes overlapping."""
     found = wanted = 0
-    pictures = Pictures(samples)
+    pictures = Images(samples)
     for annotated in read_coco(samples / "annotations.json"):
         prediction = predictor(pictures.read(annotated.file_name))
         for person in annotated.persons:
@@ -136,7 +146,7 @@ def test_thresholds_hold(predictor: Predictor, picture: np.ndarray) -> None:
 
 def test_torch_and_onnxruntime_answer_alike(predictor: Predictor, samples: Path) -> None:
     torch_predictor = Predictor.from_pretrained("kdc_light", runtime="torch", threads=2)
-    pictures = Pictures(samples)
+    pictures = Images(samples)
     for annotated in read_coco(samples / "annotations.json")[:3]:
         image = pictures.read(annotated.file_name)
         ours, theirs = predictor(image), torch_predictor(image)
@@ -245,8 +255,13 @@ def _raw(owner: np.ndarray, confidence: np.ndarray, scores: list[float]) -> Raw:
     people = len(scores)
     keypoints = np.zeros((people, 17, 3), np.float32)
     centroids = np.zeros((people, 5, 4), np.float32)
-    return Raw(np.array(scores, np.float32), keypoints, centroids,
-               owner.astype(np.int32), confidence.astype(np.float32))  # fmt: skip
+    return Raw(
+        np.array(scores, np.float32),
+        keypoints,
+        centroids,
+        owner.astype(np.int32),
+        confidence.astype(np.float32),
+    )
 
 
 def test_assembly_orders_filters_and_drops_people_with_nothing() -> None:
@@ -276,7 +291,7 @@ def test_a_person_whose_keypoints_lie_in_its_mask_scores_higher() -> None:
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 12))
 @settings(max_examples=40, deadline=None)
 def test_run_lengths_are_what_pycocotools_reads(seed: int, height: int, width: int) -> None:
-    from kdc_core.data.coco import decode_mask
+    from kdc_core.data.annotations import decode_mask
 
     mask = np.random.default_rng(seed).random((height, width)) < 0.5
     rle = {"size": [height, width], "counts": run_lengths(mask)}

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from kdc_core.batch import Job, PartWriter, finished
-from kdc_core.people_json import person_json, run_lengths
-from kdc_core.predictor import Predictor
-from kdc_core.sources import read_frames
+from kdc_core.data.sources import read_frames
+from kdc_core.inference.predictor import Predictor
+from kdc_core.show.people_json import person_json, run_lengths
 
 COPIES = 3  # of 8 samples
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs ray: the extra 'ray'")
@@ -26,9 +26,11 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs ray: the 
 def start(home: Path, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "kdc_core", "predict", *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "HOME": str(home)},  # Ray keeps a token there
-    )  # fmt: skip
+    )
 
 
 def actors(ancestor: int) -> list[int]:
@@ -120,8 +122,12 @@ def test_a_part_holds_what_the_predictor_finds(form: str, samples: Path, tmp_pat
     assert len(people) >= 2
     if form == "jsonl":
         [line] = (tmp_path / rows["part"][0]).read_text().splitlines()
-        assert json.loads(line) == {"source": picture, "frame": None,
-                                    "size": list(prediction.size), "persons": people}  # fmt: skip
+        assert json.loads(line) == {
+            "source": picture,
+            "frame": None,
+            "size": list(prediction.size),
+            "persons": people,
+        }
         return
     import pyarrow.parquet as parquet
     from pycocotools import mask
@@ -151,17 +157,22 @@ def test_prediction_without_ray(
     picture = samples / "000000409475.jpg"
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_RAY, "predict", picture, "--output", tmp_path, *more],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == code and text in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
     ("more", "text"),
-    [(["--json", "p.json"], "do not go with --ray"), (["--format", "csv"], "jsonl or parquet"),
-     ([], "no Ray cluster at '127.0.0.1:1'")],
-)  # fmt: skip
+    [
+        (["--json", "p.json"], "do not go with --ray"),
+        (["--format", "csv"], "jsonl or parquet"),
+        ([], "no Ray cluster at '127.0.0.1:1'"),
+    ],
+)
 def test_what_ray_cannot_do_is_said(
     more: list[str], text: str, samples: Path, tmp_path: Path
 ) -> None:

@@ -20,11 +20,26 @@ def test_the_shipped_program_is_as_good_as_recorded(
 ) -> None:
     out = tmp_path / "figures.json"
     done = subprocess.run(
-        [sys.executable, "-m", "kdc_core", "evaluate", "--model", model,
-         "--annotations", str(samples / "annotations.json"), "--images", str(samples),
-         "--runtime", "onnxruntime", "--json", str(out)],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "kdc_core",
+            "evaluate",
+            "--model",
+            model,
+            "--annotations",
+            str(samples / "annotations.json"),
+            "--images",
+            str(samples),
+            "--runtime",
+            "onnxruntime",
+            "--json",
+            str(out),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     figures = json.loads(out.read_text())
     for name, recorded in RECORDED[model].items():

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle_tools
 
-from kdc_core.data.pictures import Pictures
+from kdc_core.data.images import Images
 from kdc_core.errors import KdcError
 from kdc_core.evaluation.breakdown import breakdown
 from kdc_core.evaluation.coco import score
@@ -62,7 +62,7 @@ def report(
     folder: Path, sample: dict[str, Any], results: list[dict[str, Any]], images: Path, **more: Any
 ) -> Page:
     figures, groups = score(sample, results), breakdown(sample, results)
-    write_report(folder, sample, Pictures(images), results, 0.5, figures, groups, **more)
+    write_report(folder, sample, Images(images), results, 0.5, figures, groups, **more)
     return Page(folder / "index.html")
 
 
@@ -81,8 +81,14 @@ def spoiled(sample: dict[str, Any]) -> list[dict[str, Any]]:
             results.append(result)
         seen.add(result["image_id"])
     empty = no_pixel(500, 375)
-    false = {"image_id": 234607, "category_id": 1, "bbox": [350, 5, 20, 30], "score": 0.7,
-             "keypoints": [360.0, 20.0, 0.9] * 17, "segmentation": empty}  # fmt: skip
+    false = {
+        "image_id": 234607,
+        "category_id": 1,
+        "bbox": [350, 5, 20, 30],
+        "score": 0.7,
+        "keypoints": [360.0, 20.0, 0.9] * 17,
+        "segmentation": empty,
+    }
     return [*results, false]
 
 
@@ -149,11 +155,13 @@ def test_worst_comes_first_and_ends_at_the_limit(
     ]
     costs = [float(c) for c in re.findall(r": 1, cost (\d\.\d+)", page.text)][:3]
     areas = sorted(
-        (a["area"] / (i["height"] * i["width"])
-         for i in sample["images"]
-         for a in [next(a for a in sample["annotations"] if a["image_id"] == i["id"])]),
+        (
+            a["area"] / (i["height"] * i["width"])
+            for i in sample["images"]
+            for a in [next(a for a in sample["annotations"] if a["image_id"] == i["id"])]
+        ),
         reverse=True,
-    )  # fmt: skip
+    )
     assert costs == pytest.approx(areas[:3], abs=6e-4)
 
 
@@ -225,11 +233,25 @@ def test_the_report_needs_no_torch() -> None:
 
 def test_the_command_prints_and_writes_both(samples: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "kdc_core", "evaluate", "--annotations",
-         str(samples / "annotations.json"), "--images", str(samples), "--breakdown",
-         "--report", str(tmp_path / "report"), "--json", str(tmp_path / "f.json")],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "kdc_core",
+            "evaluate",
+            "--annotations",
+            str(samples / "annotations.json"),
+            "--images",
+            str(samples),
+            "--breakdown",
+            "--report",
+            str(tmp_path / "report"),
+            "--json",
+            str(tmp_path / "f.json"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     groups = json.loads((tmp_path / "f.json").read_text())["breakdown"]
     assert groups["persons_2-4"]["persons"] == 13 and "overlap_heavy" in done.stdout

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdc_core.codec.encode import coverage, encode
+from kdc_core.codec.grid import Grid
+from kdc_core.codec.skeleton import COCO17
 from kdc_core.config import TrainConfig
 from kdc_core.data.augment import augment, change_color, warp
-from kdc_core.grid import Grid
-from kdc_core.skeleton import COCO17
-from kdc_core.targets import coverage, encode
 
 from .conftest import make_people, make_person
 
@@ -87,7 +87,7 @@ def test_no_loss_in_crowds_nor_on_people_without_keypoints(grid: Grid, edges: Ed
         assert (getattr(weights, name)[(..., *crowd)] == 0).all(), name
     box = (slice(7, 24), slice(26, 34))
     assert (weights.heat[0, :17][(..., *box)] == 0).all()
-    assert (weights.heat[0, 17][box] == 1).all(), "the body centre is known"
+    assert (weights.heat[0, 17][box] == 1).all(), "the body center is known"
     assert (weights.mask[0, 0][box] == 1).all(), "and so is the mask"
     assert targets.heat[0, 17][box].any()
     assert (weights.embedding[0, :17][(..., *box)] == 0).all()

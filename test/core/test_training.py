@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from kdc_core.config import ConfigError, load_preset
-from kdc_core.data.coco import AnnotationError
-from kdc_core.data.loader import TrainingSamples, collate
+from kdc_core.data.annotations import AnnotationError
 from kdc_core.evaluation.run import evaluate
+from kdc_core.inference.predictor import Predictor
+from kdc_core.inference.runtimes.torch import TorchRuntime
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import load_model
-from kdc_core.predictor import Predictor
-from kdc_core.runtimes.torch import TorchRuntime
 from kdc_core.training.module import TrainingModule
+from kdc_core.training.samples import TrainingSamples, collate
 
 from .conftest import SHARED, command, rows, train
 
@@ -48,8 +48,17 @@ def test_a_run_changes_segnet_alone_and_says_how_it_was_made(
 
 
 def test_a_frozen_posenet_must_come_from_somewhere(data_set: Path, tmp_path: Path) -> None:
-    run = [sys.executable, "-m", "kdc_core", "train", "kdc_base", "--data", str(data_set),
-           "--output", str(tmp_path / "run")]  # fmt: skip
+    run = [
+        sys.executable,
+        "-m",
+        "kdc_core",
+        "train",
+        "kdc_base",
+        "--data",
+        str(data_set),
+        "--output",
+        str(tmp_path / "run"),
+    ]
     done = subprocess.run(run, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "give --start" in done.stderr
 
@@ -99,8 +108,18 @@ def test_two_processes_train_and_evaluate_as_one_does(
     assert one.returncode == 0, one.stderr
     alone = command(data_set, start, tmp_path / "two", *more)
     # Without the two dashes torchrun takes --start for an option of its own.
-    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-           "--master-port", "29571", "-m", "--", *alone[2:]]  # fmt: skip
+    run = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        "29571",
+        "-m",
+        "--",
+        *alone[2:],
+    ]
     two = subprocess.run(run, capture_output=True, text=True, timeout=600)
     assert two.returncode == 0, two.stderr
     first, second = (
@@ -122,9 +141,12 @@ def test_two_processes_train_and_evaluate_as_one_does(
         ), name
     a, b, begun = (
         load_model(path)[0].segnet.state_dict()
-        for path in (tmp_path / "one" / "model.safetensors",
-                     tmp_path / "two" / "model.safetensors", start)
-    )  # fmt: skip
+        for path in (
+            tmp_path / "one" / "model.safetensors",
+            tmp_path / "two" / "model.safetensors",
+            start,
+        )
+    )
     for name in ("mask.weight", "tower.0.norm.running_mean", "tower.0.norm.running_var"):
         moved = (a[name] - begun[name]).abs().max()
         assert moved > 0 and (a[name] - b[name]).abs().max() < 0.05 * moved, name
@@ -137,10 +159,11 @@ def figures_of(network: KDC, data_set: Path) -> dict[str, float]:
     predictor = Predictor(TorchRuntime(network, {}, torch.device("cpu")))
     predictor.thresholds = replace(predictor.thresholds, confidence=0.0, keypoint=0.0)
     figures = evaluate(
-        data_set, data_set.with_name("few"),
+        data_set,
+        data_set.with_name("few"),
         lambda source, picture: predictor(source.read(picture.file_name)),
         lambda items, total: items,
-    ).figures  # fmt: skip
+    ).figures
     torch.set_num_threads(threads)
     return {name: value for name, value in figures.items() if value >= 0}
 
@@ -154,8 +177,16 @@ def last_loss(output: Path, name: str) -> str:
 def test_settings_of_the_command_line_and_the_best_model(
     data_set: Path, start: Path, tmp_path: Path
 ) -> None:
-    more = ["--set", "train.steps=2", "--set", "train.accumulate=2", "--set", "train.paste=1.0",
-            "--set", "train.precision=bf16"]  # fmt: skip
+    more = [
+        "--set",
+        "train.steps=2",
+        "--set",
+        "train.accumulate=2",
+        "--set",
+        "train.paste=1.0",
+        "--set",
+        "train.precision=bf16",
+    ]
     done = train(data_set, start, tmp_path / "run", "--val", str(data_set), *more)
     assert done.returncode == 0, done.stderr
     network, provenance = load_model(tmp_path / "run" / "best.safetensors")
@@ -180,8 +211,9 @@ def test_a_mixture_draws_each_data_set_by_its_share(data_set: Path, tmp_path: Pa
 
 
 def test_steps_of_folded_weights_are_relative_to_their_channels() -> None:
-    config = load_preset("kdc_light", ["train.train=[posenet]", "train.rate_posenet=0.01",
-                                       "train.warmup_steps=0"])  # fmt: skip
+    config = load_preset(
+        "kdc_light", ["train.train=[posenet]", "train.rate_posenet=0.01", "train.warmup_steps=0"]
+    )
     module = TrainingModule(KDC(config), 10, lambda numbers: [])
     weight, scale = module._scaled[0]
     with torch.no_grad():
@@ -204,16 +236,38 @@ def test_steps_of_folded_weights_are_relative_to_their_channels() -> None:
     assert torch.allclose((before - weight) / scale, torch.tensor(0.01), rtol=1e-3)
 
 
-PAPER = ["train.crop=129", "train.longer_side=[129, 200]", "train.steps=2", "train.epochs=null",
-         "train.batch=2", "train.workers=0", "network.segnet_width=16", "network.segnet_tower=16",
-         "predict.longer_side=129", "decode.seeds=16", "train.evaluate_every=2"]  # fmt: skip
+PAPER = [
+    "train.crop=129",
+    "train.longer_side=[129, 200]",
+    "train.steps=2",
+    "train.epochs=null",
+    "train.batch=2",
+    "train.workers=0",
+    "network.segnet_width=16",
+    "network.segnet_tower=16",
+    "predict.longer_side=129",
+    "decode.seeds=16",
+    "train.evaluate_every=2",
+]
 
 
 @pytest.mark.slow
 def test_the_papers_model_trains_evaluates_and_exports(data_set: Path, tmp_path: Path) -> None:
     changes = [part for change in PAPER for part in ("--set", change)]
-    run = [sys.executable, "-m", "kdc_core", "train", "paper_resnet101", "--data", str(data_set),
-           "--val", str(data_set), "--output", str(tmp_path / "run"), *changes]  # fmt: skip
+    run = [
+        sys.executable,
+        "-m",
+        "kdc_core",
+        "train",
+        "paper_resnet101",
+        "--data",
+        str(data_set),
+        "--val",
+        str(data_set),
+        "--output",
+        str(tmp_path / "run"),
+        *changes,
+    ]
     done = subprocess.run(run, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "from random weights" in done.stderr
@@ -222,13 +276,23 @@ def test_the_papers_model_trains_evaluates_and_exports(data_set: Path, tmp_path:
     assert [r for r in table if r["keypoint_ap"]][-1]["step"] == "2"
     model = tmp_path / "run" / "model.safetensors"
     done = subprocess.run(
-        [sys.executable, "-m", "kdc_core", "export", str(model),
-         "--output", str(tmp_path / "paper.onnx")], capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "kdc_core",
+            "export",
+            str(model),
+            "--output",
+            str(tmp_path / "paper.onnx"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr
     import numpy as np
 
-    from kdc_core.predictor import Predictor
+    from kdc_core.inference.predictor import Predictor
 
     image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
     one, two = (
@@ -268,15 +332,34 @@ CROWDPOSE = SHARED / "data" / "other" / "crowdpose"
 @pytest.mark.slow
 @pytest.mark.skipif(not CROWDPOSE.is_dir(), reason="needs ../shared/data/other/crowdpose")
 def test_crowdpose_trains_and_is_scored_by_its_own_protocol(tmp_path: Path) -> None:
-    changes = [part for change in [*PAPER, "fields.skeleton=crowdpose14"]
-               for part in ("--set", change)]  # fmt: skip
+    changes = [
+        part for change in [*PAPER, "fields.skeleton=crowdpose14"] for part in ("--set", change)
+    ]
     base = [sys.executable, "-m", "kdc_core"]
     runs = [
-        ["train", "paper_resnet101", "--data", CROWDPOSE, "--val", CROWDPOSE,
-         "--output", tmp_path / "run", *changes],
-        ["evaluate", "--annotations", CROWDPOSE / "annotations.json", "--images", CROWDPOSE,
-         "--model", tmp_path / "run" / "model.safetensors", "--json", tmp_path / "ap.json"],
-    ]  # fmt: skip
+        [
+            "train",
+            "paper_resnet101",
+            "--data",
+            CROWDPOSE,
+            "--val",
+            CROWDPOSE,
+            "--output",
+            tmp_path / "run",
+            *changes,
+        ],
+        [
+            "evaluate",
+            "--annotations",
+            CROWDPOSE / "annotations.json",
+            "--images",
+            CROWDPOSE,
+            "--model",
+            tmp_path / "run" / "model.safetensors",
+            "--json",
+            tmp_path / "ap.json",
+        ],
+    ]
     for run in runs:
         done = subprocess.run([*base, *map(str, run)], capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr

@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from kdc_core.config import load_preset
-from kdc_core.data.loader import TrainingSamples
 from kdc_core.network.weights import load_model, start_from
 from kdc_core.training.module import TrainingError, TrainingModule
+from kdc_core.training.samples import TrainingSamples
 
 from .conftest import PRESET, command, rows, train
 
@@ -109,8 +109,10 @@ def test_a_killed_run_has_the_loss_curve_of_an_uninterrupted_one(
     assert 6 <= killed_at < 30 and killed_at % 4, "four steps are an epoch"
     again = subprocess.run(run("part"), capture_output=True, text=True, timeout=600)
     assert again.returncode == 0, again.stderr
-    one, two = ({int(r["step"]): float(r["loss"]) for r in rows(tmp_path / name)}
-                for name in ("whole", "part"))  # fmt: skip
+    one, two = (
+        {int(r["step"]): float(r["loss"]) for r in rows(tmp_path / name)}
+        for name in ("whole", "part")
+    )
     assert sorted(one) == sorted(two) == list(range(1, 31))
     for step, loss in one.items():
         assert two[step] == pytest.approx(loss, rel=1e-3), step
@@ -171,8 +173,16 @@ def test_a_killed_evaluation_goes_on_between_the_steps_of_the_next_call(
 ) -> None:
     shutil.copytree(tmp_path / "few", tmp_path / "val")
     val = Path(shutil.copy(data_set, tmp_path / "val.json"))
-    more = ["--val", str(val), "--set", "train.evaluate_every=4", "--set", "train.steps=16",
-            "--threads", "1"]  # fmt: skip
+    more = [
+        "--val",
+        str(val),
+        "--set",
+        "train.evaluate_every=4",
+        "--set",
+        "train.steps=16",
+        "--threads",
+        "1",
+    ]
     assert train(data_set, start, tmp_path / "whole", *more).returncode == 0
 
     folder = tmp_path / "part"
@@ -278,8 +288,11 @@ def test_a_full_disk_ends_the_run_with_its_name_and_the_old_checkpoint(
 
     done = subprocess.run(
         command(data_set, start, tmp_path / "run", *LONG, "--max-time", "1s"),
-        capture_output=True, text=True, timeout=300, preexec_fn=small_disk,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=300,
+        preexec_fn=small_disk,
+    )
     assert done.returncode == 2, done.stderr
     assert "cannot write" in done.stderr and "last.ckpt" in done.stderr
     assert checkpoint.read_bytes() == before

@@ -19,9 +19,12 @@ import pytest
 from kdc_ros import env
 
 NEED_RCLPY = (
-    "test_messages.py", "test_parameters.py",
-    "test_node.py", "test_node_faults.py", "test_node_lifecycle.py",
-)  # fmt: skip
+    "test_messages.py",
+    "test_parameters.py",
+    "test_node.py",
+    "test_node_faults.py",
+    "test_node_lifecycle.py",
+)
 HAS_RCLPY = importlib.util.find_spec("rclpy") is not None
 
 

@@ -17,9 +17,9 @@ from rclpy.lifecycle import State
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
-from kdc_core.assembly import Thresholds
-from kdc_core.results import Prediction
-from kdc_core.skeleton import COCO17
+from kdc_core.codec.results import Prediction
+from kdc_core.codec.skeleton import COCO17
+from kdc_core.inference.assembly import Thresholds
 from kdc_ros import node as node_module
 from kdc_ros.node import KdcNode
 

@@ -110,9 +110,13 @@ def frame(encoding: str, padding: int = 0, /, **changes: Any) -> SimpleNamespace
     rows = pixels.reshape(len(pixels), -1).view(np.uint8)
     rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=0xA5)
     message = SimpleNamespace(
-        height=HEIGHT, width=WIDTH, encoding=encoding, is_bigendian=0, step=rows.shape[1],
+        height=HEIGHT,
+        width=WIDTH,
+        encoding=encoding,
+        is_bigendian=0,
+        step=rows.shape[1],
         data=array("B", rows.tobytes()),
-    )  # fmt: skip
+    )
     message.__dict__.update(changes)
     return message
 
@@ -211,7 +215,7 @@ def test_mono16_keeps_the_upper_eight_bits(convert: Convert) -> None:
         (frame("nv12", height=HEIGHT - 1), "'nv12' needs even sides"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
-)  # fmt: skip
+)
 def test_bad_frames_are_refused(convert: Convert, message: Any, text: str) -> None:
     with pytest.raises(BadFrame, match=text):
         convert(message)

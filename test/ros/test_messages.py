@@ -10,22 +10,37 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
-from kdc_core.results import Person, Prediction
-from kdc_core.skeleton import COCO17
+from kdc_core.codec.results import Person, Prediction
+from kdc_core.codec.skeleton import COCO17
 from kdc_ros.messages import info_json, keypoints_cloud, labels_image, persons_cloud
 
 F32, U32, U16, U8 = (
-    PointField.FLOAT32, PointField.UINT32, PointField.UINT16, PointField.UINT8,
-)  # fmt: skip
+    PointField.FLOAT32,
+    PointField.UINT32,
+    PointField.UINT16,
+    PointField.UINT8,
+)
 KEYPOINT_FIELDS = [
-    ("u", 0, F32), ("v", 4, F32), ("score", 8, F32), ("id", 12, U16), ("kp", 14, U8),
+    ("u", 0, F32),
+    ("v", 4, F32),
+    ("score", 8, F32),
+    ("id", 12, U16),
+    ("kp", 14, U8),
     ("visible", 15, U8),
-]  # fmt: skip
+]
 PERSON_FIELDS = [
-    ("u", 0, F32), ("v", 4, F32), ("left", 8, F32), ("top", 12, F32), ("width", 16, F32),
-    ("height", 20, F32), ("score", 24, F32), ("area", 28, U32), ("id", 32, U16),
-    ("visible", 34, U8), ("flags", 35, U8),
-]  # fmt: skip
+    ("u", 0, F32),
+    ("v", 4, F32),
+    ("left", 8, F32),
+    ("top", 12, F32),
+    ("width", 16, F32),
+    ("height", 20, F32),
+    ("score", 24, F32),
+    ("area", 28, U32),
+    ("id", 32, U16),
+    ("visible", 34, U8),
+    ("flags", 35, U8),
+]
 SIZE = (40, 60)
 THRESHOLD = 0.25
 HEADER = Header(stamp=Time(sec=1_700_000_000, nanosec=123_456_789), frame_id="left_eye")
@@ -41,9 +56,13 @@ def person(mask: np.ndarray, origin: tuple[int, int], score: float, **changes: o
     keypoints[:, 2] = np.arange(17) * 0.0625
     box = np.array([x - 0.5, y - 0.5, x + width - 0.5, y + height - 0.5], np.float32)
     values = dict(
-        score=score, keypoints=keypoints, box=box, mask=mask, mask_origin=origin,
+        score=score,
+        keypoints=keypoints,
+        box=box,
+        mask=mask,
+        mask_origin=origin,
         centroids=np.zeros((0, 4), np.float32),
-    )  # fmt: skip
+    )
     return Person(**{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -126,7 +145,7 @@ def test_persons_have_the_documented_layout(two: Prediction) -> None:
 
 def test_persons_have_centroid_box_score_and_counts(two: Prediction) -> None:
     rows = person_records(persons_cloud(HEADER, two, THRESHOLD))
-    # Pixel centres are whole numbers: columns 10..15 have their middle at 12.5.
+    # Pixel centers are whole numbers: columns 10..15 have their middle at 12.5.
     assert rows[0] == (12.5, 21.5, 9.5, 19.5, 6.0, 4.0, 0.75, 24, 1, 13, 0)
     third = np.float32(1 / 3)
     assert rows[1] == (30 + third, np.float32(5 + 2 / 3), 29.5, 4.5, 2, 2, 0.5, 3, 2, 13, 0)
@@ -142,10 +161,16 @@ def test_a_person_without_pixels_has_the_middle_of_its_box() -> None:
 @pytest.mark.parametrize(
     ("origin", "cut"),
     [
-        ((0, 20), 1), ((1, 20), 0), ((54, 20), 1), ((53, 20), 0),
-        ((10, 0), 1), ((10, 1), 0), ((10, 36), 1), ((10, 35), 0),
+        ((0, 20), 1),
+        ((1, 20), 0),
+        ((54, 20), 1),
+        ((53, 20), 0),
+        ((10, 0), 1),
+        ((10, 1), 0),
+        ((10, 36), 1),
+        ((10, 35), 0),
     ],
-)  # fmt: skip
+)
 def test_flags_tell_who_is_cut_by_the_border(origin: tuple[int, int], cut: int) -> None:
     """A 6 x 4 mask in a 60 x 40 image, on a border and one pixel away from it."""
     prediction = predict(person(np.ones((4, 6), bool), origin, 0.5))
@@ -180,9 +205,7 @@ def test_ids_count_from_one_by_score_and_agree(two: Prediction) -> None:
 def test_ids_of_followed_persons_are_in_all_outputs() -> None:
     """Ids given by somebody who follows persons over frames, up to the largest."""
     one = np.ones((4, 6), bool)
-    prediction = predict(
-        person(one, (10, 20), 0.75, id=65535), person(one, (30, 5), 0.5, id=300)
-    )  # fmt: skip
+    prediction = predict(person(one, (10, 20), 0.75, id=65535), person(one, (30, 5), 0.5, id=300))
     rows = keypoint_records(keypoints_cloud(HEADER, prediction, COCO17, THRESHOLD))
     assert [row[3] for row in rows] == [65535] * 17 + [300] * 17
     persons = person_records(persons_cloud(HEADER, prediction, THRESHOLD))
@@ -226,12 +249,14 @@ def test_clouds_are_read_by_numpy_from_their_own_description(two: Prediction) ->
     """A reader that knows nothing but the message."""
     types = {F32: "<f4", U32: "<u4", U16: "<u2", U8: "u1"}
     cloud = persons_cloud(HEADER, two, THRESHOLD)
-    layout = np.dtype({
-        "names": [field.name for field in cloud.fields],
-        "formats": [types[field.datatype] for field in cloud.fields],
-        "offsets": [field.offset for field in cloud.fields],
-        "itemsize": cloud.point_step,
-    })  # fmt: skip
+    layout = np.dtype(
+        {
+            "names": [field.name for field in cloud.fields],
+            "formats": [types[field.datatype] for field in cloud.fields],
+            "offsets": [field.offset for field in cloud.fields],
+            "itemsize": cloud.point_step,
+        }
+    )
     table = np.frombuffer(cloud.data, layout).reshape(cloud.height, cloud.width)
     assert table["id"].tolist() == [[1, 2]]
     assert table["area"].tolist() == [[24, 3]]

@@ -13,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import Image
 
 import kdc_core
-from kdc_core.skeleton import COCO17
+from kdc_core.codec.skeleton import COCO17
 from kdc_ros.images import ENCODINGS, to_rgb
 from kdc_ros.messages import KEYPOINT, PERSON
 from kdc_ros.parameters import TABLE
@@ -24,9 +24,13 @@ pytestmark = pytest.mark.ros
 
 # With confidence 0 every candidate counts, so that people are found by any model.
 EVERYBODY = {
-    "confidence": 0.0, "keypoint_threshold": 0.3, "mask_threshold": 0.5, "max_persons": 32,
-    "max_rate": 0.0, "input_timeout": 2.0,
-}  # fmt: skip
+    "confidence": 0.0,
+    "keypoint_threshold": 0.3,
+    "mask_threshold": 0.5,
+    "max_persons": 32,
+    "max_rate": 0.0,
+    "input_timeout": 2.0,
+}
 
 
 def keypoints(answers: dict[str, Any]) -> np.ndarray:
@@ -239,8 +243,9 @@ def test_info_is_there_for_a_late_subscriber(shared: Peer) -> None:
     assert info["keypoints"] == list(COCO17.keypoints)
     assert info["bones"] == [list(bone) for bone in COCO17.bones]
     assert info["parameters"] == {
-        **{name: row.default for name, row in TABLE.items()}, **EVERYBODY
-    }  # fmt: skip
+        **{name: row.default for name, row in TABLE.items()},
+        **EVERYBODY,
+    }
 
 
 def test_info_follows_the_parameters(shared: Peer) -> None:

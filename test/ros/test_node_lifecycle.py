@@ -59,8 +59,13 @@ def test_node_before_camera(
 @pytest.fixture(scope="module")
 def by_hand(start: Callable[..., Any], module_peers: Callable[..., Peer]) -> SimpleNamespace:
     process = start(
-        "-r", "__ns:=/by_hand", "-p", "autostart:=false", "-p", "confidense:=0.3",
-    )  # fmt: skip
+        "-r",
+        "__ns:=/by_hand",
+        "-p",
+        "autostart:=false",
+        "-p",
+        "confidense:=0.3",
+    )
     return SimpleNamespace(process=process, peer=module_peers("/by_hand"))
 
 

@@ -43,10 +43,17 @@ TYPES = {
     str: ParameterType.PARAMETER_STRING,
 }
 OUT_OF_RANGE = [
-    ("confidence", 1.01), ("confidence", -0.1), ("confidence", float("nan")),
-    ("keypoint_threshold", 2.0), ("mask_threshold", -1.0), ("max_persons", 0),
-    ("max_persons", 33), ("max_rate", -1.0), ("max_rate", 1001.0), ("input_timeout", 61.0),
-]  # fmt: skip
+    ("confidence", 1.01),
+    ("confidence", -0.1),
+    ("confidence", float("nan")),
+    ("keypoint_threshold", 2.0),
+    ("mask_threshold", -1.0),
+    ("max_persons", 0),
+    ("max_persons", 33),
+    ("max_rate", -1.0),
+    ("max_rate", 1001.0),
+    ("input_timeout", 61.0),
+]
 
 
 @pytest.fixture
@@ -103,9 +110,14 @@ def test_out_of_range_is_refused_with_a_reason(node: KdcNode, name: str, value: 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("confidence", 1), ("max_persons", 2.0), ("confidence", "high"), ("model", 3),
-     ("confidence", None)],
-)  # fmt: skip
+    [
+        ("confidence", 1),
+        ("max_persons", 2.0),
+        ("confidence", "high"),
+        ("model", 3),
+        ("confidence", None),
+    ],
+)
 def test_a_wrong_type_is_refused_with_a_reason(node: KdcNode, name: str, value: Any) -> None:
     before = in_force(node, name)
     result = change(node, name, value)
@@ -125,9 +137,16 @@ def test_a_value_that_is_no_choice_is_refused_and_the_choices_named(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("confidence", 0.0), ("confidence", 1.0), ("max_persons", 1), ("max_persons", 32),
-     ("model", "other.onnx"), ("reliability", "best_effort"), ("autostart", True)],
-)  # fmt: skip
+    [
+        ("confidence", 0.0),
+        ("confidence", 1.0),
+        ("max_persons", 1),
+        ("max_persons", 32),
+        ("model", "other.onnx"),
+        ("reliability", "best_effort"),
+        ("autostart", True),
+    ],
+)
 def test_good_values_are_taken_before_configure(node: KdcNode, name: str, value: Any) -> None:
     assert change(node, name, value).successful
     assert in_force(node, name) == value
@@ -137,8 +156,14 @@ def test_good_values_are_taken_before_configure(node: KdcNode, name: str, value:
 def test_fixed_parameters_are_refused_while_configured(node: KdcNode, name: str) -> None:
     """Even with the value that they have: the same for any value is easier to explain."""
     before = in_force(node, name)
-    other = {"autostart": True, "image_transport": "raw", "reliability": "reliable",
-             "model": "other.onnx", "runtime": "torch", "device": "cpu"}[name]  # fmt: skip
+    other = {
+        "autostart": True,
+        "image_transport": "raw",
+        "reliability": "reliable",
+        "model": "other.onnx",
+        "runtime": "torch",
+        "device": "cpu",
+    }[name]
     node.trigger_configure()
     result = change(node, name, other)
     assert not result.successful
@@ -219,8 +244,10 @@ def test_a_bad_value_at_start_is_told_with_name_expectation_and_value(
 def test_the_process_ends_with_2_and_one_line(domain: int, argument: str, message: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "kdc_ros.main", "--ros-args", "-p", argument],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert (ended.returncode, ended.stderr.strip()) == (2, message)
 
 

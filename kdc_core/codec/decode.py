@@ -1,0 +1,140 @@
+"""Decode: Fields to people, as one fixed-shape batched program of torch operations.
+
+Every tensor has a size fixed by the configuration (N peaks a type, M seeds, P people), so the
+time does not depend on the number of people, and the program exports behind the network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kdc_core.codec.centroids import (
+    assign,
+    centroid_weights,
+    decide,
+    mean_embedding,
+    smooth,
+)
+from kdc_core.codec.fields import Fields
+from kdc_core.codec.grid import Grid, Level
+from kdc_core.codec.grouping import (
+    Poses,
+    average_levels,
+    conflicts,
+    edge_paths,
+    grow_poses,
+    level_weights,
+    pick_seeds,
+    pool,
+    soft_nms,
+    suppress,
+)
+from kdc_core.codec.peaks import Peaks, find_peaks, score_map
+from kdc_core.codec.skeleton import Skeleton
+from kdc_core.config import DecodeConfig
+
+
+@dataclass
+class People:
+    """The fixed-shape result of decode: P people in no order.
+
+    Absent people have score 0 and all their values are 0.
+
+    Attributes:
+        score: (B, P).
+        keypoints: (B, P, K, 3) x, y in network pixels, score 0..1.
+        centroids: (B, P, K', 4) type, x, y, weight of the centroids used.
+        owner: (B, uh, uw) int32, 1 + index of the person, the same all over a cell; 0 = nobody.
+        mask_probability: (B, uh, uw) 0..1, interpolated between cells; `mask_threshold` cuts it.
+    """
+
+    score: Tensor
+    keypoints: Tensor
+    centroids: Tensor
+    owner: Tensor
+    mask_probability: Tensor
+
+
+def decode(
+    fields: list[Fields],
+    levels: list[Level],
+    skeleton: Skeleton,
+    grid: Grid,
+    edge_sets: tuple[str, ...],
+    config: DecodeConfig,
+    poses: Poses | None = None,
+) -> People:
+    """Find the people of a batch of images.
+
+    Args:
+        fields: of the image at each level.
+        levels: how the image was reduced for each; the first sets the grid of the masks.
+        skeleton, grid, edge_sets: as in `kdc_core.codec.codec.Codec`.
+        config: settings; sizes of all tensors follow from them.
+        poses: P people whose keypoints are known; None finds them.
+    """
+    peaks: list[Peaks] = []
+    if poses is None:
+        poses, peaks = find_poses(fields, levels, skeleton, grid, edge_sets, config)
+    level_weight = level_weights(poses, levels, config)
+    weight, types = centroid_weights(poses, config)
+    at = poses.position.gather(2, types[..., None].expand(-1, -1, -1, 2))
+    phi, mask = [], []
+    for level, maps in zip(levels, fields, strict=True):
+        person = torch.sigmoid(maps.mask)
+        near = assign(maps.embedding, poses, at, weight, types, grid, level, config)
+        if config.mean_embedding:
+            mean = mean_embedding(maps.embedding, near, person, at, types, grid, level, config)
+            near = assign(maps.embedding, poses, mean, weight, types, grid, level, config)
+        phi.append(smooth(near, config.igo_sigma_cells))
+        mask.append(person)
+    owner, mask_probability = decide(phi, mask, level_weight, levels, config)
+    if len(peaks) > 1:
+        # Only now: embeddings point where the pose's own level sees its keypoints.
+        poses = average_levels(poses, peaks, level_weight, config)
+
+    present = (poses.score > 0).to(phi[0].dtype)[..., None, None]
+    keypoints = torch.cat((poses.position, poses.keypoint_score[..., None]), -1)[:, :, :-1]
+    centroids = torch.cat((types[..., None].to(at.dtype), at, weight[..., None]), -1)
+    score = poses.score**config.score_power
+    return People(score, keypoints * present, centroids * present, owner, mask_probability)
+
+
+def find_poses(
+    fields: list[Fields],
+    levels: list[Level],
+    skeleton: Skeleton,
+    grid: Grid,
+    edge_sets: tuple[str, ...],
+    config: DecodeConfig,
+) -> tuple[Poses, list[Peaks]]:
+    """Find the P best poses of all levels together; absent ones have score 0.
+
+    Args:
+        fields, levels, skeleton, grid, edge_sets, config: as for `decode`.
+
+    Returns:
+        The poses, each as its own level sees it, and the peaks of every level.
+    """
+    paths = edge_paths(skeleton, edge_sets)
+    grown, seen = [], []
+    for level, maps in zip(levels, fields, strict=True):
+        score = score_map(maps.heat, maps.short, config.score_tau_px)
+        peaks = find_peaks(score, maps.short, grid, config.peaks, config.peak_window)
+        seeds = pick_seeds(peaks, config, skeleton)
+        poses = grow_poses(seeds, peaks, score, maps, paths, grid, config)
+        grown.append(poses.in_image(level))
+        seen.append(peaks.in_image(level))
+    poses = pool(grown)
+    keep = suppress(
+        poses.score > config.min_pose_score,
+        conflicts(poses, skeleton, config),
+        config.suppression_rounds,
+    )
+    poses.score = torch.where(keep, poses.score, torch.zeros_like(poses.score))
+    poses = poses.take(poses.score.topk(min(config.people, keep.shape[1])).indices)
+    poses.keypoint_score = soft_nms(poses, config.skip_radius_px)
+    return poses, seen

@@ -1,0 +1,272 @@
+"""Encode: the Fields the network should give for an annotated image (paper III-A, III-B)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from kdc_core.codec.fields import Fields
+from kdc_core.codec.grid import Grid
+from kdc_core.codec.sample import Sample
+from kdc_core.codec.skeleton import Edges, Skeleton
+
+# Persons per image that the instance loss sees, and the least cells one must have.
+INSTANCES = 8
+LEAST_CELLS = 6.0
+
+
+@dataclass
+class Instances:
+    """The persons of an image one by one, for the instance loss; padded with absent ones.
+
+    Attributes:
+        point: (B, Q, T, 2) pixels.
+        weight: (B, Q, T) of each type as centroid; sums to 1, or to 0 where nobody is.
+        size: (B, Q) square root of the box's area, pixels.
+        cover: (B, Q, h, w) fraction of each cell.
+    """
+
+    point: Any
+    weight: Any
+    size: Any
+    cover: Any
+
+
+def encode(
+    sample: Sample, skeleton: Skeleton, grid: Grid, edges: Edges, disk_radius_px: float
+) -> tuple[Fields, Fields]:
+    """Draw the targets of one image and the weights of their losses.
+
+    Args:
+        sample: image with persons; only its size and annotations are used.
+        skeleton: keypoints; the body center is its last type.
+        grid: lattice of the maps.
+        edges: directed edges of the mid-range offsets.
+        disk_radius_px: R of the keypoint disks.
+
+    Returns:
+        targets, weights: Fields of float32 arrays with a batch axis of 1. `heat` is 0 or 1,
+        `mask` the fraction of the cell that people cover, offsets are pixels. Weights of the
+        embedding are 1 / sqrt(person's cells), so that large people do not drown small ones.
+    """
+    height, width = sample.image.shape[:2]
+    h, w = grid.size(height), grid.size(width)
+    xs, ys = grid.cells(h, w)
+    points, known = _points(sample, skeleton)
+    covers = np.array([coverage(m, grid, h, w) for m in sample.masks]).reshape(-1, h, w)
+    union = coverage(np.any(sample.masks, axis=0), grid, h, w)
+    crowd = coverage(sample.crowd, grid, h, w) >= 0.5
+
+    radius = np.full(points.shape[:2], disk_radius_px, np.float32)
+    side = np.sqrt(np.prod(np.maximum(sample.boxes[:, 2:] - sample.boxes[:, :2], 0), 1))
+    least = 1.5 * grid.stride
+    radius[:, skeleton.center] = np.clip(0.3 * side, least, max(disk_radius_px, least))
+    owner = _disks(points, known, radius, xs, ys)
+
+    inside = owner >= 0
+    short = np.zeros((skeleton.num_types, 2, h, w), np.float32)
+    mid = np.zeros((len(edges), 2, h, w), np.float32)
+    mid_weight = np.zeros((len(edges), 1, h, w), np.float32)
+    for start in range(skeleton.num_types):
+        cells = np.flatnonzero(inside[start])
+        person = owner[start].ravel()[cells]
+        here = np.stack((xs[cells % w], ys[cells // w]))
+        _draw(short[start], cells, points[:, start].T[:, person] - here)
+        for index, (begin, end) in enumerate(edges):
+            if begin == start:
+                ok = known[person, end]
+                ends = points[:, end].T[:, person[ok]]
+                _draw(mid[index], cells[ok], ends - here[:, ok])
+                mid_weight[index].ravel()[cells[ok]] = 1
+
+    embedding, embedding_weight = _embedding(covers, points, known, xs, ys)
+    heat_weight = _heat_weight(sample, known, inside, crowd, skeleton, xs, ys)
+    targets = Fields(
+        inside.astype(np.float32)[None],
+        short[None],
+        mid[None],
+        union[None, None],
+        embedding[None],
+    )
+    weights = Fields(
+        heat_weight[None],
+        inside[None, :, None].astype(np.float32),
+        mid_weight[None],
+        np.full((1, 1, h, w), sample.has_masks, np.float32),
+        embedding_weight[None],
+    )
+    if crowd.any():
+        for value in vars(weights).values():
+            value[..., crowd] = 0
+    return targets, weights
+
+
+def _draw(field: np.ndarray, cells: np.ndarray, offsets: np.ndarray) -> None:
+    """Write offsets (2, n) into cells of a field (2, h, w)."""
+    flat = field.reshape(2, -1)
+    flat[0, cells], flat[1, cells] = offsets
+
+
+def encode_instances(sample: Sample, skeleton: Skeleton, grid: Grid) -> Instances:
+    """List the INSTANCES largest persons with a mask; float32 arrays with a batch axis of 1.
+
+    Labelled keypoints are alike as centroids; the body center counts where there are none.
+    """
+    height, width = sample.image.shape[:2]
+    h, w = grid.size(height), grid.size(width)
+    points, known = _points(sample, skeleton)
+    covers = np.array([coverage(m, grid, h, w) for m in sample.masks]).reshape(-1, h, w)
+    areas = covers.sum((1, 2))
+    types = skeleton.num_types
+    found = Instances(
+        np.zeros((1, INSTANCES, types, 2), np.float32),
+        np.zeros((1, INSTANCES, types), np.float32),
+        np.zeros((1, INSTANCES), np.float32),
+        np.zeros((1, INSTANCES, h, w), np.float32),
+    )
+    largest = [p for p in np.argsort(-areas, kind="stable") if areas[p] >= LEAST_CELLS]
+    for place, person in enumerate(largest[:INSTANCES]):
+        use = known[person].astype(np.float32)
+        if use[:-1].any():
+            use[-1] = 0
+        sides = sample.boxes[person, 2:] - sample.boxes[person, :2]
+        found.point[0, place] = points[person]
+        found.weight[0, place] = use / use.sum()
+        found.size[0, place] = np.sqrt(np.prod(np.maximum(sides, 1)))
+        found.cover[0, place] = covers[person]
+    return found
+
+
+def coverage(mask: np.ndarray, grid: Grid, h: int, w: int) -> np.ndarray:
+    """Fraction of each cell's square (of side stride, around its center) that a mask covers.
+
+    Fractions, not samples: bilinear upsampling of them brings the mask's edge back to within a
+    fraction of a cell.
+
+    Args:
+        mask: (H, W) bool.
+        grid: lattice of h x w cells.
+
+    Returns:
+        (h, w) float32 in 0..1.
+    """
+    fractions = np.zeros((h, w), np.float32)
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    if not width:
+        return fractions
+    base = int(np.floor(grid.offset))
+    reach = grid.stride // 2 + 1
+    pixel = np.arange(-reach, reach + 1) + base - grid.offset
+    low = np.maximum(pixel - 0.5, -grid.stride / 2)
+    high = np.minimum(pixel + 0.5, grid.stride / 2)
+    kernel = np.maximum(high - low, 0) / grid.stride
+    # Only around the mask: from the cell before it to the cell after it.
+    column, row = (max(0, (first - base) // grid.stride - 1) for first in (x, y))
+    left, top = base + column * grid.stride, base + row * grid.stride
+    from_x, from_y = max(0, left - reach), max(0, top - reach)
+    window = mask[from_y : y + height + reach, from_x : x + width + reach]
+    window = np.ascontiguousarray(window).view(np.uint8)
+    border = cv2.BORDER_REPLICATE
+    filtered = cv2.sepFilter2D(window, cv2.CV_32F, kernel, kernel, borderType=border)
+    filtered = filtered[top - from_y :: grid.stride, left - from_x :: grid.stride]
+    part = fractions[row : row + filtered.shape[0], column : column + filtered.shape[1]]
+    part[:] = filtered[: part.shape[0], : part.shape[1]]
+    return fractions
+
+
+def _points(sample: Sample, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (P, T, 2) of all types and whether they are known (P, T)."""
+    people = len(sample.keypoints)
+    points = np.zeros((people, skeleton.num_types, 2), np.float32)
+    known = np.zeros((people, skeleton.num_types), bool)
+    points[:, :-1] = sample.keypoints[..., :2]
+    known[:, :-1] = sample.keypoints[..., 2] > 0
+    for p in range(people):
+        mask = sample.masks[p].view(np.uint8)
+        x, y, width, height = cv2.boundingRect(mask)
+        area = 0.0
+        if width:
+            # The body center is the mean of the mask (equation 1).
+            moments = cv2.moments(mask[y : y + height, x : x + width], binaryImage=True)
+            area = moments["m00"]
+            points[p, -1] = x + moments["m10"] / area, y + moments["m01"] / area
+        else:
+            points[p, -1] = (sample.boxes[p, :2] + sample.boxes[p, 2:]) / 2
+        seen = bool(known[p, :-1].any())
+        # Without masks, a box without keypoints may be anything (a crowd region, too).
+        known[p, -1] = area > 0 or (seen and not sample.has_masks)
+    return points, known
+
+
+def _disks(
+    points: np.ndarray, known: np.ndarray, radius: np.ndarray, xs: np.ndarray, ys: np.ndarray
+) -> np.ndarray:
+    """Index of the person whose disk of each type covers a cell (nearest wins), else -1."""
+    types = points.shape[1]
+    owner = np.full((types, len(ys), len(xs)), -1, np.int16)
+    nearest = np.full(owner.shape, np.inf, np.float32)
+    for person, type_ in zip(*np.nonzero(known), strict=True):
+        x, y = points[person, type_]
+        r = radius[person, type_]
+        columns = slice(*np.searchsorted(xs, (x - r, x + r + 1e-3)))
+        rows = slice(*np.searchsorted(ys, (y - r, y + r + 1e-3)))
+        distance = (xs[columns] - x) ** 2 + (ys[rows, None] - y) ** 2
+        window = nearest[type_, rows, columns]
+        closer = (distance <= r * r) & (distance < window)
+        window[closer] = distance[closer]
+        owner[type_, rows, columns][closer] = person
+    return owner
+
+
+def _embedding(
+    covers: np.ndarray, points: np.ndarray, known: np.ndarray, xs: np.ndarray, ys: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets from each person's cells to its keypoints; where people overlap, the smaller's.
+
+    Cells of which a person covers anything are drawn, so that at the mask's edge the embedding
+    is still there to be upsampled.
+    """
+    types = points.shape[1]
+    embedding = np.zeros((types, 2, len(ys), len(xs)), np.float32)
+    weight = np.zeros((types, 1, len(ys), len(xs)), np.float32)
+    areas = covers.sum((1, 2))
+    owner = np.full((len(ys), len(xs)), -1, np.int64)
+    largest_first = np.argsort(-areas, kind="stable")
+    for least in (0.0, 0.5):
+        for person in largest_first:
+            owner[covers[person] > least] = person
+    rows, columns = np.nonzero(owner >= 0)
+    if len(rows):
+        person = owner[rows, columns]
+        here = np.stack((xs[columns], ys[rows]))
+        ok = known[person].T
+        offsets = (points[person].transpose(1, 2, 0) - here) * ok[:, None]
+        embedding[:, :, rows, columns] = offsets
+        weight[:, 0, rows, columns] = ok / np.sqrt(np.maximum(areas[person], 1))
+    return embedding, weight
+
+
+def _heat_weight(
+    sample: Sample,
+    known: np.ndarray,
+    inside: np.ndarray,
+    crowd: np.ndarray,
+    skeleton: Skeleton,
+    xs: np.ndarray,
+    ys: np.ndarray,
+) -> np.ndarray:
+    """1 where the heatmap is known: not in crowds, not on people without labelled keypoints."""
+    weight = np.ones(inside.shape, np.float32)
+    unlabelled = np.flatnonzero(known[:, :-1].sum(1) == 0)
+    for box in sample.boxes[unlabelled]:
+        columns = slice(*np.searchsorted(xs, (box[0], box[2] + 1e-3)))
+        rows = slice(*np.searchsorted(ys, (box[1], box[3] + 1e-3)))
+        weight[: skeleton.num_keypoints, rows, columns] = 0
+        if not sample.has_masks:
+            weight[skeleton.center, rows, columns] = 0
+    weight[inside] = 1
+    weight[:, crowd] = 0
+    return weight

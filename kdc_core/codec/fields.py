@@ -1,0 +1,47 @@
+"""Fields: the named maps that network, targets, losses and decode pass to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass
+class Fields:
+    """Dense maps over a grid of h x w cells; torch tensors or numpy arrays alike.
+
+    T = keypoint types and the body center (last), E = directed edges. Offsets are (x, y) in
+    pixels of the network input (paper III-A and III-B).
+
+    Attributes:
+        heat: (B, T, h, w) heatmap logits.
+        short: (B, T, 2, h, w) offset to the keypoint of that type whose disk covers the cell.
+        mid: (B, E, 2, h, w) offset from the start type of an edge to its end type.
+        mask: (B, 1, h, w) logits of the person map.
+        embedding: (B, T, 2, h, w) offset from a person's pixel to each keypoint of that person.
+
+    The targets have the same names and shapes (heat and mask are 0..1 there) and come with a
+    second Fields of weights: where, and how much, a loss is taken. Weights of offsets have
+    size 1 in the axis of (x, y).
+    """
+
+    heat: Any
+    short: Any
+    mid: Any
+    mask: Any
+    embedding: Any
+
+    def __post_init__(self) -> None:
+        size = tuple(self.heat.shape[-2:])
+        for field in fields(self):
+            value = getattr(self, field.name)
+            rank = 4 if field.name in ("heat", "mask") else 5
+            if value.ndim != rank or tuple(value.shape[-2:]) != size:
+                raise ValueError(
+                    f"field '{field.name}': expected {rank} axes ending in {size}, "
+                    f"got shape {tuple(value.shape)}"
+                )
+
+    def map(self, function: Any) -> Fields:
+        """Apply a function to every map."""
+        return Fields(**{f.name: function(getattr(self, f.name)) for f in fields(self)})

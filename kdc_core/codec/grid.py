@@ -1,0 +1,112 @@
+"""Coordinates: cells of a map to pixels of the network input, and those to image pixels.
+
+x points right, y down, and the center of the top-left pixel is (0, 0) everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A lattice of cells: cell (column i, row j) sits at pixel (offset + stride * i, ... * j).
+
+    offset 0 is the lattice of the paper (sides n * stride + 1, corners aligned) and of MoveNet;
+    (stride - 1) / 2 centers each cell on its own pixels (sides are multiples of the stride).
+    """
+
+    stride: int
+    offset: float = 0.0
+
+    def to_pixel(self, cell: Any) -> Any:
+        """Cell coordinates (array, tensor or number) to pixel coordinates."""
+        return cell * self.stride + self.offset
+
+    def to_cell(self, pixel: Any) -> Any:
+        """Pixel coordinates to (fractional) cell coordinates."""
+        return (pixel - self.offset) / self.stride
+
+    def size(self, pixels: int) -> int:
+        """Number of cells along a side of so many pixels."""
+        return int(np.floor((pixels - 1 - self.offset) / self.stride)) + 1
+
+    def cells(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pixel x (width,) and y (height,) of the columns and rows of a map, float32."""
+        x = self.to_pixel(np.arange(width, dtype=np.float32))
+        y = self.to_pixel(np.arange(height, dtype=np.float32))
+        return x, y
+
+
+@dataclass(frozen=True)
+class Level:
+    """An image reduced by a factor: pixel x of it covers pixels of the image around
+    factor * x + (factor - 1) / 2 + shift.
+
+    The shift is the one with which grids of all levels, upsampled to the same fineness, come to
+    lie upon each other.
+    """
+
+    factor: float
+    shift: float
+
+    @classmethod
+    def of(cls, grid: Grid, factor: int) -> Level:
+        """The level of a whole factor; its shift is of whole pixels, right to half a pixel."""
+        return cls(factor, int((factor - 1) * ((grid.stride - 1) / 2 - grid.offset)))
+
+    @classmethod
+    def exact(cls, grid: Grid, factor: float) -> Level:
+        """The level of any factor, for images warped to it."""
+        return cls(float(factor), (factor - 1) * ((grid.stride - 1) / 2 - grid.offset))
+
+    def to_image(self, pixel: Any) -> Any:
+        """Pixels of the reduced image to pixels of the image."""
+        return pixel * self.factor + ((self.factor - 1) / 2 + self.shift)
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """An image scaled to fit a network input, at its top left; the rest is padding.
+
+    Attributes:
+        scale_x, scale_y: network pixels per image pixel.
+        content: (height, width) of the scaled image in network pixels.
+        size: (height, width) of the network input.
+    """
+
+    scale_x: float
+    scale_y: float
+    content: tuple[int, int]
+    size: tuple[int, int]
+
+    @classmethod
+    def fit(
+        cls, image: tuple[int, int], longer_side: int, multiple: int = 32, rest: int = 0
+    ) -> Letterbox:
+        """Scale an image of (height, width) to a longer side, padded to n * multiple + rest.
+
+        The aspect ratio is kept to the nearest pixel; `scale_x` and `scale_y` are the exact
+        factors of the resize.
+        """
+        height, width = image
+        scale = longer_side / max(height, width)
+        content = (max(1, round(height * scale)), max(1, round(width * scale)))
+        size = (
+            (rest - content[0]) % multiple + content[0],
+            (rest - content[1]) % multiple + content[1],
+        )
+        return cls(content[1] / width, content[0] / height, content, size)
+
+    def to_network(self, points: np.ndarray) -> np.ndarray:
+        """(..., 2) image pixels to network pixels."""
+        scale = np.array([self.scale_x, self.scale_y], points.dtype)
+        return (points + 0.5) * scale - 0.5
+
+    def to_image(self, points: np.ndarray) -> np.ndarray:
+        """(..., 2) network pixels to image pixels."""
+        scale = np.array([self.scale_x, self.scale_y], points.dtype)
+        return (points + 0.5) / scale - 0.5

@@ -1,0 +1,138 @@
+"""How a data set looks: some of its annotated pictures on one sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from kdc_core.codec.results import Person, Prediction
+from kdc_core.codec.skeleton import Skeleton
+from kdc_core.data.annotations import AnnotatedImage, decode_mask
+from kdc_core.data.images import Images
+from kdc_core.datacheck.check import Check
+from kdc_core.errors import KdcError
+from kdc_core.files import whole_file
+from kdc_core.show.drawing import PALETTE, draw_people
+
+TILE_PX = 448  # side of one picture of the sheet
+CAPTION_PX = 20
+GROUND = (32, 32, 32)  # RGB behind the pictures
+CROWD = (255, 255, 255)  # RGB of crowd regions
+JPEG_QUALITY = 88
+_FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.45)
+
+
+def write_sheet(path: Path, check: Check, skeleton: Skeleton, samples: int) -> int:
+    """Draw annotated pictures, spread evenly over those with persons, into one file.
+
+    Masks are tinted, bones join labelled keypoints, persons without a mask are boxed, crowd
+    regions are hatched and boxed.
+
+    Args:
+        path: .jpg or .png.
+        check: of the data set.
+        skeleton: for its bones.
+        samples: most pictures drawn.
+
+    Returns:
+        Number of pictures drawn; nothing is written where it is 0.
+
+    Raises:
+        ImageError: a picture can no longer be read.
+        KdcError: the file cannot be written.
+    """
+    people = [p for p in check.pictures if not all(person.crowd for person in p.persons)]
+    places = np.linspace(0, len(people) - 1, min(samples, len(people))).round().astype(int)
+    source = Images(check.images)
+    tiles = [_tile(source.read(people[i].file_name), people[i], skeleton) for i in places]
+    if not tiles:
+        return 0
+    columns = int(np.ceil(np.sqrt(len(tiles) * 4 / 3)))
+    blank = np.full_like(tiles[0], GROUND)
+    tiles += [blank] * (-len(tiles) % columns)
+    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
+    bgr = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
+    quality = [] if path.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    with whole_file(path) as part:
+        if not cv2.imwrite(str(part), bgr, quality):
+            raise KdcError(f"cannot write a picture to '{path}'")
+    return len(places)
+
+
+def _tile(image: np.ndarray, picture: AnnotatedImage, skeleton: Skeleton) -> np.ndarray:
+    """One picture with its annotations, above its name: (TILE + CAPTION, TILE, 3) uint8 RGB."""
+    scale = (TILE_PX - 4) / max(picture.size)
+    height, width = (max(1, round(side * scale)) for side in picture.size)
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+    def shrink(mask: np.ndarray) -> np.ndarray:
+        share = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        return share >= 0.5
+
+    persons: list[Person] = []
+    for person in picture.persons:
+        if not person.crowd:
+            whole = np.zeros(picture.size, bool)
+            if person.segmentation:
+                whole = decode_mask(person.segmentation, picture.size)
+            keypoints = person.keypoints.copy()
+            keypoints[:, :2] = (keypoints[:, :2] + 0.5) * scale - 0.5
+            keypoints[:, 2] = keypoints[:, 2] > 0
+            none = np.zeros((0, 4), np.float32)
+            persons.append(
+                Person(
+                    1.0,
+                    keypoints,
+                    person.box * scale,
+                    shrink(whole),
+                    (0, 0),
+                    none,
+                    len(persons) + 1,
+                )
+            )
+    labels = np.zeros((height, width), np.uint16)
+    # The smaller person is on top, as in training.
+    for index in sorted(range(len(persons)), key=lambda i: -persons[i].area):
+        labels[persons[index].mask] = index + 1
+    drawn = draw_people(small, Prediction((height, width), tuple(persons), labels), skeleton, 0.5)
+    for index, shown in enumerate(persons):
+        if not shown.area:
+            _draw_box(drawn, shown.box, PALETTE[index % len(PALETTE)].tolist())
+    for region in picture.persons:
+        if region.crowd:
+            given = region.segmentation
+            mask = shrink(decode_mask(given, picture.size)) if given else None
+            _draw_crowd(drawn, mask, region.box * scale)
+
+    tile = np.full((TILE_PX + CAPTION_PX, TILE_PX, 3), GROUND, np.uint8)
+    top, left = (TILE_PX - height) // 2, (TILE_PX - width) // 2
+    tile[top : top + height, left : left + width] = drawn
+    name = picture.file_name
+    while len(name) > 1 and _text_width(name) > TILE_PX - 8:
+        name = name[1:]  # the end of a path says more than its beginning
+    cv2.putText(tile, name, (4, TILE_PX + CAPTION_PX - 6), *_FONT, (230, 230, 230), 1, cv2.LINE_AA)
+    return tile
+
+
+def _text_width(text: str) -> int:
+    return int(cv2.getTextSize(text, *_FONT, 1)[0][0])
+
+
+def _draw_crowd(canvas: np.ndarray, mask: np.ndarray | None, box: np.ndarray) -> None:
+    """Hatch a region, its box where it has no mask, and outline the box."""
+    height, width = canvas.shape[:2]
+    if mask is None:
+        x0, y0, x1, y1 = (max(0, round(float(v))) for v in box)
+        mask = np.zeros((height, width), bool)
+        mask[y0:y1, x0:x1] = True
+    stripes = np.add.outer(np.arange(height), np.arange(width)) % 8 < 1
+    canvas[mask & stripes] = CROWD
+    _draw_box(canvas, box, CROWD)
+
+
+def _draw_box(canvas: np.ndarray, box: np.ndarray, color: Sequence[int]) -> None:
+    x0, y0, x1, y1 = (round(float(v)) for v in box.clip(-1e4, 1e4))
+    cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), tuple(color), 1)

@@ -1,0 +1,1 @@
+"""A model at work: the program a runtime executes, its ONNX file, and the Predictor."""

@@ -1,0 +1,178 @@
+"""From what the program returns, at network scale, to a Prediction in image pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.ndimage import find_objects
+
+from kdc_core.codec.grid import Grid, Letterbox
+from kdc_core.codec.results import Person, Prediction
+
+
+@dataclass(frozen=True)
+class Raw:
+    """People of one frame as a runtime returns them, numpy, without batch axis.
+
+    Attributes as in `kdc_core.codec.decode.People`: score (P,), keypoints (P, K, 3), centroids
+    (P, K', 4), owner (uh, uw) int32, mask_probability (uh, uw) float32.
+    """
+
+    score: np.ndarray
+    keypoints: np.ndarray
+    centroids: np.ndarray
+    owner: np.ndarray
+    mask_probability: np.ndarray
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What counts as a person, a visible keypoint, a pixel of a mask."""
+
+    confidence: float
+    keypoint: float
+    mask: float
+    max_persons: int = 32
+
+
+def fine_offset(grid: Grid, upsample: int) -> float:
+    """Pixel of the first cell of maps upsampled from a grid; the next is stride / upsample on."""
+    return grid.offset + grid.stride * (0.5 / upsample - 0.5)
+
+
+def assemble(
+    raw: Raw,
+    letterbox: Letterbox,
+    image: tuple[int, int],
+    grid: Grid,
+    upsample: int,
+    thresholds: Thresholds,
+) -> Prediction:
+    """Bring people to the image and apply the thresholds.
+
+    A person's score is that of its pose times what its mask says of it (`mask_quality`).
+
+    Args:
+        raw: what the program returned.
+        letterbox: how the image was put into the network input.
+        image: (height, width) of the image.
+        grid: lattice of the network's maps.
+        upsample: factor by which owner and mask probability are finer than it.
+        thresholds: see Thresholds.
+    """
+    people = len(raw.score)
+    score = raw.score * mask_quality(raw, grid, upsample, thresholds.mask)
+    order = np.argsort(-score, kind="stable")
+    order = order[(score[order] > 0) & (score[order] >= thresholds.confidence)]
+    order = order[: thresholds.max_persons]
+
+    labels = np.zeros(image, np.uint16)
+    if len(order):
+        rank = np.zeros(people + 1, np.uint16)
+        rank[order + 1] = np.arange(1, len(order) + 1)
+        labels = _labels(raw, rank, letterbox, image, grid, upsample, thresholds.mask)
+    keypoints = raw.keypoints[order].astype(np.float32)
+    keypoints[..., :2] = letterbox.to_image(keypoints[..., :2])
+    centroids = raw.centroids[order].astype(np.float32)
+    centroids[..., 1:3] = letterbox.to_image(centroids[..., 1:3])
+
+    slices = find_objects(labels, max_label=len(order)) if len(order) else []
+    persons = []
+    for index, place in enumerate(slices):
+        points = keypoints[index]
+        visible = points[:, 2] >= thresholds.keypoint
+        if place is not None or visible.any():
+            mask = np.zeros((0, 0), bool) if place is None else labels[place] == index + 1
+            persons.append(
+                _person(score[order[index]], points, visible, centroids[index], mask, place)
+            )
+    return Prediction(image, tuple(persons))
+
+
+def mask_quality(raw: Raw, grid: Grid, upsample: int, threshold: float) -> np.ndarray:
+    """How well each person's mask bears it out: (P,) in 0..1.
+
+    The square of the mean mask probability over its pixels (0.5 where it has none), halved where
+    none of its keypoints lie in its mask.
+
+    Args:
+        raw: what the program returned.
+        grid, upsample: as for `assemble`.
+        threshold: mask probability from which a pixel counts.
+    """
+    people = len(raw.score)
+    probability = np.where(raw.mask_probability >= threshold, raw.mask_probability, 0)
+    owner = np.where(probability > 0, raw.owner, 0)
+    total = np.bincount(owner.ravel(), probability.ravel(), people + 1)[1:]
+    count = np.bincount(owner.ravel(), minlength=people + 1)[1:]
+    mean = np.where(count > 0, total / np.maximum(count, 1), 0.5)
+
+    cell = (raw.keypoints[..., :2] - fine_offset(grid, upsample)) * (upsample / grid.stride)
+    limits = np.array(owner.shape[::-1]) - 1
+    column, row = np.clip(np.rint(cell), 0, limits).astype(int).transpose(2, 0, 1)
+    inside = owner[row, column] == np.arange(1, people + 1)[:, None]
+    weight = raw.keypoints[..., 2]
+    fraction = (inside * weight).sum(1) / np.maximum(weight.sum(1), 1e-6)
+    quality: np.ndarray = mean**2 * (1 + fraction) / 2
+    return quality
+
+
+def _labels(
+    raw: Raw,
+    rank: np.ndarray,
+    letterbox: Letterbox,
+    image: tuple[int, int],
+    grid: Grid,
+    upsample: int,
+    threshold: float,
+) -> np.ndarray:
+    """Rank of each pixel's person, (H, W) uint16; 0 = nobody.
+
+    Owner (nearest) and mask probability (bilinear) at the image, cut at the threshold.
+    """
+    offset, step = fine_offset(grid, upsample), grid.stride / upsample
+    # cell = (network pixel - offset) / step, network pixel = (x + 0.5) * scale - 0.5
+    matrix = np.array(
+        [
+            [letterbox.scale_x / step, 0, (0.5 * letterbox.scale_x - 0.5 - offset) / step],
+            [0, letterbox.scale_y / step, (0.5 * letterbox.scale_y - 0.5 - offset) / step],
+        ]
+    )
+    size = image[::-1]
+    inverse = cv2.WARP_INVERSE_MAP
+    owner = cv2.warpAffine(
+        rank[raw.owner],
+        matrix,
+        size,
+        flags=cv2.INTER_NEAREST | inverse,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    probability = cv2.warpAffine(
+        raw.mask_probability,
+        matrix,
+        size,
+        flags=cv2.INTER_LINEAR | inverse,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    labels: np.ndarray = owner * (probability >= threshold)
+    return labels
+
+
+def _person(
+    score: float,
+    keypoints: np.ndarray,
+    visible: np.ndarray,
+    centroids: np.ndarray,
+    mask: np.ndarray,
+    place: tuple[slice, slice] | None,
+) -> Person:
+    used = centroids[centroids[:, 3] > 0.01]
+    if place is None:
+        points = keypoints[visible, :2]
+        box = np.concatenate((points.min(0), points.max(0)))
+        return Person(float(score), keypoints, box, mask, (0, 0), used)
+    rows, columns = place
+    box = np.array([columns.start, rows.start, columns.stop, rows.stop], np.float32) - 0.5
+    return Person(float(score), keypoints, box, mask, (columns.start, rows.start), used)

@@ -1,0 +1,220 @@
+"""Predictor: an image in, the people in it out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from kdc_core.codec.grid import Grid, Letterbox
+from kdc_core.codec.results import Prediction
+from kdc_core.codec.skeleton import SKELETONS
+from kdc_core.config import Config
+from kdc_core.errors import KdcError
+from kdc_core.inference.assembly import Raw, Thresholds, assemble
+from kdc_core.inference.runtimes.choice import open_runtime
+from kdc_core.inference.runtimes.protocol import Runtime
+from kdc_core.network.backbones import side_rule
+
+LARGEST_SIDE = 16384
+ImageFormat = Literal["rgb", "bgr"]
+# What gives the people of a letterboxed frame (h, w, 3) uint8: a runtime, or a test's stand-in.
+RawOf = Callable[[np.ndarray, Letterbox], Raw]
+
+
+class ImageArrayError(KdcError):
+    """What was handed in as an image is none; the text says what came."""
+
+
+class Predictor:
+    """Finds people in images with one model on one runtime.
+
+    Args:
+        runtime: what executes the model.
+        longer_side: of the network's input, pixels; None = the model's.
+        image_format: order of the colors of the images it will be given.
+
+    Attributes:
+        thresholds: applied to every image; may be replaced at any time.
+        skeleton: names and order of the keypoints.
+
+    Example:
+        >>> predictor = Predictor.from_pretrained("kdc_light", image_format="bgr")
+        >>> prediction = predictor(cv2.imread("street.jpg"))
+        >>> prediction.persons[0].keypoints.shape
+        (17, 3)
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        longer_side: int | None = None,
+        image_format: ImageFormat = "rgb",
+    ):
+        if image_format not in ("rgb", "bgr"):
+            raise ValueError(f"image_format: expected 'rgb' or 'bgr', got {image_format!r}")
+        self.runtime = runtime
+        self.config = runtime.manifest.config
+        self.skeleton = SKELETONS[self.config.fields.skeleton]
+        self.longer_side = longer_side or self.config.predict.longer_side
+        self.image_format = image_format
+        self.thresholds = default_thresholds(self.config)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str = "kdc_light",
+        runtime: str = "auto",
+        device: str = "auto",
+        threads: int | None = None,
+        confidence: float | None = None,
+        keypoint: float | None = None,
+        mask: float | None = None,
+        image_format: ImageFormat = "rgb",
+    ) -> Predictor:
+        """Open a model by name or file.
+
+        Args:
+            model: `kdc_light`, or an .onnx or .safetensors file of ours.
+            runtime: `auto`, `onnxruntime` or `torch`.
+            device: `auto`, `cpu`, `cuda` or `cuda:N`.
+            threads: CPU threads; None = the cores this process may use, at most 4.
+            confidence, keypoint, mask: thresholds; None = the model's.
+            image_format: `rgb`, or `bgr` as OpenCV reads images.
+
+        Raises:
+            UnusableRuntime, ManifestError, ModelFileError: says what is wrong with which file.
+            ValueError: no such image format.
+        """
+        opened = open_runtime(model, runtime, device, threads)
+        predictor = cls(opened, image_format=image_format)
+        default = predictor.thresholds
+        predictor.thresholds = replace(
+            default,
+            confidence=default.confidence if confidence is None else confidence,
+            keypoint=default.keypoint if keypoint is None else keypoint,
+            mask=default.mask if mask is None else mask,
+        )
+        return predictor
+
+    def __call__(self, image: np.ndarray) -> Prediction:
+        """Find the people of one image.
+
+        Args:
+            image: (H, W, 3) uint8 in `image_format`, any strides.
+
+        Returns:
+            People in pixels of the image, best first; none gives an empty Prediction.
+
+        Raises:
+            ImageArrayError: not such an array.
+        """
+        return find_people(image, self._raw, self.config, self.thresholds, self.longer_side)
+
+    def _raw(self, frame: np.ndarray, letterbox: Letterbox) -> Raw:
+        if self.image_format == "bgr":
+            frame = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        return self.runtime.run(frame)
+
+    def letterbox(self, size: tuple[int, int]) -> Letterbox:
+        """How an image of (height, width) is put into the network input."""
+        return Letterbox.fit(size, self.longer_side, *side_rule(self.config))
+
+    def close(self) -> None:
+        """Free the model."""
+        self.runtime.close()
+
+
+def default_thresholds(config: Config) -> Thresholds:
+    """The thresholds a model comes with."""
+    predict = config.predict
+    return Thresholds(
+        predict.confidence,
+        predict.keypoint_threshold,
+        predict.mask_threshold,
+        config.decode.people,
+    )
+
+
+def find_people(
+    image: np.ndarray,
+    raw_of: RawOf,
+    config: Config,
+    thresholds: Thresholds,
+    longer_side: int | None = None,
+) -> Prediction:
+    """Letterbox an image, find its people, and bring them back to the image.
+
+    The one way from image to Prediction, whatever finds the people.
+
+    Args:
+        image: (H, W, 3) uint8, any strides.
+        raw_of: gives the people of the letterboxed frame.
+        config: of the model: grid and sides of its maps.
+        thresholds: what counts.
+        longer_side: of the frame, pixels; None = the model's.
+
+    Raises:
+        ImageArrayError: not such an array.
+    """
+    _check_image(image)
+    begun = time.perf_counter()
+    size = (image.shape[0], image.shape[1])
+    side = longer_side or config.predict.longer_side
+    letterbox = Letterbox.fit(size, side, *side_rule(config))
+    frame = letterbox_image(image, letterbox)
+    scaled = time.perf_counter()
+    raw = raw_of(frame, letterbox)
+    ran = time.perf_counter()
+    grid = Grid(config.fields.stride, config.fields.grid_offset)
+    prediction = assemble(raw, letterbox, size, grid, config.decode.upsample, thresholds)
+    done = time.perf_counter()
+    prediction.timings_ms.update(
+        letterbox=1e3 * (scaled - begun),
+        model=1e3 * (ran - scaled),
+        assembly=1e3 * (done - ran),
+    )
+    return prediction
+
+
+def letterbox_image(image: np.ndarray, letterbox: Letterbox) -> np.ndarray:
+    """Scale an image into the network input; the rest is black.
+
+    Args:
+        image: (H, W, 3) uint8.
+        letterbox: of this image's size.
+
+    Returns:
+        (h, w, 3) uint8, contiguous.
+    """
+    height, width = letterbox.content
+    small = letterbox.scale_x < 0.5
+    frame = np.zeros((*letterbox.size, 3), np.uint8)
+    frame[:height, :width] = cv2.resize(
+        image, (width, height), interpolation=cv2.INTER_AREA if small else cv2.INTER_LINEAR
+    )
+    return frame
+
+
+def _check_image(image: np.ndarray) -> None:
+    good = (
+        isinstance(image, np.ndarray)
+        and image.dtype == np.uint8
+        and image.ndim == 3
+        and image.shape[2] == 3
+        and 0 < min(image.shape)
+        and max(image.shape) <= LARGEST_SIDE
+    )
+    if not good:
+        got = (
+            f"{image.dtype} array of shape {image.shape}"
+            if isinstance(image, np.ndarray)
+            else type(image).__name__
+        )
+        raise ImageArrayError(
+            f"expected an (H, W, 3) uint8 array with sides of 1 to {LARGEST_SIDE}, got {got}"
+        )

@@ -1,0 +1,76 @@
+"""torch: the reference, on CPU or CUDA, straight from the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdc_core.inference.assembly import Raw
+from kdc_core.inference.manifest import OUTPUTS, Manifest
+from kdc_core.inference.runtimes.protocol import UnusableRuntime
+
+if TYPE_CHECKING:
+    import torch
+
+    from kdc_core.network.kdc import KDC
+
+
+class TorchRuntime:
+    """A model's weights run by torch."""
+
+    name = "torch"
+
+    def __init__(self, network: KDC, provenance: dict[str, Any], device: torch.device):
+        from kdc_core.inference.program import Program
+
+        self.manifest = Manifest(config=network.config, provenance=provenance)
+        self._device = device
+        self._program = Program(network).eval().to(device)
+
+    @classmethod
+    def open(cls, path: Path, device: str, threads: int) -> TorchRuntime:
+        """Open a model file.
+
+        Raises:
+            UnusableRuntime: no torch, no such device, or not a .safetensors file.
+        """
+        try:
+            import torch
+        except ImportError as error:
+            raise UnusableRuntime(
+                "torch is not installed: pip install 'kdc_ros[train]', or use onnxruntime"
+            ) from error
+        from kdc_core.network.weights import load_model
+
+        if path.suffix != ".safetensors":
+            raise UnusableRuntime(f"torch needs a .safetensors file, got '{path}'")
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise UnusableRuntime(f"device '{device}': torch finds no usable CUDA device")
+        network, provenance = load_model(path)
+        torch.set_num_threads(threads)
+        return cls(network, provenance, torch.device(device))
+
+    def describe(self) -> dict[str, str]:
+        import torch
+
+        return {
+            "runtime": self.name,
+            "runtime_version": torch.__version__,
+            "device": str(self._device),
+            "precision": "fp32",
+            "threads": str(torch.get_num_threads()),
+        }
+
+    def run(self, frame: np.ndarray) -> Raw:
+        import torch
+
+        with torch.inference_mode():
+            outputs = self._program(torch.from_numpy(frame).to(self._device))
+        return Raw(*(value.cpu().numpy() for value in outputs[: len(OUTPUTS)]))
+
+    def close(self) -> None:
+        del self._program

@@ -1,0 +1,81 @@
+"""What each backbone gives and asks for, in one table; reading it needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from kdc_core.codec.skeleton import COCO17, SKELETONS
+from kdc_core.config import Config, ConfigError
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One PoseNet.
+
+    Attributes:
+        file: module of this package with `build(name, types, edges)`, which makes the PoseNet,
+            and `convert(weights, posenet)`, which fits its published weights to it.
+        stride: pixels between two cells of its maps.
+        grid_offset: pixel of the first cell.
+        sides: (m, r); sides of its input are n * m + r.
+        edges: sets of edges its published heads have, for COCO17; None where heads are learnt.
+        pyramid: whether its input may be reduced by whole factors.
+    """
+
+    file: str
+    stride: int
+    grid_offset: float
+    sides: tuple[int, int]
+    edges: tuple[str, ...] | None
+    pyramid: bool
+
+    def module(self) -> Any:
+        """Import the backbone's file; needs torch."""
+        return import_module(f"kdc_core.network.{self.file}")
+
+
+# MoveNet halves its input five times; the dilated ResNet works on the paper's lattice, 8 n + 1.
+_MOVENET = Backbone("movenet", 4, 0.0, (32, 0), ("star_out",), True)
+_RESNET = Backbone("resnet", 8, 0.0, (8, 1), None, False)
+BACKBONES = {
+    "movenet_multipose": _MOVENET,
+    "movenet_thunder": _MOVENET,
+    "resnet101": _RESNET,
+    "resnet152": _RESNET,
+}
+
+
+def side_rule(config: Config) -> tuple[int, int]:
+    """(m, r): sides of a program's frame, and of whatever its network sees, are n * m + r."""
+    return BACKBONES[config.network.backbone].sides
+
+
+def check_structure(config: Config) -> None:
+    """Raise ConfigError where the fields asked for are not those the backbone gives."""
+    fields, name = config.fields, config.network.backbone
+    backbone = BACKBONES[name]
+    got, wanted = (fields.stride, fields.grid_offset), (backbone.stride, backbone.grid_offset)
+    if got != wanted:
+        raise ConfigError(
+            f"backbone {name} gives maps of stride {wanted[0]} and offset {wanted[1]}: set "
+            f"fields.stride and fields.grid_offset so, got {got[0]} and {got[1]}"
+        )
+    types = SKELETONS[fields.skeleton].num_types
+    if config.decode.centroids > types:
+        raise ConfigError(
+            f"decode.centroids: {fields.skeleton} has {types} types, got {config.decode.centroids}"
+        )
+    own = backbone.edges
+    if own is not None and (fields.skeleton, tuple(fields.edges)) != (COCO17.name, own):
+        raise ConfigError(
+            f"backbone {name} knows the skeleton {COCO17.name} with edges {list(own)} only, got "
+            f"{fields.skeleton} with {fields.edges}: a resnet learns any"
+        )
+    if not backbone.pyramid and config.decode.pyramid != [1]:
+        m, r = backbone.sides
+        raise ConfigError(
+            f"backbone {name} works on the lattice {m} n + {r}, which no pyramid can halve: "
+            f"expected decode.pyramid [1], got {config.decode.pyramid}"
+        )

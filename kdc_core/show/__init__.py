@@ -1,0 +1,1 @@
+"""What a person sees: overlays, people as JSON, progress."""
