@@ -1,8 +1,10 @@
 # make demo   environment .venv (no torch), then the node and a camera process -> demo_output/
 # make dev    environment .venv-dev (everything, with torch)
-# make test   ruff, mypy and pytest in .venv-dev
+# make lint   ruff and mypy in .venv-dev
+# make test   lint, and the tests of every day
+# make test-all   lint and all tests but the next: packaging, Ray, peers too
 # make test-slow  the training test that takes minutes
-# make lint   ruff and mypy only
+# make coverage   lines of kdc_core and kdc_ros that test-all runs, its processes included
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -28,19 +30,34 @@ DEV := .venv-dev/installed-$(KIND)
 # environment from finding its libraries.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: demo dev test test-slow lint
+# Two workers, of one thread each, run what is not timed; then one runs what is.
+# A sourced ROS brings pytest plugins of its own, and old ones stop a new pytest at the start.
+PYTEST := PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 .venv-dev/bin/python -m pytest
+BESIDE := -p xdist -n 2
+
+.PHONY: demo dev lint test test-all test-slow coverage
 
 demo: $(DEMO)
 	.venv/bin/python -m kdc_ros.demo
 
 dev: $(DEV)
 
-# A sourced ROS brings pytest plugins of its own, and old ones stop a new pytest at the start.
 test: lint
-	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 .venv-dev/bin/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PYTEST) $(BESIDE) -m 'not (timed or all or overfit)' $(PYTEST_ARGS)
+	$(PYTEST) -m 'timed and not all' $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+test-all: lint
+	OMP_NUM_THREADS=1 $(PYTEST) $(BESIDE) -m 'not (timed or overfit)' $(PYTEST_ARGS)
+	$(PYTEST) -m timed $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-slow: $(DEV)
-	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 .venv-dev/bin/python -m pytest -m overfit -s
+	$(PYTEST) -m overfit -s
+
+coverage: $(DEV)
+	.venv-dev/bin/python -m coverage erase
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 .venv-dev/bin/python -m coverage run -m pytest -m 'not overfit' $(PYTEST_ARGS)
+	.venv-dev/bin/python -m coverage combine -q
+	.venv-dev/bin/python -m coverage report
 
 lint: $(DEV)
 	.venv-dev/bin/ruff check .

@@ -31,7 +31,7 @@ def readme() -> str:
 setup(
     name=NAME,
     version=version(),
-    description="Keypoints and masks of people in pictures, and a ROS 2 node that publishes them",
+    description="Keypoints and masks of people in images, and a ROS 2 node that publishes them",
     long_description=readme(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -89,10 +89,12 @@ setup(
         ],
         "dev": [
             "colcon-common-extensions",
+            "coverage>=7.10",
             "hypothesis",
             # A new minor of these two changes what passes.
             "mypy==2.4.*",
             "pytest",
+            "pytest-xdist",
             "ray[client,data]>=2.60",
             "rosbags",
             "ruff==0.17.*",

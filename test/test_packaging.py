@@ -13,6 +13,8 @@ import pytest
 
 import kdc_core
 
+pytestmark = pytest.mark.all
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (
     *("setup.py", "pyproject.toml", "package.xml", "README.md", "LICENSE", "NOTICE"),

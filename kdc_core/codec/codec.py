@@ -31,8 +31,8 @@ class Codec:
 
     Example:
         >>> codec = Codec.of(load_preset("oracle"))
-        >>> fields, weights = codec.encode(sample)
-        >>> people = codec.decode([as_logits(fields)])
+        >>> targets, weights = codec.encode(sample)
+        >>> people = codec.decode([as_logits(targets)])
     """
 
     skeleton: Skeleton

@@ -6,6 +6,7 @@ time does not depend on the number of people, and the program exports behind the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,9 @@ from kdc_core.codec.peaks import Peaks, find_peaks, score_map
 from kdc_core.codec.skeleton import Skeleton
 from kdc_core.config import DecodeConfig
 
+# Logit of a cell that is certain.
+CERTAIN = 12.0
+
 
 @dataclass
 class People:
@@ -56,6 +60,14 @@ class People:
     centroids: Tensor
     owner: Tensor
     mask_probability: Tensor
+
+
+def as_logits(targets: Fields) -> Fields:
+    """Turn encoded targets (numpy) into the torch Fields of a network that makes no mistake."""
+    fields = targets.map(torch.from_numpy)
+    fields.heat = CERTAIN * (2 * fields.heat - 1)
+    fields.mask = torch.logit(fields.mask, eps=math.exp(-CERTAIN))
+    return fields
 
 
 def decode(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,9 +72,9 @@ class EdgePaths:
         local: short hops between neighbours, whose landing places are precise.
     """
 
-    parent: Tensor
-    edge: Tensor
-    depth: Tensor
+    parent: np.ndarray
+    edge: np.ndarray
+    depth: np.ndarray
     hops: int
     local: bool
 
@@ -84,7 +85,7 @@ def edge_paths(skeleton: Skeleton, edge_sets: tuple[str, ...]) -> tuple[EdgePath
     paths, first = [], 0
     for name in edge_sets:
         edges = skeleton.edges((name,))
-        parent, edge, depth = map(torch.from_numpy, skeleton.hops(edges))
+        parent, edge, depth = skeleton.hops(edges)
         paths.append(EdgePaths(parent, edge + first, depth, int(depth.max()), name == "tree"))
         first += len(edges)
     return tuple(paths)
@@ -179,7 +180,8 @@ def _follow(
     """Walk the edges of one set: (B, M, T, 2) landing places."""
     batch, count, types, _ = otherwise.shape
     parent, edge, depth = (
-        table.to(seeds.type.device)[seeds.type] for table in (path.parent, path.edge, path.depth)
+        torch.from_numpy(table).to(seeds.type.device)[seeds.type]
+        for table in (path.parent, path.edge, path.depth)
     )
     start = seeds.position[:, :, None]
     position = torch.where((depth < 0)[..., None], otherwise, start)

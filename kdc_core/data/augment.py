@@ -1,4 +1,4 @@
-"""Augmentation: one affine per sample for picture, masks and keypoints, then colour."""
+"""Augmentation: one affine per sample for image, masks and keypoints, then colour."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kdc_core.codec.sample import Sample
 from kdc_core.codec.skeleton import Skeleton
 from kdc_core.config import TrainConfig
 
-# Pixels and masks outside the picture; 0 is what the letterbox pads with.
+# Pixels and masks outside the image; 0 is what the letterbox pads with.
 PADDING = 0
 
 
@@ -97,7 +97,7 @@ def augment(
     if mirror:
         turn = np.diag([-1.0, 1.0]) @ turn
 
-    # Where the crop reaches past a picture larger than it, move it back inside.
+    # Where the crop reaches past an image larger than it, move it back inside.
     span = np.abs(turn) @ np.array([width, height])
     middle = turn @ (np.array([width - 1, height - 1]) / 2)
     at = turn @ center

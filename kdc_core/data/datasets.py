@@ -60,7 +60,7 @@ def _images_of(annotations: Path, places: list[Path]) -> Path:
         if images.exists():
             return images
     expected = " or ".join(f"'{place}'" for place in places)
-    raise AnnotationError(f"no pictures for '{annotations}': expected {expected}")
+    raise AnnotationError(f"no images for '{annotations}': expected {expected}")
 
 
 def open_data(

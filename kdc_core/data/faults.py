@@ -14,7 +14,7 @@ from kdc_core.data.annotations import AnnotatedPerson, Annotations, decode_mask,
 
 log = logging.getLogger(__name__)
 
-OUTSIDE_PX = 1.0  # that boxes, polygons and keypoints may lie outside the picture
+OUTSIDE_PX = 1.0  # that boxes, polygons and keypoints may lie outside the image
 FAR_FRACTION = 1.0  # of its box's longer side that a keypoint may lie outside the box
 SAME_BOX = 0.5  # least IoU of a person's box and its mask's
 KINDS = {
@@ -22,18 +22,18 @@ KINDS = {
     "bad_image": "Entries of 'images' that cannot be used",
     "bad_annotation": "Entries of 'annotations' that cannot be used",
     "duplicate_id": "Ids used twice",
-    "unlisted": "Annotations whose picture is not listed",
-    "missing": "Pictures that cannot be opened",
-    "broken": "Pictures that cannot be decoded",
-    "other_size": "Pictures of another size than annotated",
-    "box": "Boxes outside the picture or without area",
-    "keypoint_outside": "Keypoints outside the picture",
+    "unlisted": "Annotations whose image is not listed",
+    "missing": "Images that cannot be opened",
+    "broken": "Images that cannot be decoded",
+    "other_size": "Images of another size than annotated",
+    "box": "Boxes outside the image or without area",
+    "keypoint_outside": "Keypoints outside the image",
     "keypoint_far": "Keypoints far outside the person's box",
     "keypoint_flag": "Keypoints with another v than 0, 1 or 2",
     "num_keypoints": "num_keypoints that disagrees with the keypoints",
     "mask": "Masks that are empty or cannot be used",
-    "mask_size": "Masks of another size than the picture",
-    "mask_outside": "Masks outside the picture",
+    "mask_size": "Masks of another size than the image",
+    "mask_outside": "Masks outside the image",
     "mask_box": "Masks and boxes that disagree",
 }
 
@@ -45,7 +45,7 @@ class Fault:
     Attributes:
         kind: one of `KINDS`.
         text: what is wrong.
-        picture: name of the picture, or None.
+        picture: name of the image, or None.
         index: place in `annotations` of the file, or None.
         id: id of the annotation, or None.
     """
@@ -67,13 +67,13 @@ class Fault:
 
 
 def box_faults(box: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[str, str]]:
-    """Kinds and texts of what is wrong with a box x0, y0, x1, y1 in a picture of a size."""
+    """Kinds and texts of what is wrong with a box x0, y0, x1, y1 in an image of a size."""
     out = _out(box.reshape(2, 2), (0, 0), size[::-1]).max()
     width, height = box[2:] - box[:2]
     if width <= 0 or height <= 0:
         yield "box", f"{width:g}x{height:g} pixels"
     elif out > OUTSIDE_PX:
-        yield "box", f"reaches {out:g} pixels out of the picture"
+        yield "box", f"reaches {out:g} pixels out of the image"
 
 
 def keypoint_faults(
@@ -136,7 +136,7 @@ def mask_faults(person: AnnotatedPerson, size: tuple[int, int]) -> Iterator[tupl
         if isinstance(mask, dict):
             given, counts = mask["size"], mask["counts"]
             if given != list(size):
-                yield "mask_size", f"RLE of height and width {given}, picture {list(size)}"
+                yield "mask_size", f"RLE of height and width {given}, image {list(size)}"
                 return
             # pycocotools leaves the pixels beyond the last run undefined.
             length = sum(counts if isinstance(counts, list) else _runs(counts))
@@ -158,7 +158,7 @@ def mask_faults(person: AnnotatedPerson, size: tuple[int, int]) -> Iterator[tupl
     if not np.isfinite(corners).all():
         yield "mask", "a coordinate is not finite"
     elif out > OUTSIDE_PX:
-        yield "mask_outside", f"reaches {out:g} pixels out of the picture"
+        yield "mask_outside", f"reaches {out:g} pixels out of the image"
     elif not pixels.any():
         yield "mask", "has no pixel"
     box = np.concatenate((corners.min(0), corners.max(0)))

@@ -30,7 +30,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         image = None
     if image is None:
         raise ImageError(
-            f"'{name}' cannot be read as a picture: expected a complete jpeg, png, bmp, webp or "
+            f"'{name}' cannot be read as an image: expected a complete jpeg, png, bmp, webp or "
             f"tiff, got {len(data)} bytes starting {data[:8]!r}"
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -58,10 +58,10 @@ class Images:
                     }
             except tarfile.TarError as error:
                 raise ImageError(
-                    f"'{path}' is not a folder or an uncompressed tar of pictures: {error}"
+                    f"'{path}' is not a folder or an uncompressed tar of images: {error}"
                 ) from error
         elif not self.path.is_dir():
-            raise ImageError(f"no folder or tar of pictures at '{path}'")
+            raise ImageError(f"no folder or tar of images at '{path}'")
         self._lock = threading.Lock()
 
     def read(self, name: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Occlusion copy-paste: a person of another picture, cut out by its mask, put over people."""
+"""Occlusion copy-paste: a person of another image, cut out by its mask, put over people."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ LEAST_VISIBLE = 0.1
 
 
 def paste(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sample:
-    """Put a person of another picture over one of this picture.
+    """Put a person of another image over one of this image.
 
     The pasted person comes at 0.6 to 1.4 times the height of the person it covers, beside or
     over it. Masks below lose the covered pixels, covered keypoints become hidden (v = 1), and a
     person of whom almost nothing is left is dropped.
 
     Args:
-        sample: the picture pasted into; unchanged.
-        donor: the picture the person is taken from.
+        sample: the image pasted into; unchanged.
+        donor: the image the person is taken from.
         rng: source of randomness.
 
     Returns:

@@ -43,11 +43,11 @@ class Check:
 
     Attributes:
         annotations: the file.
-        images: folder or tar of the pictures.
-        counts: pictures, persons and so on by name; sizes by area.
+        images: folder or tar of the images.
+        counts: images, persons and so on by name; sizes by area.
         keypoints: labelled keypoints of each type, without those of crowd regions.
-        faults: in the order of `KINDS`, then of the pictures.
-        pictures: those that could be read and have the annotated size, with what is usable of
+        faults: in the order of `KINDS`, then of the images.
+        readable: the images that could be read and have the annotated size, with what is usable of
             their annotations.
     """
 
@@ -56,19 +56,19 @@ class Check:
     counts: dict[str, int]
     keypoints: dict[str, int]
     faults: tuple[Fault, ...]
-    pictures: tuple[AnnotatedImage, ...]
+    readable: tuple[AnnotatedImage, ...]
 
 
 def check_data(path: str | Path, split: str, skeleton: Skeleton, progress: Progress) -> Check:
-    """Read every picture and every person of a data set.
+    """Read every image and every person of a data set.
 
     Args:
         path, split: as for `find_data`.
         skeleton: the keypoints its persons should have.
-        progress: wraps the pictures and their number, to show how far it is.
+        progress: wraps the images and their number, to show how far it is.
 
     Raises:
-        AnnotationError, ImageError: annotations or pictures cannot be opened at all.
+        AnnotationError, ImageError: annotations or images cannot be opened at all.
     """
     annotations, images = find_data(path, split)
     content = read_entries(annotations)
@@ -82,7 +82,7 @@ def check_data(path: str | Path, split: str, skeleton: Skeleton, progress: Progr
         checker.counts,
         checker.keypoints,
         tuple(faults),
-        tuple(checker.pictures),
+        tuple(checker.readable),
     )
 
 
@@ -93,7 +93,7 @@ class _Checker:
         self.content = content
         self.skeleton = skeleton
         self.faults: list[Fault] = []
-        self.pictures: list[AnnotatedImage] = []
+        self.readable: list[AnnotatedImage] = []
         names = (
             "pictures",
             "pictures_without_persons",
@@ -106,17 +106,17 @@ class _Checker:
         self.counts = dict.fromkeys(names, 0)
         self.keypoints = dict.fromkeys(skeleton.keypoints, 0)
 
-    def read(self, pictures: Images, progress: Progress) -> None:
-        """Check everything; the pictures one by one, each with its persons."""
+    def read(self, images: Images, progress: Progress) -> None:
+        """Check everything; the images one by one, each with its persons."""
         listed = self._listed()
         people = self._people(listed)
-        for picture in progress(list(listed.values()), len(listed)):
-            found = [self._annotation(*place, picture) for place in people[picture.id]]
+        for annotated in progress(list(listed.values()), len(listed)):
+            found = [self._annotation(*place, annotated) for place in people[annotated.id]]
             persons = tuple(person for person in found if person is not None)
             self.counts["pictures"] += 1
             self.counts["pictures_without_persons"] += all(p.crowd for p in persons)
-            if self._readable(picture, pictures):
-                self.pictures.append(replace(picture, persons=persons))
+            if self._readable(annotated, images):
+                self.readable.append(replace(annotated, persons=persons))
         self._categories()
 
     def _listed(self) -> dict[Any, AnnotatedImage]:
@@ -137,7 +137,7 @@ class _Checker:
         return listed
 
     def _people(self, listed: dict[Any, AnnotatedImage]) -> dict[int, list[tuple[int, Any]]]:
-        """Index and entry of the persons of each listed picture."""
+        """Index and entry of the persons of each listed image."""
         people: dict[int, list[tuple[int, Any]]] = defaultdict(list)
         seen: set[int | str] = set()
         for index, entry in enumerate(self.content["annotations"]):
@@ -146,52 +146,52 @@ class _Checker:
                 self.faults.append(Fault("bad_annotation", text, None, index))
                 continue
             image, number = entry.get("image_id"), _id(entry)
-            picture = listed.get(image) if isinstance(image, (int, float, str)) else None
-            name = None if picture is None else picture.file_name
+            annotated = listed.get(image) if isinstance(image, (int, float, str)) else None
+            name = None if annotated is None else annotated.file_name
             if number is not None:
                 if number in seen:
                     text = "an earlier annotation has this id"
                     self.faults.append(Fault("duplicate_id", text, name, index, number))
                 seen.add(number)
             if entry.get("category_id", 1) == 1:
-                if picture is None:
-                    text = f"no picture has the id {image!r}"
+                if annotated is None:
+                    text = f"no image has the id {image!r}"
                     self.faults.append(Fault("unlisted", text, None, index, number))
                 else:
-                    people[picture.id].append((index, entry))
+                    people[annotated.id].append((index, entry))
         return people
 
-    def _readable(self, picture: AnnotatedImage, pictures: Images) -> bool:
-        """Can the picture be read, and has it the annotated size?"""
-        name = picture.file_name
+    def _readable(self, annotated: AnnotatedImage, images: Images) -> bool:
+        """Can the image be read, and has it the annotated size?"""
+        name = annotated.file_name
         kind = "missing"
         try:
-            data = pictures.read_bytes(name)
+            data = images.read_bytes(name)
             kind = "broken"
             height, width = decode_image(data, name).shape[:2]
         except ImageError as error:
             self.faults.append(Fault(kind, str(error), name))
             return False
-        if (height, width) != picture.size:
-            text = f"is {width}x{height}, annotated as {picture.size[1]}x{picture.size[0]}"
+        if (height, width) != annotated.size:
+            text = f"is {width}x{height}, annotated as {annotated.size[1]}x{annotated.size[0]}"
             self.faults.append(Fault("other_size", text, name))
             return False
         return True
 
     def _annotation(
-        self, index: int, entry: dict[str, Any], picture: AnnotatedImage
+        self, index: int, entry: dict[str, Any], annotated: AnnotatedImage
     ) -> AnnotatedPerson | None:
         """Check and count one person; None where it cannot be used."""
-        where = (picture.file_name, index, _id(entry))
+        where = (annotated.file_name, index, _id(entry))
         try:
             person = parse_person(entry, self.skeleton, index + 1)
         except MALFORMED as error:
             self.faults.append(Fault("bad_annotation", describe(error), *where))
             return None
         found = [
-            *box_faults(person.box, picture.size),
-            *keypoint_faults(person, entry, picture.size, self.skeleton),
-            *mask_faults(person, picture.size),
+            *box_faults(person.box, annotated.size),
+            *keypoint_faults(person, entry, annotated.size, self.skeleton),
+            *mask_faults(person, annotated.size),
         ]
         self.faults += [Fault(kind, text, *where) for kind, text in found]
         if any(kind in ("mask", "mask_size") for kind, _ in found):

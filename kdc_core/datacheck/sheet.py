@@ -1,4 +1,4 @@
-"""How a data set looks: some of its annotated pictures on one sheet."""
+"""How a data set looks: some of its annotated images on one sheet."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from kdc_core.data.images import Images
 from kdc_core.datacheck.check import Check
 from kdc_core.errors import KdcError
 from kdc_core.files import whole_file
-from kdc_core.show.drawing import PALETTE, draw_people
+from kdc_core.show.drawing import color_of, draw_people
 
-TILE_PX = 448  # side of one picture of the sheet
+TILE_PX = 448  # side of one image of the sheet
 CAPTION_PX = 20
-GROUND = (32, 32, 32)  # RGB behind the pictures
+GROUND = (32, 32, 32)  # RGB behind the images
 CROWD = (255, 255, 255)  # RGB of crowd regions
 JPEG_QUALITY = 88
 _FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.45)
 
 
 def write_sheet(path: Path, check: Check, skeleton: Skeleton, samples: int) -> int:
-    """Draw annotated pictures, spread evenly over those with persons, into one file.
+    """Draw annotated images, spread evenly over those with persons, into one file.
 
     Masks are tinted, bones join labelled keypoints, persons without a mask are boxed, crowd
     regions are hatched and boxed.
@@ -35,16 +35,16 @@ def write_sheet(path: Path, check: Check, skeleton: Skeleton, samples: int) -> i
         path: .jpg or .png.
         check: of the data set.
         skeleton: for its bones.
-        samples: most pictures drawn.
+        samples: most images drawn.
 
     Returns:
-        Number of pictures drawn; nothing is written where it is 0.
+        Number of images drawn; nothing is written where it is 0.
 
     Raises:
-        ImageError: a picture can no longer be read.
+        ImageError: an image can no longer be read.
         KdcError: the file cannot be written.
     """
-    people = [p for p in check.pictures if not all(person.crowd for person in p.persons)]
+    people = [p for p in check.readable if p.people]
     places = np.linspace(0, len(people) - 1, min(samples, len(people))).round().astype(int)
     source = Images(check.images)
     tiles = [_tile(source.read(people[i].file_name), people[i], skeleton) for i in places]
@@ -58,59 +58,47 @@ def write_sheet(path: Path, check: Check, skeleton: Skeleton, samples: int) -> i
     quality = [] if path.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     with whole_file(path) as part:
         if not cv2.imwrite(str(part), bgr, quality):
-            raise KdcError(f"cannot write a picture to '{path}'")
+            raise KdcError(f"cannot write an image to '{path}'")
     return len(places)
 
 
-def _tile(image: np.ndarray, picture: AnnotatedImage, skeleton: Skeleton) -> np.ndarray:
-    """One picture with its annotations, above its name: (TILE + CAPTION, TILE, 3) uint8 RGB."""
-    scale = (TILE_PX - 4) / max(picture.size)
-    height, width = (max(1, round(side * scale)) for side in picture.size)
+def _tile(image: np.ndarray, annotated: AnnotatedImage, skeleton: Skeleton) -> np.ndarray:
+    """One image with its annotations, above its name: (TILE + CAPTION, TILE, 3) uint8 RGB."""
+    scale = (TILE_PX - 4) / max(annotated.size)
+    height, width = (max(1, round(side * scale)) for side in annotated.size)
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
     def shrink(mask: np.ndarray) -> np.ndarray:
-        share = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
-        return share >= 0.5
+        cover = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        return cover >= 0.5
 
-    persons: list[Person] = []
-    for person in picture.persons:
-        if not person.crowd:
-            whole = np.zeros(picture.size, bool)
-            if person.segmentation:
-                whole = decode_mask(person.segmentation, picture.size)
-            keypoints = person.keypoints.copy()
-            keypoints[:, :2] = (keypoints[:, :2] + 0.5) * scale - 0.5
-            keypoints[:, 2] = keypoints[:, 2] > 0
-            none = np.zeros((0, 4), np.float32)
-            persons.append(
-                Person(
-                    1.0,
-                    keypoints,
-                    person.box * scale,
-                    shrink(whole),
-                    (0, 0),
-                    none,
-                    len(persons) + 1,
-                )
-            )
-    labels = np.zeros((height, width), np.uint16)
+    persons = []
+    for number, person in enumerate(annotated.people, 1):
+        whole = np.zeros(annotated.size, bool)
+        if person.segmentation:
+            whole = decode_mask(person.segmentation, annotated.size)
+        keypoints = person.keypoints.copy()
+        keypoints[:, :2] = (keypoints[:, :2] + 0.5) * scale - 0.5
+        keypoints[:, 2] = keypoints[:, 2] > 0
+        none = np.zeros((0, 4), np.float32)
+        mask = shrink(whole)
+        persons.append(Person(1.0, keypoints, person.box * scale, mask, (0, 0), none, number))
     # The smaller person is on top, as in training.
-    for index in sorted(range(len(persons)), key=lambda i: -persons[i].area):
-        labels[persons[index].mask] = index + 1
-    drawn = draw_people(small, Prediction((height, width), tuple(persons), labels), skeleton, 0.5)
-    for index, shown in enumerate(persons):
+    persons.sort(key=lambda person: person.area)
+    drawn = draw_people(small, Prediction((height, width), tuple(persons)), skeleton, 0.5)
+    for shown in persons:
         if not shown.area:
-            _draw_box(drawn, shown.box, PALETTE[index % len(PALETTE)].tolist())
-    for region in picture.persons:
+            _draw_box(drawn, shown.box, color_of(shown, 0).tolist())
+    for region in annotated.persons:
         if region.crowd:
             given = region.segmentation
-            mask = shrink(decode_mask(given, picture.size)) if given else None
-            _draw_crowd(drawn, mask, region.box * scale)
+            cover = shrink(decode_mask(given, annotated.size)) if given else None
+            _draw_crowd(drawn, cover, region.box * scale)
 
     tile = np.full((TILE_PX + CAPTION_PX, TILE_PX, 3), GROUND, np.uint8)
     top, left = (TILE_PX - height) // 2, (TILE_PX - width) // 2
     tile[top : top + height, left : left + width] = drawn
-    name = picture.file_name
+    name = annotated.file_name
     while len(name) > 1 and _text_width(name) > TILE_PX - 8:
         name = name[1:]  # the end of a path says more than its beginning
     cv2.putText(tile, name, (4, TILE_PX + CAPTION_PX - 6), *_FONT, (230, 230, 230), 1, cv2.LINE_AA)

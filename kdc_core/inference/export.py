@@ -8,11 +8,12 @@ import io
 import logging
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import onnx
 import torch
+from torch import nn
 
 from kdc_core.files import whole_file
 from kdc_core.inference.manifest import KEY, OUTPUTS, Manifest, field_names, read_manifest
@@ -37,29 +38,8 @@ def export_onnx(model: str | os.PathLike[str], path: str | os.PathLike[str]) -> 
     network, provenance = load_model(model)
     digest = hashlib.sha256(Path(model).read_bytes()).hexdigest()
     manifest = Manifest(config=network.config, provenance=provenance, weights_sha256=digest)
-    program = Program(network).eval()
-    # An input of neither equal nor round sides: the exporter must not take them for constants.
-    step, rest = side_rule(network.config)
-    example = torch.zeros(5 * step + rest, 7 * step + rest, 3, dtype=torch.uint8)
-    sides = {
-        axis: step * torch.export.Dim(name, min=1, max=LARGEST_SIDE // step) + rest
-        for axis, name in enumerate(("rows", "columns"))
-    }
     names = [*OUTPUTS, *field_names(network.config)]
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet():
-        warnings.simplefilter("ignore")
-        exported = torch.onnx.export(
-            program,
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            dynamic_shapes=(sides,),
-            input_names=["frame"],
-            output_names=names,
-            verbose=False,
-        )
-    assert exported is not None
-    graph = exported.model_proto
+    graph = to_onnx(Program(network), side_rule(network.config), names)
     graph.graph.value_info.extend(graph.graph.output[len(OUTPUTS) :])
     del graph.graph.output[len(OUTPUTS) :]
     del graph.metadata_props[:]
@@ -73,8 +53,42 @@ def export_onnx(model: str | os.PathLike[str], path: str | os.PathLike[str]) -> 
     return manifest
 
 
-def cut_before_decode(path: str | os.PathLike[str]) -> Any:
-    """The network of an exported program alone: frame to Fields, as an onnx.ModelProto."""
+def to_onnx(
+    module: nn.Module, sides: tuple[int, int], outputs: list[str] | None = None
+) -> onnx.ModelProto:
+    """Write a module as ONNX whose only input is the frame; height and width stay free.
+
+    Args:
+        module: maps a frame (H, W, 3) uint8 to a tuple of tensors.
+        sides: (m, r); H and W are n * m + r.
+        outputs: their names; None = torch's.
+    """
+    step, rest = sides
+    # An input of neither equal nor round sides: the exporter must not take them for constants.
+    example = torch.zeros(5 * step + rest, 7 * step + rest, 3, dtype=torch.uint8)
+    free = {
+        axis: step * torch.export.Dim(name, min=1, max=LARGEST_SIDE // step) + rest
+        for axis, name in enumerate(("rows", "columns"))
+    }
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet():
+        warnings.simplefilter("ignore")
+        exported = torch.onnx.export(
+            module.eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=(free,),
+            input_names=["frame"],
+            output_names=outputs,
+            verbose=False,
+        )
+    assert exported is not None
+    graph: onnx.ModelProto = exported.model_proto
+    return graph
+
+
+def cut_before_decode(path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """The network of an exported program alone: frame to Fields."""
     model = onnx.load(path)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     names = field_names(read_manifest(metadata, str(path)).config)
@@ -82,12 +96,14 @@ def cut_before_decode(path: str | os.PathLike[str]) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Any:
-    """The exporter's notes on its own passes are no news to anybody."""
-    logger = logging.getLogger("onnxscript")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def _quiet() -> Iterator[None]:
+    """The exporter's notes, on its own passes and on torchvision, are no news to anybody."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "torch.onnx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -17,8 +17,8 @@ import pytest
 import torch
 from pycocotools import mask as rle_tools
 
-from kdc_core.codec.decode import Decoder, People
-from kdc_core.codec.encode import encode
+from kdc_core.codec.codec import Codec
+from kdc_core.codec.decode import People, as_logits
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid, Letterbox
 from kdc_core.codec.grouping import Poses
@@ -27,8 +27,8 @@ from kdc_core.codec.sample import Sample
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.config import Config, DecodeConfig, load_preset
 from kdc_core.datacheck.check import Check, check_data
-from kdc_core.evaluation.oracle import as_fields, raw_people
 from kdc_core.inference.assembly import Thresholds, assemble
+from kdc_core.inference.program import as_raw
 from kdc_core.inference.runtimes.choice import find_model
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import load_model, save_model
@@ -157,23 +157,23 @@ def rle(window: tuple[slice, slice], size: tuple[int, int] = (427, 640)) -> dict
 
 
 SIZE = (256, 384)  # height, width of the decoded pictures
-KINDS = ("tree", "star")
+EDGE_SETS = ("tree", "star")
+
+
+def codec(radius: float = 16.0, **settings: Any) -> Codec:
+    return Codec(COCO17, Grid(4, 1.5), EDGE_SETS, radius, DecodeConfig(**settings))
 
 
 def perfect_fields(sample: Sample, radius: float = 16.0) -> Fields:
-    targets, _ = encode(sample, COCO17, Grid(4, 1.5), COCO17.edges(KINDS), radius)
-    return as_fields(targets)
-
-
-def decoder(**settings: Any) -> Decoder:
-    return Decoder(COCO17, Grid(4, 1.5), KINDS, DecodeConfig(**settings))
+    targets, _ = codec(radius).encode(sample)
+    return as_logits(targets)
 
 
 def assembled(people: People, size: tuple[int, int], confidence: float = 0.02) -> Prediction:
     """The people of a picture that was decoded as it is."""
     whole = Letterbox(1.0, 1.0, size, size)
     thresholds = Thresholds(confidence, 0.3, 0.5)
-    return assemble(raw_people(people), whole, size, Grid(4, 1.5), 2, thresholds)
+    return assemble(as_raw(people), whole, size, Grid(4, 1.5), 2, thresholds)
 
 
 def assert_found(people: Sequence[np.ndarray], prediction: Prediction) -> None:

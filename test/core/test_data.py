@@ -15,16 +15,15 @@ import pytest
 from kdc_core.codec.skeleton import COCO17, CROWDPOSE14, Skeleton
 from kdc_core.data.annotations import (
     AnnotatedImage,
-    Annotation,
+    AnnotatedPerson,
     AnnotationError,
+    Annotations,
     decode_mask,
-    read_coco,
+    read_annotations,
 )
 from kdc_core.data.datasets import LAYOUTS, find_data, keypoint_persons, open_data
 from kdc_core.data.images import ImageError, Images
 from kdc_core.data.sample import make_sample
-from kdc_core.evaluation.misses import find_misses
-from kdc_core.evaluation.report import write_report
 from kdc_core.evaluation.run import read_truth
 
 from .conftest import SAMPLES, make_person
@@ -32,10 +31,10 @@ from .conftest import SAMPLES, make_person
 PLACES = [(layout, place) for layout, places in LAYOUTS for place in places]
 
 
-def contents(pictures: slice = slice(None)) -> dict[str, Any]:
-    """Some of the sample pictures, as COCO's file has them."""
+def contents(images: slice = slice(None)) -> dict[str, Any]:
+    """Some of the sample images, as COCO's file has them."""
     content = json.loads((SAMPLES / "annotations.json").read_text())
-    content["images"] = content["images"][pictures]
+    content["images"] = content["images"][images]
     kept = {image["id"] for image in content["images"]}
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
     return content
@@ -54,23 +53,24 @@ def crowdpose(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def put(content: dict[str, Any], annotations: Path, pictures: Path) -> None:
+def put(content: dict[str, Any], annotations: Path, images: Path) -> None:
     annotations.parent.mkdir(parents=True, exist_ok=True)
-    pictures.mkdir(parents=True, exist_ok=True)
+    images.mkdir(parents=True, exist_ok=True)
     annotations.write_text(json.dumps(content))
     for image in content["images"]:
-        shutil.copy(SAMPLES / image["file_name"], pictures)
+        shutil.copy(SAMPLES / image["file_name"], images)
 
 
 def opens(path: Path, split: str, skeleton: Skeleton, content: dict[str, Any]) -> None:
-    """Is what was put there what is opened, picture by picture?"""
-    pictures, source = open_data(path, split, skeleton)
-    assert [p.file_name for p in pictures] == [i["file_name"] for i in content["images"]]
-    for picture in pictures:
-        sample = make_sample(source.read(picture.file_name), picture, skeleton.num_keypoints)
-        assert sample.image.shape[:2] == picture.size
-        mine = [a for a in content["annotations"] if a["image_id"] == picture.id]
-        assert [p.keypoints.ravel().tolist() for p in picture.persons] == [
+    """Is what was put there what is opened, image by image?"""
+    annotations, store = open_data(path, split, skeleton)
+    assert [a.file_name for a in annotations.images] == [i["file_name"] for i in content["images"]]
+    for annotated in annotations.images:
+        image = store.read(annotated.file_name)
+        sample = make_sample(image, annotated, skeleton.num_keypoints)
+        assert sample.image.shape[:2] == annotated.size
+        mine = [a for a in content["annotations"] if a["image_id"] == annotated.id]
+        assert [p.keypoints.ravel().tolist() for p in annotated.persons] == [
             pytest.approx(a["keypoints"]) for a in mine
         ]
         assert sample.has_masks == all("segmentation" in a for a in mine)
@@ -87,9 +87,9 @@ def test_a_folder_of_every_layout_opens(layout: str, place: str, tmp_path: Path)
         put(content, tmp_path / layout.format(split=split), tmp_path / place.format(split=split))
     skeleton = CROWDPOSE14 if is_crowdpose else COCO17
     for split, part in splits.items():
-        annotations, pictures = find_data(tmp_path, split)
+        annotations, images = find_data(tmp_path, split)
         assert annotations == tmp_path / layout.format(split=split)
-        assert pictures == tmp_path / place.format(split=split)
+        assert images == tmp_path / place.format(split=split)
         content = contents(part)
         opens(tmp_path, split, skeleton, crowdpose(content) if is_crowdpose else content)
 
@@ -109,7 +109,7 @@ def test_a_gzipped_file_opens_with_the_tar_beside_it(prefix: str, tmp_path: Path
     opens(tmp_path, "val", COCO17, content)
 
 
-def test_persons_out_of_their_picture_are_counted(
+def test_persons_out_of_their_image_are_counted(
     data_set: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     read_truth(data_set, COCO17)
@@ -120,8 +120,8 @@ def test_persons_out_of_their_picture_are_counted(
     other = next(a for a in content["annotations"] if a["image_id"] != person["image_id"])
     other["bbox"], other["iscrowd"] = [5000, 10, 90, 20], 0
     data_set.write_text(json.dumps(content))
-    assert len(read_truth(data_set, COCO17)) == 8
-    assert "out of their picture: 2, first in '" in caplog.text
+    assert len(read_truth(data_set, COCO17).images) == 8
+    assert "out of their image: 2, first in '" in caplog.text
 
 
 def test_what_has_nobody_to_score_is_refused_and_what_has_no_keypoints_is_told(
@@ -131,7 +131,7 @@ def test_what_has_nobody_to_score_is_refused_and_what_has_no_keypoints_is_told(
     for entry in content["annotations"]:
         entry["keypoints"], entry["num_keypoints"] = [], 0
     data_set.write_text(json.dumps(content))
-    assert len(read_truth(data_set, COCO17)) == 8
+    assert len(read_truth(data_set, COCO17).images) == 8
     assert "no person has a labelled keypoint" in caplog.text
     for entry in content["annotations"]:
         entry["category_id"] = 2
@@ -140,28 +140,7 @@ def test_what_has_nobody_to_score_is_refused_and_what_has_no_keypoints_is_told(
         read_truth(data_set, COCO17)
 
 
-def test_misses_and_report_take_14_keypoints_without_areas(tmp_path: Path) -> None:
-    content = crowdpose(contents(slice(1)))
-    people = [a for a in content["annotations"] if a["num_keypoints"]]
-    results = [
-        {k: p[k] for k in ("image_id", "bbox", "keypoints")} | {"score": 0.9} for p in people[1:]
-    ]
-    misses = find_misses(content, results, 0.5, CROWDPOSE14)
-    assert [(miss.kind, miss.annotation) for miss in misses] == [("missed", people[0]["id"])]
-    write_report(
-        tmp_path,
-        content,
-        Images(SAMPLES),
-        results,
-        0.5,
-        {"keypoint_ap": 0.5},
-        {},
-        skeleton=CROWDPOSE14,
-    )
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["index.html", "missed-01.jpg"]
-
-
-def no_pictures(folder: Path) -> Path:
+def no_images(folder: Path) -> Path:
     put(contents(slice(1)), folder / "annotations/person_keypoints_val2017.json", folder / "x")
     return folder
 
@@ -190,7 +169,7 @@ def fourteen(folder: Path) -> Path:
         (lambda folder: folder / "none", "none' does not exist"),
         (lambda folder: folder / "none.json", "none.json' does not exist"),
         (lambda folder: folder, r"expected one of annotations/person_keypoints_val2017\.json, "),
-        (no_pictures, r"expected '.*/val2017' or '.*/images/val2017'"),
+        (no_images, r"expected '.*/val2017' or '.*/images/val2017'"),
         (alone, r"expected '.*/a' or '.*/a\.tar'"),
         (without_keypoints, "expected a keypoint file such as person_keypoints_train2017.json"),
         (fourteen, "14 keypoints, expected 17; the skeleton crowdpose14 has as many"),
@@ -216,35 +195,54 @@ def test_a_tar_that_is_none_is_refused(data_set: Path, tmp_path: Path) -> None:
         open_data(data_set, "train", COCO17)
 
 
-def test_keypoint_persons_leaves_out_pictures_and_turns_others_into_crowd() -> None:
-    def person(labelled: bool, mask: Any, crowd: bool = False) -> Annotation:
+def test_keypoint_persons_leaves_out_images_and_turns_others_into_crowd() -> None:
+    def person(labelled: bool, mask: Any, crowd: bool = False) -> AnnotatedPerson:
         keypoints = make_person(5, 5, 20) * labelled
-        return Annotation(keypoints, np.array([5, 5, 25, 45], np.float32), mask, crowd)
+        box = np.array([5, 5, 25, 45], np.float32)
+        return AnnotatedPerson(1, keypoints, box, mask, crowd, 300.0, 17 * labelled)
 
     mask = [[5, 5, 25, 5, 25, 45]]
-    one = AnnotatedImage(
-        1, "a", (60, 60), (person(True, mask), person(False, mask), person(False, None)), False
-    )
-    nobody = AnnotatedImage(2, "b", (60, 60), (person(False, mask),), True)
-    empty = AnnotatedImage(3, "c", (60, 60), (), True)
-    region = AnnotatedImage(4, "d", (60, 60), (person(True, mask), person(False, mask, True)), 1)
-    kept = keypoint_persons([one, nobody, empty, region])
-    assert [p.id for p in kept] == [1, 4]
+    one = (person(True, mask), person(False, mask), person(False, None))
+    persons = (one, (person(False, mask),), (), (person(True, mask), person(False, mask, True)))
+    images = tuple(AnnotatedImage(i, f"{i}", (60, 60), p) for i, p in enumerate(persons, 1))
+    kept = keypoint_persons(Annotations(Path("a.json"), images)).images
+    assert [image.id for image in kept] == [1, 4]
     # Without a mask a crowd region would be background.
     assert [p.crowd for p in kept[0].persons] == [False, True, False]
     assert [p.crowd for p in kept[1].persons] == [False, True]
-    assert not any(p.crowd for p in one.persons), "the input is unchanged"
+    assert not any(p.crowd for p in one), "the input is unchanged"
 
 
 def test_the_subset_is_what_open_data_gives(data_set: Path) -> None:
     everybody, _ = open_data(data_set, "train", COCO17)
     some, _ = open_data(data_set, "train", COCO17, "coco_persons")
-    counts = [
-        sum(not person.crowd for picture in pictures for person in picture.persons)
-        for pictures in (everybody, some)
-    ]
-    labelled = sum((p.keypoints[:, 2] > 0).any() for picture in everybody for p in picture.persons)
-    assert counts[0] > counts[1] == labelled
+    persons = [person for image in everybody.images for person in image.persons]
+    labelled = sum(person.labelled.any() for person in persons)
+    assert len(everybody.people) > len(some.people) == labelled
+
+
+def test_annotations_of_some_images_are_those_images_and_their_persons(data_set: Path) -> None:
+    whole = read_annotations(data_set)
+    ids = [image.id for image in whole.images[1:3]]
+    some = whole.of(ids)
+    assert some.images == whole.images[1:3] and some.skeleton == whole.skeleton
+    assert some.people == [person for image in whole.images[1:3] for person in image.people]
+    assert whole.of([]).images == () and not whole.of([]).has_keypoints
+
+
+def test_what_a_file_leaves_out_is_filled_in(data_set: Path) -> None:
+    """Ids by place, area by the box, keypoints counted."""
+    content = json.loads(data_set.read_text())
+    for entry in content["annotations"]:
+        for key in ("id", "area", "num_keypoints", "iscrowd", "category_id"):
+            del entry[key]
+    data_set.write_text(json.dumps(content))
+    persons = [p for image in read_annotations(data_set).images for p in image.persons]
+    assert sorted(p.id for p in persons) == list(range(1, len(content["annotations"]) + 1))
+    for person in persons:
+        width, height = person.box[2:] - person.box[:2]
+        assert person.area == pytest.approx(0.53 * width * height, rel=1e-5)
+        assert person.num_keypoints == person.labelled.sum() and not person.crowd
 
 
 def test_names_that_lead_out_of_the_folder_are_refused(data_set: Path, tmp_path: Path) -> None:
@@ -253,13 +251,13 @@ def test_names_that_lead_out_of_the_folder_are_refused(data_set: Path, tmp_path:
 
 
 @pytest.mark.parametrize("segmentation", [[1, 1, 5, 1, 5, 5], {"size": [4, 4]}, "polygon", 7])
-def test_malformed_segmentations_are_value_errors(segmentation: object) -> None:
-    with pytest.raises(ValueError, match="segmentation"):
+def test_malformed_segmentations_are_refused(segmentation: object) -> None:
+    with pytest.raises(AnnotationError, match="segmentation"):
         decode_mask(segmentation, (10, 10))
 
 
-def test_a_picture_of_another_size_than_annotated_is_no_sample(samples: Path) -> None:
-    picture = read_coco(samples / "annotations.json")[0]
-    height, width = picture.size
-    with pytest.raises(ValueError, match="annotated as"):
-        make_sample(np.zeros((height // 2, width // 2, 3), np.uint8), picture)
+def test_an_image_of_another_size_than_annotated_is_no_sample(samples: Path) -> None:
+    annotated = read_annotations(samples / "annotations.json").images[0]
+    height, width = annotated.size
+    with pytest.raises(AnnotationError, match="annotated as"):
+        make_sample(np.zeros((height // 2, width // 2, 3), np.uint8), annotated)

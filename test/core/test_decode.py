@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kdc_core.codec.centroids import assign, centroid_weights, mean_embedding
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid, Level
-from kdc_core.codec.grouping import Poses, skip_test
+from kdc_core.codec.grouping import Poses, suppress
 from kdc_core.codec.peaks import find_peaks, score_map
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.sample import Sample
@@ -24,7 +24,7 @@ from .conftest import (
     SIZE,
     assembled,
     assert_found,
-    decoder,
+    codec,
     make_people,
     make_person,
     perfect_fields,
@@ -33,7 +33,7 @@ from .conftest import (
 
 
 def predict(sample: Sample, confidence: float = 0.02, **settings: Any) -> Prediction:
-    people = decoder(**settings)([perfect_fields(sample)])
+    people = codec(**settings).decode([perfect_fields(sample)])
     return assembled(people, sample.image.shape[:2], confidence)
 
 
@@ -88,15 +88,15 @@ def test_of_forty_people_the_best_thirty_two() -> None:
     for index, person in enumerate(people):
         person[index % 17 : index % 17 + index // 8] = 0  # some have fewer keypoints
     sample = make_people(people, SIZE)
-    found = decoder(peaks=48, seeds=128)([perfect_fields(sample, 6.0)])
+    found = codec(peaks=48, seeds=128).decode([perfect_fields(sample, 6.0)])
     assert (found.score > 0).sum() == 32
     assert (found.score[0, :-1] >= found.score[0, 1:]).all()
-    everybody = decoder(peaks=48, seeds=128, people=64)([perfect_fields(sample, 6.0)])
+    everybody = codec(peaks=48, seeds=128, people=64).decode([perfect_fields(sample, 6.0)])
     assert found.score[0] == pytest.approx(everybody.score[0, :32])
 
 
 def test_absent_people_are_all_zero_and_own_nothing() -> None:
-    people = decoder()([perfect_fields(make_people([make_person(40, 20, 90)], SIZE))])
+    people = codec().decode([perfect_fields(make_people([make_person(40, 20, 90)], SIZE))])
     assert (people.score[0, 1:] == 0).all()
     assert not people.keypoints[0, 1:].any() and not people.centroids[0, 1:].any()
     assert set(people.owner.unique().tolist()) <= {0, 1}
@@ -111,8 +111,8 @@ def test_a_batch_of_two_equals_two_batches_of_one() -> None:
             for a, b in zip(vars(first).values(), vars(second).values(), strict=True)
         )
     )
-    together, alone = decoder()([both]), [decoder()([first]), decoder()([second])]
-    for name in ("score", "keypoints", "centroids", "owner", "confidence"):
+    together, alone = codec().decode([both]), [codec().decode([first]), codec().decode([second])]
+    for name in ("score", "keypoints", "centroids", "owner", "mask_probability"):
         for index in range(2):
             assert torch.allclose(
                 getattr(together, name)[index].float(),
@@ -123,7 +123,7 @@ def test_a_batch_of_two_equals_two_batches_of_one() -> None:
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.floats(0.0, 0.5))
 @settings(max_examples=60, deadline=None)
-def test_skip_test_equals_the_sequential_loop(seed: int, count: int, density: float) -> None:
+def test_suppression_equals_the_sequential_loop(seed: int, count: int, density: float) -> None:
     rng = np.random.default_rng(seed)
     conflict = np.tril(rng.random((count, count)) < density, -1)
     alive = rng.random(count) < 0.9
@@ -131,20 +131,20 @@ def test_skip_test_equals_the_sequential_loop(seed: int, count: int, density: fl
     for i in range(count):
         if alive[i] and not any(conflict[i, j] for j in keep):
             keep.append(i)
-    got = skip_test(torch.tensor(alive)[None], torch.tensor(conflict)[None], rounds=count)
+    got = suppress(torch.tensor(alive)[None], torch.tensor(conflict)[None], rounds=count)
     assert got[0].nonzero().flatten().tolist() == keep
 
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=30, deadline=None)
-def test_twelve_rounds_of_the_skip_test_suffice_for_near_duplicates(seed: int) -> None:
+def test_twelve_rounds_of_suppression_suffice_for_near_duplicates(seed: int) -> None:
     """Seeds that conflict by distance, as people do: chains stay short."""
     rng = np.random.default_rng(seed)
     places = rng.uniform(0, 300, (96, 2))
     near = np.hypot(*(places[:, None] - places).transpose(2, 0, 1)) < 20
     conflict = torch.tensor(np.tril(near, -1))[None]
     alive = torch.ones(1, 96, dtype=torch.bool)
-    assert torch.equal(skip_test(alive, conflict, 12), skip_test(alive, conflict, 96))
+    assert torch.equal(suppress(alive, conflict, 12), suppress(alive, conflict, 96))
 
 
 def test_score_map_finds_the_peaks_that_hough_voting_finds() -> None:
@@ -159,16 +159,16 @@ def test_score_map_finds_the_peaks_that_hough_voting_finds() -> None:
     peaks = find_peaks(score, fields.short, grid, 8, 7)
     height, width = score.shape[-2:]
     ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    for kind in range(17):
+    for type_ in range(17):
         votes = torch.zeros(height, width)
-        heat = torch.sigmoid(fields.heat[0, kind])
-        x = (grid.to_cell(grid.to_pixel(xs) + fields.short[0, kind, 0])).round().long()
-        y = (grid.to_cell(grid.to_pixel(ys) + fields.short[0, kind, 1])).round().long()
+        heat = torch.sigmoid(fields.heat[0, type_])
+        x = (grid.to_cell(grid.to_pixel(xs) + fields.short[0, type_, 0])).round().long()
+        y = (grid.to_cell(grid.to_pixel(ys) + fields.short[0, type_, 1])).round().long()
         good = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         votes.index_put_((y[good], x[good]), heat[good], accumulate=True)
         pooled = torch.nn.functional.max_pool2d(votes[None], 7, 1, 3)[0]
         top = ((votes == pooled) & (votes > 5)).nonzero()
-        found = peaks.position[0, kind][peaks.score[0, kind] > 0.5]
+        found = peaks.position[0, type_][peaks.score[0, type_] > 0.5]
         assert len(found) == len(top) == 2
         for row, column in top:
             at = torch.tensor([grid.to_pixel(column), grid.to_pixel(row)])
@@ -180,8 +180,8 @@ def test_weights_of_every_centroid_choice() -> None:
     poses = Poses(torch.zeros(1, 1, 18, 2), score, torch.ones(1, 1), torch.zeros(1, 1))
 
     def chosen(**settings: Any) -> dict[int, float]:
-        weight, kind = centroid_weights(poses, DecodeConfig(**settings))
-        pairs = zip(kind[0, 0].tolist(), weight[0, 0].tolist(), strict=True)
+        weight, types = centroid_weights(poses, DecodeConfig(**settings))
+        pairs = zip(types[0, 0].tolist(), weight[0, 0].tolist(), strict=True)
         return {k: w for k, w in pairs if w > 1e-3}
 
     assert chosen(centroid="static") == {17: 1.0}
@@ -192,8 +192,8 @@ def test_weights_of_every_centroid_choice() -> None:
     assert alike == {0: pytest.approx(0.5, abs=1e-3), 2: pytest.approx(0.5, abs=1e-3)}
     blind = dataclasses.replace(poses, keypoint_score=score * (torch.arange(18) == 17))
     for choice in ("static", "dynamic", "dynamic_multi", "personlab"):
-        weight, kind = centroid_weights(blind, DecodeConfig(centroid=choice))
-        assert kind[0, 0, 0] == 17 and weight[0, 0, 0] == pytest.approx(1.0)
+        weight, types = centroid_weights(blind, DecodeConfig(centroid=choice))
+        assert types[0, 0, 0] == 17 and weight[0, 0, 0] == pytest.approx(1.0)
 
 
 def occluded() -> Sample:
@@ -217,7 +217,7 @@ def hidden_iou(choice: str, noise_px: float) -> float:
     inside = torch.from_numpy(sample.masks[0][2::4, 2::4])
     # The embedding of the hidden person's pixels points at the center of its whole body.
     fields.embedding[0, 17, 1][inside] += noise_px
-    prediction = assembled(decoder(centroid=choice)([fields]), SIZE)
+    prediction = assembled(codec(centroid=choice).decode([fields]), SIZE)
     truth = sample.masks[0]
     masks = [p.full_mask(SIZE) for p in prediction.persons]
     return max(float((m & truth).sum() / (m | truth).sum()) for m in masks)
@@ -242,9 +242,9 @@ def test_torch_decodes_alike_on_one_and_two_threads(oracle_config: Config) -> No
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        one = decoder()([fields])
+        one = codec().decode([fields])
         torch.set_num_threads(2)
-        two = decoder()([fields])
+        two = codec().decode([fields])
     finally:
         torch.set_num_threads(before)
     assert torch.allclose(one.keypoints, two.keypoints, atol=1e-4)
@@ -258,13 +258,13 @@ def test_mean_embedding_moves_a_wrong_centroid_to_where_pixels_point() -> None:
     wrong[:, 0] += 8
     poses = poses_of(wrong)
     grid, level = Grid(4, 1.5), Level.of(Grid(4, 1.5), 1)
-    weight, kind = centroid_weights(poses, DecodeConfig())
-    at = poses.position.gather(2, kind[..., None].expand(-1, -1, -1, 2))
+    weight, types = centroid_weights(poses, DecodeConfig())
+    at = poses.position.gather(2, types[..., None].expand(-1, -1, -1, 2))
     config = DecodeConfig(phi_threshold=0.2)
-    phi = assign(fields.embedding, poses, at, weight, kind, grid, level, config)
+    phi = assign(fields.embedding, poses, at, weight, types, grid, level, config)
     moved = mean_embedding(
-        fields.embedding, phi, torch.sigmoid(fields.mask), at, kind, grid, level, config
+        fields.embedding, phi, torch.sigmoid(fields.mask), at, types, grid, level, config
     )
-    truth = torch.from_numpy(person[:, :2])[kind[0, 0]]
+    truth = torch.from_numpy(person[:, :2])[types[0, 0]]
     assert (at[0, 0] - truth).abs().max() == pytest.approx(8, abs=1e-3)
     assert (moved[0, 0] - truth).abs().max() < 0.5

@@ -1,4 +1,4 @@
-"""The levels of a pyramid: what each sees is one picture's people."""
+"""The levels of a pyramid: what each sees is one image's people."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from kdc_core.codec.decode import Decoder
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid, Level
-from kdc_core.codec.grouping import agree, level_shares
+from kdc_core.codec.grouping import average_levels, level_weights
 from kdc_core.codec.peaks import Peaks
-from kdc_core.codec.skeleton import COCO17
 from kdc_core.config import DecodeConfig
 from kdc_core.inference.program import reduce
 
 from .conftest import (
-    KINDS,
     SIZE,
     assembled,
     assert_found,
-    decoder,
+    codec,
     make_people,
     make_person,
     perfect_fields,
@@ -29,38 +26,40 @@ from .conftest import (
 
 
 def at_half(person: np.ndarray) -> Fields:
-    """What the level of half the size sees of a person of the picture."""
+    """What the level of half the size sees of a person of the image."""
     level = Level.of(Grid(4, 1.5), 2)
     half = person.copy()
-    half[:, :2] = (person[:, :2] - level.to_picture(0)) / 2
+    half[:, :2] = (person[:, :2] - level.to_image(0)) / 2
     return perfect_fields(make_people([half], (SIZE[0] // 2, SIZE[1] // 2)))
 
 
 def test_people_of_both_levels_of_a_pyramid_are_pooled() -> None:
-    """Each person is seen by one level only; both come out, in pixels of the picture."""
+    """Each person is seen by one level only; both come out, in pixels of the image."""
     small, large = make_person(20, 20, 40), make_person(150, 10, 110)
     first = perfect_fields(make_people([small], SIZE))
-    people = decoder(pyramid=[1, 2])([first, at_half(large)])
+    people = codec(pyramid=[1, 2]).decode([first, at_half(large)])
     assert_found([small, large], assembled(people, SIZE))
 
 
 def test_one_person_seen_at_both_levels_is_one_person() -> None:
     person = make_person(150, 10, 110)
     sample = make_people([person], SIZE)
-    people = decoder(pyramid=[1, 2])([perfect_fields(sample), at_half(person)])
+    people = codec(pyramid=[1, 2]).decode([perfect_fields(sample), at_half(person)])
     assert (people.score > 0.02).sum() == 1
-    assert (people.confidence[0] > 0.5).sum() == pytest.approx(sample.masks.sum() / 4, rel=0.1)
+    assert (people.mask_probability[0] > 0.5).sum() == pytest.approx(
+        sample.masks.sum() / 4, rel=0.1
+    )
 
 
 def test_a_level_speaks_for_the_people_it_sees_best() -> None:
     levels = [Level.of(Grid(4, 1.5), 1), Level.of(Grid(4, 1.5), 2)]
     small, middle, large = (make_person(0, 0, s) for s in (15, 133, 260))
     config = DecodeConfig(pyramid=[1, 2], level_px=110.0)
-    share = level_shares(poses_of(small, middle, large), levels, config)[0]
-    assert torch.allclose(share.sum(-1), torch.ones(3))
-    assert share[0, 0] > 0.99 and share[2, 1] > 0.9
-    assert 0.2 < share[1, 0] < 0.8, "between the two"
-    assert level_shares(poses_of(small), levels[:1], config).tolist() == [[[1.0]]]
+    weight = level_weights(poses_of(small, middle, large), levels, config)[0]
+    assert torch.allclose(weight.sum(-1), torch.ones(3))
+    assert weight[0, 0] > 0.99 and weight[2, 1] > 0.9
+    assert 0.2 < weight[1, 0] < 0.8, "between the two"
+    assert level_weights(poses_of(small), levels[:1], config).tolist() == [[[1.0]]]
 
 
 def test_masks_come_from_the_level_that_sees_the_person() -> None:
@@ -71,10 +70,10 @@ def test_masks_come_from_the_level_that_sees_the_person() -> None:
     second = at_half(small)
     second.mask = torch.full_like(second.mask, -12.0)
     whole = sample.masks.sum() / 4
-    by_fine = decoder(pyramid=[1, 2], level_px=110.0)([first, second])
-    assert (by_fine.confidence[0] > 0.5).sum() == pytest.approx(whole, rel=0.1)
-    by_coarse = decoder(pyramid=[1, 2], level_px=5.0)([first, second])
-    assert (by_coarse.confidence[0] > 0.5).sum() < 0.1 * whole
+    by_fine = codec(pyramid=[1, 2], level_px=110.0).decode([first, second])
+    assert (by_fine.mask_probability[0] > 0.5).sum() == pytest.approx(whole, rel=0.1)
+    by_coarse = codec(pyramid=[1, 2], level_px=5.0).decode([first, second])
+    assert (by_coarse.mask_probability[0] > 0.5).sum() < 0.1 * whole
 
 
 def test_levels_of_broken_factors_lie_upon_each_other() -> None:
@@ -82,16 +81,15 @@ def test_levels_of_broken_factors_lie_upon_each_other() -> None:
     level = Level.exact(grid, 1.5)
     scaled = make_person(45, 25, 50)
     person = scaled.copy()
-    person[:, :2] = level.to_picture(scaled[:, :2])
-    # Boxes whose pixels' edges are the same in both pictures.
+    person[:, :2] = level.to_image(scaled[:, :2])
+    # Boxes whose pixels' edges are the same in both images.
     sample = make_people([person], SIZE, [[60, 30, 152, 227]])
     size = (int(np.ceil(SIZE[0] / 1.5)), int(np.ceil(SIZE[1] / 1.5)))
     second = perfect_fields(make_people([scaled], size, [[40, 20, 101, 151]]))
     levels = [Level.exact(grid, 1.0), level]
     # The coarser level decides alone, so its mask must lie where the finer one's would.
-    both = Decoder(COCO17, grid, KINDS, DecodeConfig(level_px=1.0), levels)
-    people = both([perfect_fields(sample), second])
-    rows, columns = np.nonzero(people.confidence[0].numpy() > 0.5)
+    people = codec(level_px=1.0).decode([perfect_fields(sample), second], levels)
+    rows, columns = np.nonzero(people.mask_probability[0].numpy() > 0.5)
     fine = Grid(2, 0.5)
     truth = np.argwhere(sample.masks[0])
     assert fine.to_pixel(np.array([rows.mean(), columns.mean()])) == pytest.approx(
@@ -102,8 +100,8 @@ def test_levels_of_broken_factors_lie_upon_each_other() -> None:
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
 @pytest.mark.parametrize("offset", [0.0, 1.5])
-def test_a_reduced_picture_lies_where_its_level_says(factor: int, offset: float) -> None:
-    """A spot of one reduced pixel, in a picture whose sides the factor need not divide."""
+def test_a_reduced_image_lies_where_its_level_says(factor: int, offset: float) -> None:
+    """A spot of one reduced pixel, in a image whose sides the factor need not divide."""
     level = Level.of(Grid(4, offset), factor)
     spot = torch.zeros(1, 1, 128, 160)
     top, left = 8 * factor + int(level.shift), 11 * factor + int(level.shift)
@@ -112,7 +110,7 @@ def test_a_reduced_picture_lies_where_its_level_says(factor: int, offset: float)
     assert all(side % 32 == 0 for side in reduced.shape[2:])
     assert reduced[0, 0].nonzero().tolist() == [[8, 11]] and reduced.max() == 255
     middle = (factor - 1) / 2
-    assert level.to_picture(np.array([11, 8])) == pytest.approx([left + middle, top + middle])
+    assert level.to_image(np.array([11, 8])) == pytest.approx([left + middle, top + middle])
 
 
 def peaks_at(*keypoints: np.ndarray, score: float = 0.8) -> Peaks:
@@ -127,20 +125,20 @@ def test_each_keypoint_comes_from_the_levels_that_see_a_person_of_that_size() ->
     fine[:, 0] += 2
     coarse[:, 0] -= 4
     told = [peaks_at(fine), peaks_at(coarse)]
-    for share in ([1.0, 0.0], [0.0, 1.0], [0.5, 0.5]):
-        agreed = agree(poses_of(person), told, torch.tensor([[share]]), DecodeConfig())
-        moved = agreed.position[0, 0, :-1, 0].numpy() - person[:, 0]
+    for weight in ([1.0, 0.0], [0.0, 1.0], [0.5, 0.5]):
+        mean = average_levels(poses_of(person), told, torch.tensor([[weight]]), DecodeConfig())
+        moved = mean.position[0, 0, :-1, 0].numpy() - person[:, 0]
         # The keypoint's own place still counts a little.
-        np.testing.assert_allclose(moved, 2 * share[0] - 4 * share[1], atol=0.4)
+        np.testing.assert_allclose(moved, 2 * weight[0] - 4 * weight[1], atol=0.4)
 
 
 def test_far_peaks_do_not_move_keypoints_and_lower_their_score() -> None:
     person = make_person(20, 20, 60)
     far = person + [200.0, 0, 0]
-    share = torch.tensor([[[0.5, 0.5]]])
-    agreed = agree(poses_of(person), [peaks_at(far), peaks_at(far)], share, DecodeConfig())
-    np.testing.assert_allclose(agreed.position[0, 0, :-1].numpy(), person[:, :2], atol=1e-3)
-    assert (agreed.keypoint_score < 0.51).all() and agreed.score[0, 0] < 0.51
+    weight = torch.tensor([[[0.5, 0.5]]])
+    mean = average_levels(poses_of(person), [peaks_at(far), peaks_at(far)], weight, DecodeConfig())
+    np.testing.assert_allclose(mean.position[0, 0, :-1].numpy(), person[:, :2], atol=1e-3)
+    assert (mean.keypoint_score < 0.51).all() and mean.score[0, 0] < 0.51
 
 
 def test_keypoints_of_another_person_and_absent_persons_stay_without_score() -> None:
@@ -148,11 +146,11 @@ def test_keypoints_of_another_person_and_absent_persons_stay_without_score() -> 
     poses = poses_of(person, person)
     poses.score[0, 1] = 0
     poses.keypoint_score[0, 0, :5] = 0
-    share = torch.full((1, 2, 2), 0.5)
-    agreed = agree(poses, [peaks_at(person), peaks_at(person)], share, DecodeConfig())
-    assert (agreed.keypoint_score[0, 0, :5] == 0).all()
-    assert (agreed.keypoint_score[0, 0, 5:] > 0.8).all()
-    assert agreed.score[0, 1] == 0 and 0.5 < agreed.score[0, 0] < 1
+    weight = torch.full((1, 2, 2), 0.5)
+    mean = average_levels(poses, [peaks_at(person), peaks_at(person)], weight, DecodeConfig())
+    assert (mean.keypoint_score[0, 0, :5] == 0).all()
+    assert (mean.keypoint_score[0, 0, 5:] > 0.8).all()
+    assert mean.score[0, 1] == 0 and 0.5 < mean.score[0, 0] < 1
 
 
 def test_two_levels_place_keypoints_better_than_the_one_that_found_the_person() -> None:
@@ -166,6 +164,6 @@ def test_two_levels_place_keypoints_better_than_the_one_that_found_the_person() 
     for name, levels in (("both", [fine, at_half(shifted)]), ("coarse", [at_half(shifted)] * 2)):
         settings = {"pyramid": [1, 2] if name == "both" else [2, 2]}
         settings |= {"keypoint_seed_weight": 0.0, "level_px": 150.0}
-        prediction = assembled(decoder(**settings)(levels), SIZE)
+        prediction = assembled(codec(**settings).decode(levels), SIZE)
         errors[name] = np.abs(prediction.persons[0].keypoints[:, 0] - person[:, 0]).mean()
     assert errors["coarse"] > 5 and errors["both"] < 0.6 * errors["coarse"]

@@ -37,10 +37,10 @@ def test_paths_follow_the_edge_list() -> None:
     edges = COCO17.edges(("tree", "star"))
     parent, edge, depth = COCO17.hops(edges)
     for root in range(18):
-        for kind in range(18):
-            if depth[root, kind] > 0:
-                assert edges[edge[root, kind]] == (parent[root, kind], kind)
-                assert depth[root, parent[root, kind]] == depth[root, kind] - 1
+        for type_ in range(18):
+            if depth[root, type_] > 0:
+                assert edges[edge[root, type_]] == (parent[root, type_], type_)
+                assert depth[root, parent[root, type_]] == depth[root, type_] - 1
 
 
 @given(
@@ -74,7 +74,7 @@ def test_levels_upsampled_lie_upon_each_other(upsample: int, factor: int, offset
     fine, level = fine_offset(grid, upsample), Level.of(grid, factor)
     coarse = fine_offset(grid, upsample * factor)
     for o in range(9):
-        there = level.to_picture(coarse + 4 / (upsample * factor) * o)
+        there = level.to_image(coarse + 4 / (upsample * factor) * o)
         assert there == pytest.approx(fine + 4 / upsample * o, abs=0.51)
 
 

@@ -38,8 +38,8 @@ def test_stride_two_pads_below_and_to_the_right_only() -> None:
         conv.weight.zero_()
         conv.weight[0, 0, 0, 0] = 1
         conv.bias.zero_()  # type: ignore[union-attr]
-    picture = torch.arange(16.0).reshape(1, 1, 4, 4)
-    assert torch.equal(conv(picture)[0, 0], picture[0, 0, ::2, ::2])
+    image = torch.arange(16.0).reshape(1, 1, 4, 4)
+    assert torch.equal(conv(image)[0, 0], image[0, 0, ::2, ::2])
 
 
 @pytest.mark.parametrize("size", [(32, 64), (96, 160)])
@@ -47,10 +47,10 @@ def test_fields_lie_on_the_grid_of_any_size(size: tuple[int, int]) -> None:
     network = KDC(CONFIG).eval()
     with torch.no_grad():
         fields = network(torch.zeros(2, 3, *size))
-    h, w = (network.grid.size(side) for side in size)
+    h, w = (network.codec.grid.size(side) for side in size)
     assert fields.heat.shape == (2, 18, h, w)
     assert fields.short.shape == (2, 18, 2, h, w)
-    assert fields.mid.shape == (2, len(network.edges), 2, h, w)
+    assert fields.mid.shape == (2, len(network.codec.edges), 2, h, w)
     assert fields.mask.shape == (2, 1, h, w)
     assert fields.embedding.shape == (2, 18, 2, h, w)
 
@@ -193,8 +193,9 @@ THUNDER = SHARED / "weights" / "movenet_thunder.safetensors"
 
 
 @pytest.mark.skipif(not THUNDER.is_file(), reason="needs ../shared/weights")
-def test_thunder_fits_its_own_preset_alone() -> None:
-    network = start_from(load_preset("kdc_base"), THUNDER).eval()
+def test_thunder_fits_its_own_backbone_alone() -> None:
+    thunder = load_preset("kdc_light", ["network.backbone=movenet_thunder"])
+    network = start_from(thunder, THUNDER).eval()
     with torch.no_grad():
         fields = network(torch.zeros(1, 3, 64, 96))
     assert fields.heat.shape == (1, 18, 16, 24)
@@ -211,9 +212,9 @@ def test_towers_start_from_shallower_and_deeper_ones(samples: Path, tmp_path: Pa
     ).eval()
     assert len(deeper.segnet.tower) == depth
     image = Images(samples).read("000000000885.jpg")[:384, :384]
-    picture = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    batch = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     with torch.no_grad():
-        one, other = light(picture), deeper(picture)
+        one, other = light(batch), deeper(batch)
     assert torch.equal(one.heat, other.heat)
     same = (one.mask > 0) == (other.mask > 0)
     assert 0.97 < same.float().mean() and (one.mask != other.mask).any()

@@ -8,57 +8,58 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdc_core.codec.encode import coverage, encode
+from kdc_core.codec.encode import coverage
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.config import TrainConfig
 from kdc_core.data.augment import augment, change_color, warp
 
-from .conftest import make_people, make_person
+from .conftest import codec, make_people, make_person
 
-Edges = tuple[tuple[int, int], ...]
 SIZE = (160, 192)
+GRID = codec().grid
+EDGES = codec().edges
 
 
-def test_every_cell_of_one_person(grid: Grid, edges: Edges) -> None:
+def test_every_cell_of_one_person() -> None:
     person = make_person(50, 20, 60)
     person[9] = 0  # left wrist not labelled
     sample = make_people([person], SIZE)
     radius = 12.0
-    targets, weights = encode(sample, COCO17, grid, edges, radius)
+    targets, weights = codec(radius).encode(sample)
     ys, xs = np.mgrid[:40, :48] * 4 + 1.5
     rows, columns = np.nonzero(sample.masks[0])
     points = np.concatenate((person[:, :2], [[columns.mean(), rows.mean()]]))
     side = np.sqrt(np.prod(sample.boxes[0, 2:] - sample.boxes[0, :2]))
-    for kind in range(18):
-        reach = radius if kind < 17 else min(radius, 0.3 * side)
-        dx, dy = points[kind, 0] - xs, points[kind, 1] - ys
-        disk = (dx**2 + dy**2 <= reach**2) & (kind != 9)
-        assert (targets.heat[0, kind] == disk).all()
-        assert (weights.heat[0, kind] == 1).all()
-        assert (weights.short[0, kind, 0] == disk).all()
-        assert targets.short[0, kind, 0][disk] == pytest.approx(dx[disk], abs=1e-4)
-        assert targets.short[0, kind, 1][disk] == pytest.approx(dy[disk], abs=1e-4)
-        for index, (a, b) in enumerate(edges):
-            if a == kind:
+    for type_ in range(18):
+        reach = radius if type_ < 17 else min(radius, 0.3 * side)
+        dx, dy = points[type_, 0] - xs, points[type_, 1] - ys
+        disk = (dx**2 + dy**2 <= reach**2) & (type_ != 9)
+        assert (targets.heat[0, type_] == disk).all()
+        assert (weights.heat[0, type_] == 1).all()
+        assert (weights.short[0, type_, 0] == disk).all()
+        assert targets.short[0, type_, 0][disk] == pytest.approx(dx[disk], abs=1e-4)
+        assert targets.short[0, type_, 1][disk] == pytest.approx(dy[disk], abs=1e-4)
+        for index, (a, b) in enumerate(EDGES):
+            if a == type_:
                 known = disk & (b != 9)
                 assert (weights.mid[0, index, 0] == known).all()
                 to_x = points[b, 0] - xs[known]
                 assert targets.mid[0, index, 0][known] == pytest.approx(to_x, abs=1e-4)
-    cover = coverage(sample.masks[0], grid, 40, 48)
+    cover = coverage(sample.masks[0], GRID, 40, 48)
     assert targets.mask[0, 0] == pytest.approx(cover)
     inside = cover > 0
-    for kind in range(18):
-        assert ((weights.embedding[0, kind, 0] > 0) == (inside & (kind != 9))).all()
-        if kind != 9:
-            to_x, to_y = points[kind, 0] - xs[inside], points[kind, 1] - ys[inside]
-            assert targets.embedding[0, kind, 0][inside] == pytest.approx(to_x, abs=1e-4)
-            assert targets.embedding[0, kind, 1][inside] == pytest.approx(to_y, abs=1e-4)
+    for type_ in range(18):
+        assert ((weights.embedding[0, type_, 0] > 0) == (inside & (type_ != 9))).all()
+        if type_ != 9:
+            to_x, to_y = points[type_, 0] - xs[inside], points[type_, 1] - ys[inside]
+            assert targets.embedding[0, type_, 0][inside] == pytest.approx(to_x, abs=1e-4)
+            assert targets.embedding[0, type_, 1][inside] == pytest.approx(to_y, abs=1e-4)
 
 
-def test_where_disks_overlap_the_nearest_keypoint_wins(grid: Grid, edges: Edges) -> None:
+def test_where_disks_overlap_the_nearest_keypoint_wins() -> None:
     left, right = make_person(40, 20, 50), make_person(56, 20, 50)
-    targets, _ = encode(make_people([left, right], SIZE), COCO17, grid, edges, 24.0)
+    targets, _ = codec(24.0).encode(make_people([left, right], SIZE))
     ys, xs = np.mgrid[:40, :48] * 4 + 1.5
     to = [np.hypot(p[0, 0] - xs, p[0, 1] - ys) for p in (left, right)]
     nearest = np.where(to[0] <= to[1], left[0, 0], right[0, 0])
@@ -67,21 +68,21 @@ def test_where_disks_overlap_the_nearest_keypoint_wins(grid: Grid, edges: Edges)
     assert landing[disk] == pytest.approx(nearest[disk], abs=1e-3)
 
 
-def test_where_masks_overlap_the_smaller_person_is_on_top(grid: Grid, edges: Edges) -> None:
+def test_where_masks_overlap_the_smaller_person_is_on_top() -> None:
     sample = make_people([make_person(20, 10, 70), make_person(50, 30, 30)], SIZE)
     sample.masks[0, 30:90, 50:80] = True
-    targets, _ = encode(sample, COCO17, grid, edges, 16.0)
+    targets, _ = codec(16.0).encode(sample)
     row, column = 15, 16  # pixel (65.5, 61.5), inside both
     assert sample.masks[:, 61, 65].all()
     landing = targets.embedding[0, 0, :, row, column] + (4 * column + 1.5, 4 * row + 1.5)
     assert landing == pytest.approx(sample.keypoints[1, 0, :2], abs=1e-3)
 
 
-def test_no_loss_in_crowds_nor_on_people_without_keypoints(grid: Grid, edges: Edges) -> None:
+def test_no_loss_in_crowds_nor_on_people_without_keypoints() -> None:
     known, unknown = make_person(20, 10, 40), np.zeros((17, 3), np.float32)
     sample = make_people([known, unknown], SIZE, [[14, 8, 66, 96], [100, 20, 140, 100]])
     sample.crowd[120:, :40] = True
-    targets, weights = encode(sample, COCO17, grid, edges, 12.0)
+    targets, weights = codec(12.0).encode(sample)
     crowd = (slice(31, None), slice(0, 9))
     for name in ("heat", "short", "mid", "mask", "embedding"):
         assert (getattr(weights, name)[(..., *crowd)] == 0).all(), name
@@ -94,17 +95,17 @@ def test_no_loss_in_crowds_nor_on_people_without_keypoints(grid: Grid, edges: Ed
     assert (weights.embedding[0, 17, 0][box] > 0).all()
 
 
-def test_pictures_without_masks_train_keypoints_only(grid: Grid, edges: Edges) -> None:
+def test_images_without_masks_train_keypoints_only() -> None:
     sample = make_people([make_person(50, 20, 60)], SIZE)
     sample.has_masks = False
     sample.masks[:] = False
-    targets, weights = encode(sample, COCO17, grid, edges, 12.0)
+    targets, weights = codec(12.0).encode(sample)
     assert not weights.mask.any() and not weights.embedding.any()
     assert targets.heat[0, :18].any((1, 2)).all() and weights.mid.any()
 
 
-def test_a_picture_of_nobody_is_all_background(grid: Grid, edges: Edges) -> None:
-    targets, weights = encode(make_people([], SIZE), COCO17, grid, edges, 12.0)
+def test_a_image_of_nobody_is_all_background() -> None:
+    targets, weights = codec(12.0).encode(make_people([], SIZE))
     assert not targets.heat.any() and not targets.mask.any()
     assert weights.heat.all() and weights.mask.all()
 
@@ -122,14 +123,13 @@ def test_coverage_is_the_share_of_each_cells_square(offset: float) -> None:
 
 @given(st.integers(4, 43), st.integers(4, 35))
 @settings(max_examples=20, deadline=None)
-def test_flipping_the_picture_flips_the_targets(cell_x: int, cell_y: int) -> None:
-    grid, edges = Grid(4, 1.5), COCO17.edges(("tree", "star"))
+def test_flipping_the_image_flips_the_targets(cell_x: int, cell_y: int) -> None:
     person = make_person(cell_x * 2.0, cell_y * 0.5, 60)
     sample = make_people([person], SIZE)
     mirror = np.array([[-1.0, 0, SIZE[1] - 1], [0, 1, 0]])
     moved = warp(sample, mirror, SIZE, COCO17.flip)
-    targets, _ = encode(sample, COCO17, grid, edges, 12.0)
-    mirrored, _ = encode(moved, COCO17, grid, edges, 12.0)
+    targets, _ = codec(12.0).encode(sample)
+    mirrored, _ = codec(12.0).encode(moved)
     types = [*COCO17.flip, 17]
     assert (mirrored.heat[0, :17] == targets.heat[0, list(COCO17.flip)][..., ::-1]).mean() > 0.999
     assert mirrored.mask[0, 0] == pytest.approx(targets.mask[0, 0][:, ::-1], abs=1e-5)
@@ -145,7 +145,6 @@ def test_flipping_the_picture_flips_the_targets(cell_x: int, cell_y: int) -> Non
 @settings(max_examples=30, deadline=None)
 def test_offsets_follow_an_affine(scale: float, degrees: float, mirror: bool) -> None:
     """Short, mid-range and embedding offsets of the moved sample end at the moved keypoints."""
-    grid, edges = Grid(4, 1.5), COCO17.edges(("tree", "star"))
     person = make_person(60, 40, 60)
     turn = cv2.getRotationMatrix2D((SIZE[1] / 2, SIZE[0] / 2), degrees, scale)
     if mirror:
@@ -153,20 +152,20 @@ def test_offsets_follow_an_affine(scale: float, degrees: float, mirror: bool) ->
     moved = warp(make_people([person], SIZE), turn, SIZE, COCO17.flip if mirror else None)
     expected = person[:, :2] @ turn[:, :2].T + turn[:, 2]
     expected = expected[list(COCO17.flip)] if mirror else expected
-    targets, weights = encode(moved, COCO17, grid, edges, 12.0)
-    xs, ys = grid.cells(*targets.heat.shape[-2:])
+    targets, weights = codec(12.0).encode(moved)
+    xs, ys = GRID.cells(*targets.heat.shape[-2:])
     labelled = moved.keypoints[0, :, 2] > 0
 
     def ends(offsets: np.ndarray, where: np.ndarray) -> np.ndarray:
         rows, columns = np.nonzero(where)
         return offsets[:, rows, columns].T + np.stack((xs[columns], ys[rows]), 1)
 
-    for kind in np.flatnonzero(labelled):
+    for type_ in np.flatnonzero(labelled):
         for name in ("short", "embedding"):
-            where = getattr(weights, name)[0, kind, 0] > 0
-            found = ends(getattr(targets, name)[0, kind], where)
-            assert len(found) and np.abs(found - expected[kind]).max() < 1e-2, name
-    for index, (start, end) in enumerate(edges):
+            where = getattr(weights, name)[0, type_, 0] > 0
+            found = ends(getattr(targets, name)[0, type_], where)
+            assert len(found) and np.abs(found - expected[type_]).max() < 1e-2, name
+    for index, (start, end) in enumerate(EDGES):
         if end < 17 and labelled[end] and (start == 17 or labelled[start]):
             found = ends(targets.mid[0, index], weights.mid[0, index, 0] > 0)
             assert len(found) and np.abs(found - expected[end]).max() < 1e-2

@@ -1,0 +1,46 @@
+"""Results: one person's mask, and the labels of all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdc_core import Person, Prediction
+
+SIZE = (12, 16)
+Window = tuple[int, int, int, int]
+
+
+def person(x: int, y: int, width: int, height: int) -> Person:
+    box = np.array([x, y, x + width, y + height], np.float32) - 0.5
+    keypoints, centroids = np.zeros((17, 3), np.float32), np.zeros((0, 4), np.float32)
+    return Person(0.5, keypoints, box, np.ones((height, width), bool), (x, y), centroids)
+
+
+windows = st.tuples(st.integers(0, 12), st.integers(0, 8), st.integers(0, 4), st.integers(0, 4))
+
+
+@given(st.lists(windows, max_size=5))
+def test_a_pixel_s_label_is_the_first_person_that_covers_it(places: list[Window]) -> None:
+    prediction = Prediction(SIZE, tuple(person(*place) for place in places))
+    labels = prediction.labels
+    assert labels.shape == SIZE and labels.dtype == np.uint16
+    full = [p.full_mask(SIZE) for p in prediction.persons]
+    for row, column in np.ndindex(SIZE):
+        covering = [index + 1 for index, mask in enumerate(full) if mask[row, column]]
+        assert labels[row, column] == (covering[0] if covering else 0)
+    assert [p.area for p in prediction.persons] == [mask.sum() for mask in full]
+    assert prediction.labels is labels, "made once"
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("keypoints", (17, 2)), ("box", (2, 2)), ("mask", (4,)), ("centroids", (3,))],
+)
+def test_arrays_of_another_shape_are_refused(name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=f"{name}: expected shape"):
+        replace(person(1, 1, 2, 2), **{name: np.zeros(shape)})
