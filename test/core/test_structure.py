@@ -12,10 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "kdc_core"
 
-# A room imports from itself and from rows below its own.
+# A module imports from its own row and from those below.
 ROOMS = (
-    ("cli", "__main__"),
-    ("commands", "batch", "doctor"),
+    ("commands", "cli", "__main__", "batch", "doctor"),
     ("bench",),
     ("training",),
     ("evaluation",),
@@ -25,8 +24,7 @@ ROOMS = (
     ("network",),
     ("data",),
     ("codec",),
-    ("config",),
-    ("errors", "files", "memory"),
+    ("config", "errors", "files", "memory"),
 )
 ROS = {
     "cv_bridge",
@@ -87,7 +85,7 @@ def test_a_room_imports_only_from_those_below_it(path: Path) -> None:
     room = path.relative_to(CORE).parts[0].removesuffix(".py")
     for module in core_imports(path):
         other = module.split(".")[0]
-        assert other == room or row(other) > row(room), f"'{room}' imports '{module}'"
+        assert row(other) >= row(room), f"'{room}' imports '{module}'"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
