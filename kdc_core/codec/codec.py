@@ -14,6 +14,9 @@ from kdc_core.codec.skeleton import SKELETONS, Edges, Skeleton
 from kdc_core.config import Config, DecodeConfig
 
 if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
     from kdc_core.codec.decode import People
     from kdc_core.codec.grouping import Poses
 
@@ -63,17 +66,17 @@ class Codec:
         """How the pyramid reduces the image, the finest first."""
         return [Level.of(self.grid, factor) for factor in self.settings.pyramid]
 
-    def encode(self, sample: Sample) -> tuple[Fields, Fields]:
+    def encode(self, sample: Sample) -> tuple[Fields[np.ndarray], Fields[np.ndarray]]:
         """Draw targets and loss weights of one image: see `kdc_core.codec.encode.encode`."""
         return encode(sample, self.skeleton, self.grid, self.edges, self.disk_radius_px)
 
-    def encode_instances(self, sample: Sample) -> Instances:
+    def encode_instances(self, sample: Sample) -> Instances[np.ndarray]:
         """List the largest persons for the instance loss."""
         return encode_instances(sample, self.skeleton, self.grid)
 
     def decode(
         self,
-        fields: list[Fields],
+        fields: list[Fields[Tensor]],
         levels: list[Level] | None = None,
         poses: Poses | None = None,
     ) -> People:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,16 +63,16 @@ class People:
     mask_probability: Tensor
 
 
-def as_logits(targets: Fields) -> Fields:
+def as_logits(targets: Fields[np.ndarray]) -> Fields[Tensor]:
     """Turn encoded targets (numpy) into the torch Fields of a network that makes no mistake."""
-    fields = targets.map(torch.from_numpy)
+    fields: Fields[Tensor] = targets.map(torch.from_numpy)
     fields.heat = CERTAIN * (2 * fields.heat - 1)
     fields.mask = torch.logit(fields.mask, eps=math.exp(-CERTAIN))
     return fields
 
 
 def decode(
-    fields: list[Fields],
+    fields: list[Fields[Tensor]],
     levels: list[Level],
     skeleton: Skeleton,
     grid: Grid,
@@ -116,7 +117,7 @@ def decode(
 
 
 def find_poses(
-    fields: list[Fields],
+    fields: list[Fields[Tensor]],
     levels: list[Level],
     skeleton: Skeleton,
     grid: Grid,

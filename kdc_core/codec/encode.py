@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic
 
 import cv2
 import numpy as np
 
-from kdc_core.codec.fields import Fields
+from kdc_core.codec.fields import Array, Fields
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.sample import Sample
 from kdc_core.codec.skeleton import Edges, Skeleton
@@ -19,7 +19,7 @@ LEAST_CELLS = 6.0
 
 
 @dataclass
-class Instances:
+class Instances(Generic[Array]):
     """The persons of an image one by one, for the instance loss; padded with absent ones.
 
     Attributes:
@@ -29,15 +29,15 @@ class Instances:
         cover: (B, Q, h, w) fraction of each cell.
     """
 
-    point: Any
-    weight: Any
-    size: Any
-    cover: Any
+    point: Array
+    weight: Array
+    size: Array
+    cover: Array
 
 
 def encode(
     sample: Sample, skeleton: Skeleton, grid: Grid, edges: Edges, disk_radius_px: float
-) -> tuple[Fields, Fields]:
+) -> tuple[Fields[np.ndarray], Fields[np.ndarray]]:
     """Draw the targets of one image and the weights of their losses.
 
     Args:
@@ -99,7 +99,7 @@ def encode(
         embedding_weight[None],
     )
     if crowd.any():
-        for value in vars(weights).values():
+        for _, value in weights.items():
             value[..., crowd] = 0
     return targets, weights
 
@@ -110,7 +110,7 @@ def _draw(field: np.ndarray, cells: np.ndarray, offsets: np.ndarray) -> None:
     flat[0, cells], flat[1, cells] = offsets
 
 
-def encode_instances(sample: Sample, skeleton: Skeleton, grid: Grid) -> Instances:
+def encode_instances(sample: Sample, skeleton: Skeleton, grid: Grid) -> Instances[np.ndarray]:
     """List the INSTANCES largest persons with a mask; float32 arrays with a batch axis of 1.
 
     Labelled keypoints are alike as centroids; the body center counts where there are none.

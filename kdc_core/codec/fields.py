@@ -1,13 +1,22 @@
-"""Fields: the named maps that network, targets, losses and decode pass to each other."""
+"""Fields: the named maps that network, encode, losses and decode pass to each other."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+# Encode makes numpy arrays, the network torch tensors.
+Array = TypeVar("Array", bound="np.ndarray | Tensor")
+Other = TypeVar("Other", bound="np.ndarray | Tensor")
 
 
 @dataclass
-class Fields:
+class Fields(Generic[Array]):
     """Dense maps over a grid of h x w cells; torch tensors or numpy arrays alike.
 
     T = keypoint types and the body center (last), E = directed edges. Offsets are (x, y) in
@@ -23,25 +32,31 @@ class Fields:
     The targets have the same names and shapes (heat and mask are 0..1 there) and come with a
     second Fields of weights: where, and how much, a loss is taken. Weights of offsets have
     size 1 in the axis of (x, y).
+
+    Raises:
+        ValueError: maps of different sizes, or of another number of axes.
     """
 
-    heat: Any
-    short: Any
-    mid: Any
-    mask: Any
-    embedding: Any
+    heat: Array
+    short: Array
+    mid: Array
+    mask: Array
+    embedding: Array
 
     def __post_init__(self) -> None:
         size = tuple(self.heat.shape[-2:])
-        for field in fields(self):
-            value = getattr(self, field.name)
-            rank = 4 if field.name in ("heat", "mask") else 5
+        for name, value in self.items():
+            rank = 4 if name in ("heat", "mask") else 5
             if value.ndim != rank or tuple(value.shape[-2:]) != size:
                 raise ValueError(
-                    f"field '{field.name}': expected {rank} axes ending in {size}, "
+                    f"field '{name}': expected {rank} axes ending in {size}, "
                     f"got shape {tuple(value.shape)}"
                 )
 
-    def map(self, function: Any) -> Fields:
+    def items(self) -> list[tuple[str, Array]]:
+        """Names and maps, in order."""
+        return [(field.name, getattr(self, field.name)) for field in fields(self)]
+
+    def map(self, function: Callable[[Array], Other]) -> Fields[Other]:
         """Apply a function to every map."""
-        return Fields(**{f.name: function(getattr(self, f.name)) for f in fields(self)})
+        return Fields(*(function(value) for _, value in self.items()))

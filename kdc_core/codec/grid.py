@@ -6,9 +6,15 @@ x points right, y down, and the center of the top-left pixel is (0, 0) everywher
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Numbers, numpy arrays and torch tensors alike.
+Place = TypeVar("Place", float, np.ndarray, "Tensor")
 
 
 @dataclass(frozen=True)
@@ -22,11 +28,11 @@ class Grid:
     stride: int
     offset: float = 0.0
 
-    def to_pixel(self, cell: Any) -> Any:
+    def to_pixel(self, cell: Place) -> Place:
         """Cell coordinates (array, tensor or number) to pixel coordinates."""
         return cell * self.stride + self.offset
 
-    def to_cell(self, pixel: Any) -> Any:
+    def to_cell(self, pixel: Place) -> Place:
         """Pixel coordinates to (fractional) cell coordinates."""
         return (pixel - self.offset) / self.stride
 
@@ -63,7 +69,7 @@ class Level:
         """The level of any factor, for images warped to it."""
         return cls(float(factor), (factor - 1) * ((grid.stride - 1) / 2 - grid.offset))
 
-    def to_image(self, pixel: Any) -> Any:
+    def to_image(self, pixel: Place) -> Place:
         """Pixels of the reduced image to pixels of the image."""
         return pixel * self.factor + ((self.factor - 1) / 2 + self.shift)
 

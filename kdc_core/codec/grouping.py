@@ -116,7 +116,7 @@ def grow_poses(
     seeds: Seeds,
     peaks: Peaks,
     score: Tensor,
-    maps: Fields,
+    maps: Fields[Tensor],
     paths: tuple[EdgePaths, ...],
     grid: Grid,
     config: DecodeConfig,
@@ -175,7 +175,12 @@ def grow_poses(
 
 
 def _follow(
-    seeds: Seeds, path: EdgePaths, otherwise: Tensor, maps: Fields, channel: Tensor, grid: Grid
+    seeds: Seeds,
+    path: EdgePaths,
+    otherwise: Tensor,
+    maps: Fields[Tensor],
+    channel: Tensor,
+    grid: Grid,
 ) -> Tensor:
     """Walk the edges of one set: (B, M, T, 2) landing places."""
     batch, count, types, _ = otherwise.shape

@@ -34,11 +34,11 @@ class Program(nn.Module):
         people = self.network.codec.decode(fields)
         return (
             *(value[0] for value in vars(people).values()),
-            *(value for level in fields for value in vars(level).values()),
+            *(value for level in fields for _, value in level.items()),
         )
 
 
-def level_fields(network: KDC, frame: Tensor, multiple: int) -> list[Fields]:
+def level_fields(network: KDC, frame: Tensor, multiple: int) -> list[Fields[Tensor]]:
     """The network's maps of a frame (H, W, 3) uint8 RGB at each level of its pyramid."""
     # Cast before permute: TensorRT has no transpose of uint8.
     image = frame.float().permute(2, 0, 1)[None]

@@ -40,7 +40,7 @@ class KDC(nn.Module):
             config.network.segnet_depth,
         )
 
-    def forward(self, image: Tensor) -> Fields:
+    def forward(self, image: Tensor) -> Fields[Tensor]:
         """Map images to Fields.
 
         Args:

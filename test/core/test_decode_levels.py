@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -162,7 +164,7 @@ def test_two_levels_place_keypoints_better_than_the_one_that_found_the_person() 
     fine.heat[:, -1] = -10  # the fine level sees keypoints, but not that there is a person
     errors = {}
     for name, levels in (("both", [fine, at_half(shifted)]), ("coarse", [at_half(shifted)] * 2)):
-        settings = {"pyramid": [1, 2] if name == "both" else [2, 2]}
+        settings: dict[str, Any] = {"pyramid": [1, 2] if name == "both" else [2, 2]}
         settings |= {"keypoint_seed_weight": 0.0, "level_px": 150.0}
         prediction = assembled(codec(**settings).decode(levels), SIZE)
         errors[name] = np.abs(prediction.persons[0].keypoints[:, 0] - person[:, 0]).mean()

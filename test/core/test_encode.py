@@ -83,15 +83,15 @@ def test_no_loss_in_crowds_nor_on_people_without_keypoints() -> None:
     sample = make_people([known, unknown], SIZE, [[14, 8, 66, 96], [100, 20, 140, 100]])
     sample.crowd[120:, :40] = True
     targets, weights = codec(12.0).encode(sample)
-    crowd = (slice(31, None), slice(0, 9))
+    crowd = np.s_[..., 31:, 0:9]
     for name in ("heat", "short", "mid", "mask", "embedding"):
-        assert (getattr(weights, name)[(..., *crowd)] == 0).all(), name
-    box = (slice(7, 24), slice(26, 34))
-    assert (weights.heat[0, :17][(..., *box)] == 0).all()
+        assert (getattr(weights, name)[crowd] == 0).all(), name
+    box = np.s_[..., 7:24, 26:34]
+    assert (weights.heat[0, :17][box] == 0).all()
     assert (weights.heat[0, 17][box] == 1).all(), "the body center is known"
     assert (weights.mask[0, 0][box] == 1).all(), "and so is the mask"
     assert targets.heat[0, 17][box].any()
-    assert (weights.embedding[0, :17][(..., *box)] == 0).all()
+    assert (weights.embedding[0, :17][box] == 0).all()
     assert (weights.embedding[0, 17, 0][box] > 0).all()
 
 

@@ -22,8 +22,6 @@ from kdc_core.network.weights import (
     save_model,
     start_from,
 )
-from kdc_core.training import processes
-from kdc_core.training.processes import use_whole_batches
 
 from .conftest import SHARED
 
@@ -58,6 +56,7 @@ def test_fields_lie_on_the_grid_of_any_size(size: tuple[int, int]) -> None:
 @pytest.mark.skipif(not GOOGLE.is_file(), reason="needs ../shared/weights")
 def test_movenet_gives_what_the_published_graph_gave() -> None:
     posenet = start_from(CONFIG, GOOGLE).posenet.eval()
+    assert isinstance(posenet, MoveNet)
     check = load_file(CHECK)
     frame = check["image_uint8_hwc_rgb"].permute(2, 0, 1)[None].float()
     with torch.no_grad():
@@ -230,27 +229,3 @@ def test_towers_start_from_shallower_and_deeper_ones(samples: Path, tmp_path: Pa
     save_file(state, damaged, metadata)
     with pytest.raises(ModelFileError, match="segnet.tower.0.norm.running_mean"):
         start_from(load_preset("kdc_light"), damaged)
-
-
-def test_whole_batch_norm_is_batch_norm_for_one_process() -> None:
-    plain = torch.nn.BatchNorm2d(3)
-    whole = torch.nn.BatchNorm2d(3)
-    use_whole_batches(whole)
-    x = torch.randn(4, 3, 5, 6)
-    assert torch.equal(plain(x), whole(x)) and torch.equal(plain.running_var, whole.running_var)
-
-
-def test_whole_batch_norm_counts_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With half precision, and with channels that do not vary."""
-    monkeypatch.setattr(processes, "world", lambda: 2)
-    monkeypatch.setattr(processes, "all_reduce", lambda sums: 2 * sums)
-    for dtype in (torch.bfloat16, torch.float16, torch.float32):
-        whole, plain = torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2)
-        use_whole_batches(whole)
-        x = torch.randn(8, 2, 96, 96)
-        x[:, 0] = 10 + 0.5 * x[:, 0]
-        ours, theirs = whole(x.to(dtype)), plain(x.to(dtype).float())
-        assert ours.dtype == dtype
-        assert (ours.float() - theirs).abs().max() < (0.05 if dtype != torch.float32 else 1e-3)
-        flat = whole(torch.full((4, 2, 8, 8), 3.7, dtype=dtype))
-        assert torch.isfinite(flat).all()

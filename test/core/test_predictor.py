@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -270,7 +271,7 @@ def test_broken_programs_are_refused_with_a_reason(
         ({"runtime": "onnxruntime", "device": "cuda"}, "runs on the CPU"),
     ],
 )
-def test_what_cannot_run_says_why(arguments: dict[str, str], text: str) -> None:
+def test_what_cannot_run_says_why(arguments: dict[str, Any], text: str) -> None:
     with pytest.raises(UnusableRuntime, match=text):
         Predictor.from_pretrained(**arguments)
 

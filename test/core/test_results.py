@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,9 +39,14 @@ def test_a_pixel_s_label_is_the_first_person_that_covers_it(places: list[Window]
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"),
-    [("keypoints", (17, 2)), ("box", (2, 2)), ("mask", (4,)), ("centroids", (3,))],
+    ("change", "name"),
+    [
+        ({"keypoints": np.zeros((17, 2))}, "keypoints"),
+        ({"box": np.zeros((2, 2))}, "box"),
+        ({"mask": np.zeros(4)}, "mask"),
+        ({"centroids": np.zeros(3)}, "centroids"),
+    ],
 )
-def test_arrays_of_another_shape_are_refused(name: str, shape: tuple[int, ...]) -> None:
+def test_arrays_of_another_shape_are_refused(change: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}: expected shape"):
-        replace(person(1, 1, 2, 2), **{name: np.zeros(shape)})
+        replace(person(1, 1, 2, 2), **change)
