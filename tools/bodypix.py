@@ -6,15 +6,19 @@ and biases. The sides of its input are 16 n + 1, so that cell i lies at pixel 16
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdc_core.bench.peer import Peer
 from kdc_core.codec.grid import Letterbox
 from kdc_core.codec.results import Person, Prediction
+from kdc_core.network.weights import ModelFileError, read_tensors
 
-STRIDE = 16
+STRIDE, LONGER_SIDE = 16, 641
 # Output channels of the thirteen separable convolutions over the width, and their strides.
 WIDTHS = (64, 128, 128, 256, 256, *[512] * 8)
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 1, 1)
@@ -49,7 +53,7 @@ NMS_RADIUS_PX = 20.0
 KEYPOINT_SCORE = 0.3  # a keypoint below says nothing about whose a pixel is
 MIN_POSE = 0.2  # a pose below takes no pixels
 # Where the original has other values, in brackets, these were chosen for
-# average precision on the default pictures of `kdc bench peers`.
+# average precision on the default images of tools/peers.py.
 MIN_SEED = 0.1  # (0.3)
 PEOPLE = 20  # (10)
 OFFSET_STEPS = 5  # a keypoint reached over an edge is moved so often by the short offsets (2)
@@ -86,12 +90,33 @@ class BodyPix(nn.Module):
         return tuple(head(x)[0] for head in self.heads.values())
 
 
-def load_bodypix(weights: dict[str, Tensor]) -> BodyPix:
-    """The network with the published weights, in evaluation mode, float32."""
+def load_bodypix(path: Path) -> BodyPix:
+    """The network with the published weights, float32.
+
+    Raises:
+        ModelFileError: the file is missing or of another network.
+    """
+    weights, _ = read_tensors(path)
     network = BodyPix()
     known = {k: v.float() for k, v in weights.items() if not k.startswith("heads.part_")}
-    network.load_state_dict(known)
+    try:
+        network.load_state_dict(known)
+    except RuntimeError as error:
+        raise ModelFileError(f"'{path}' is not BodyPix: {error}") from error
     return network.eval()
+
+
+def open_bodypix(threads: int, weights: Path) -> Peer:
+    """BodyPix MobileNetV1 0.75 at stride 16 and 641 px in ONNX Runtime, with its decode.
+
+    Args:
+        threads: of ONNX Runtime.
+        weights: file of published weights.
+
+    Raises:
+        ModelFileError: the file is missing or of another network.
+    """
+    return Peer.of(load_bodypix(weights), LONGER_SIDE, (STRIDE, 1), decode, threads)
 
 
 def decode(maps: list[np.ndarray], letterbox: Letterbox, size: tuple[int, int]) -> Prediction:
@@ -136,17 +161,17 @@ def find_poses(
     """
     heat = _sigmoid(heat)
     peaks = np.stack([cv2.dilate(channel, np.ones((3, 3))) for channel in heat])
-    kind, row, column = np.nonzero((heat == peaks) & (heat >= MIN_SEED))
-    order = np.argsort(-heat[kind, row, column], kind="stable")
-    kind, row, column = kind[order], row[order], column[order]
+    types, row, column = np.nonzero((heat == peaks) & (heat >= MIN_SEED))
+    order = np.argsort(-heat[types, row, column], kind="stable")
+    types, row, column = types[order], row[order], column[order]
 
-    seeds = np.arange(len(kind))
-    keypoints = np.zeros((len(kind), 17, 3), np.float32)
-    known = np.zeros((len(kind), 17), bool)
-    keypoints[seeds, kind, 0] = STRIDE * column + short[17 + kind, row, column]
-    keypoints[seeds, kind, 1] = STRIDE * row + short[kind, row, column]
-    keypoints[seeds, kind, 2] = heat[kind, row, column]
-    known[seeds, kind] = True
+    seeds = np.arange(len(types))
+    keypoints = np.zeros((len(types), 17, 3), np.float32)
+    known = np.zeros((len(types), 17), bool)
+    keypoints[seeds, types, 0] = STRIDE * column + short[17 + types, row, column]
+    keypoints[seeds, types, 1] = STRIDE * row + short[types, row, column]
+    keypoints[seeds, types, 2] = heat[types, row, column]
+    known[seeds, types] = True
     up = [(e, child, parent, backward) for e, (parent, child) in enumerate(EDGES)][::-1]
     down = [(e, parent, child, forward) for e, (parent, child) in enumerate(EDGES)]
     for edge, source, target, displacement in up + down:
@@ -156,7 +181,7 @@ def find_poses(
                 keypoints[go, source, :2], edge, target, displacement, heat, short
             )
             known[go, target] = True
-    return _suppress(keypoints, kind)
+    return _suppress(keypoints, types)
 
 
 def _follow(
@@ -178,14 +203,14 @@ def _follow(
     return np.concatenate((moved, heat[target, row, column][:, None]), 1)
 
 
-def _suppress(keypoints: np.ndarray, kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _suppress(keypoints: np.ndarray, types: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Drop poses whose seed lies on a better pose: keypoints (S, 17, 3), seeds' keypoints (S,)."""
     kept: list[int] = []
     scores = []
     for seed, pose in enumerate(keypoints):
         gap = np.square(keypoints[kept, :, :2] - pose[:, :2]).sum(2) <= NMS_RADIUS_PX**2
         taken = gap.any(0)
-        if not taken[kind[seed]]:
+        if not taken[types[seed]]:
             kept.append(seed)
             scores.append(float(np.where(taken, 0, pose[:, 2]).mean()))
         if len(kept) == PEOPLE:
@@ -250,22 +275,17 @@ def make_prediction(scores: np.ndarray, keypoints: np.ndarray, labels: np.ndarra
         keypoints: (P, 17, 3).
         labels: (H, W) uint16; 0 background, i + 1 the pixels of person i.
     """
-    order = np.argsort(-scores, kind="stable")
-    rank = np.zeros(len(order) + 1, np.uint16)
-    rank[order + 1] = np.arange(1, len(order) + 1)
-    labels = rank[labels]
     persons = []
-    for index, person in enumerate(order):
-        points = keypoints[person]
+    for index in np.argsort(-scores, kind="stable"):
+        points, pixels = keypoints[index], labels == index + 1
         box = np.concatenate((points[:, :2].min(0), points[:, :2].max(0)))
-        mask, corner = np.zeros((0, 0), bool), (0, 0)
-        x, y, width, height = cv2.boundingRect((labels == index + 1).astype(np.uint8))
+        x, y, width, height = cv2.boundingRect(pixels.astype(np.uint8))
+        mask = pixels[y : y + height, x : x + width].copy()
         if width:
-            mask, corner = labels[y : y + height, x : x + width] == index + 1, (x, y)
             box = np.array([x, y, x + width, y + height], np.float32) - 0.5
         none = np.zeros((0, 4), np.float32)
-        persons.append(Person(float(scores[person]), points, box, mask, corner, none))
-    return Prediction((labels.shape[0], labels.shape[1]), tuple(persons), labels)
+        persons.append(Person(float(scores[index]), points, box, mask, (x, y), none))
+    return Prediction((labels.shape[0], labels.shape[1]), tuple(persons))
 
 
 def _cells(points: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

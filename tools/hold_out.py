@@ -5,34 +5,38 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from kdc_core.data.annotations import read_json
+import typer
+
+from kdc_core.data.annotations import read_entries
 from kdc_core.data.datasets import find_data
+from kdc_core.errors import KdcError
 from kdc_core.files import write_json
 
 
-def main(data: str, every: int, output: str) -> None:
-    """Write the annotations of both parts, the pictures linked beside them.
-
-    Args:
-        data: data set, as for `kdc train --data`.
-        every: each n-th picture is held out.
-        output: folder.
-    """
-    annotations, pictures = find_data(data, "train")
-    whole, folder = read_json(annotations), Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
+def main(
+    data: Annotated[str, typer.Argument(help="Data set, as for `kdc train --data`.")],
+    every: Annotated[int, typer.Argument(min=2, help="Each n-th image is held out.")],
+    output: Annotated[Path, typer.Argument(help="Folder.")],
+) -> None:
+    """Write the annotations of both parts, `train` and `held`, the images linked beside them."""
+    file, images = find_data(data, "train")
+    whole = read_entries(file)
+    output.mkdir(parents=True, exist_ok=True)
     held = {image["id"] for image in whole["images"][::every]}
     for name, wanted in (("train", False), ("held", True)):
-        images = [i for i in whole["images"] if (i["id"] in held) is wanted]
+        part = [image for image in whole["images"] if (image["id"] in held) is wanted]
         persons = [a for a in whole["annotations"] if (a["image_id"] in held) is wanted]
-        write_json(folder / f"{name}.json", {**whole, "images": images, "annotations": persons})
-        link = folder / f"{name}{pictures.suffix}"
+        write_json(output / f"{name}.json", {**whole, "images": part, "annotations": persons})
+        link = output / f"{name}{images.suffix}"
         link.unlink(missing_ok=True)
-        link.symlink_to(pictures.resolve())
+        link.symlink_to(images.resolve())
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4 or not sys.argv[2].isdigit():
-        sys.exit("usage: hold_out.py DATA EVERY FOLDER")
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    try:
+        typer.run(main)
+    except (KdcError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from importlib.resources import files
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from torch.utils.data import DataLoader
 
-from kdc_core.codec.encode import encode
+from kdc_core.bench.frames import SAMPLES
+from kdc_core.codec.codec import Codec
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.sample import Sample
 from kdc_core.codec.skeleton import COCO17
-from kdc_core.config import Config, load_preset
+from kdc_core.config import Config, DecodeConfig, load_preset
 from kdc_core.data.augment import warp
 from kdc_core.data.datasets import open_data
 from kdc_core.data.sample import make_sample
@@ -32,16 +33,16 @@ def bench_data(data: str | None, seconds: float) -> dict[str, float]:
     """Time samples, targets, and the wait for samples in training.
 
     Args:
-        data: data set, as for `find_data`; None = the package's sample pictures.
+        data: data set, as for `find_data`; None = the package's sample images.
         seconds: for each of the three.
 
     Returns:
-        samples_per_second_per_core: 416 x 416 crops of real pictures, augmented, with all
+        samples_per_second_per_core: 416 x 416 crops of real images, augmented, with all
         targets at stride 4 and both kinds of edges, in one thread. targets_ms: targets alone of
-        5 people at 401 x 401, median. loader_share: share of a training step of `kdc_light`
+        5 people at 401 x 401, median. loader_share: fraction of a training step of `kdc_light`
         spent waiting for samples that WORKERS processes make. step_ms: that step, median.
     """
-    path = data or str(files("kdc_core") / "samples")
+    path = data or str(SAMPLES)
     changes = [f"train.crop={CROP}", "fields.edges=[tree, star]", "train.paste=0.3"]
     samples = TrainingSamples([path], load_preset("kdc_light", changes))
     old_threads = cv2.getNumThreads()
@@ -52,49 +53,42 @@ def bench_data(data: str | None, seconds: float) -> dict[str, float]:
     while time.perf_counter() - begun < seconds:
         samples[count % len(samples)]
         count += 1
-    pace = count / (time.perf_counter() - begun)
+    speed = count / (time.perf_counter() - begun)
 
-    sample, grid = _five_people(path), Grid(4, 1.5)
-    edges = COCO17.edges(("tree", "star"))
+    sample = _five_people(path)
+    codec = Codec(COCO17, Grid(4, 1.5), ("tree", "star"), 32.0, DecodeConfig())
     times = []
     begun = time.perf_counter()
     while time.perf_counter() - begun < seconds:
         start = time.perf_counter()
-        encode(sample, COCO17, grid, edges, 32.0)
+        codec.encode(sample)
         times.append(1e3 * (time.perf_counter() - start))
     cv2.setNumThreads(old_threads)
-    share, step = _loader_share(path, load_preset("kdc_light"), seconds)
+    waiting, step = _loader_wait(path, load_preset("kdc_light"), seconds)
     return {
-        "samples_per_second_per_core": round(pace, 2),
+        "samples_per_second_per_core": round(speed, 2),
         "targets_ms": round(float(np.median(times)), 3),
-        "loader_share": round(share, 4),
+        "loader_share": round(waiting, 4),
         "step_ms": round(step, 1),
     }
 
 
 def _five_people(path: str) -> Sample:
-    """PEOPLE persons with keypoints of the first picture that has so many, at SIDE x SIDE."""
-    pictures, source = open_data(path, "train", COCO17)
-    for picture in pictures:
-        image = source.read(picture.file_name)
-        sample = make_sample(image, picture)
-        chosen = np.flatnonzero((sample.keypoints[..., 2] > 0).sum(1) >= 5)[:PEOPLE]
+    """PEOPLE persons with keypoints of the first image that has so many, at SIDE x SIDE."""
+    annotations, images = open_data(path, "train", COCO17)
+    for annotated in annotations.images:
+        chosen = [person for person in annotated.people if person.labelled.sum() >= 5][:PEOPLE]
         if len(chosen) == PEOPLE:
-            few = Sample(
-                image,
-                sample.keypoints[chosen],
-                sample.boxes[chosen],
-                sample.masks[chosen],
-                sample.crowd,
-                sample.has_masks,
-            )
-            scale = (SIDE - 1) / (max(image.shape[:2]) - 1)
-            return warp(few, np.array([[scale, 0, 0], [0, scale, 0]]), (SIDE, SIDE), None)
-    raise KdcError(f"no picture of '{path}' has {PEOPLE} persons with 5 keypoints or more")
+            crowd = [person for person in annotated.persons if person.crowd]
+            few = replace(annotated, persons=(*chosen, *crowd))
+            sample = make_sample(images.read(annotated.file_name), few)
+            scale = (SIDE - 1) / (max(annotated.size) - 1)
+            return warp(sample, np.array([[scale, 0, 0], [0, scale, 0]]), (SIDE, SIDE), None)
+    raise KdcError(f"no image of '{path}' has {PEOPLE} persons with 5 keypoints or more")
 
 
-def _loader_share(path: str, config: Config, seconds: float) -> tuple[float, float]:
-    """Share of the time waited for samples, and the median step in ms."""
+def _loader_wait(path: str, config: Config, seconds: float) -> tuple[float, float]:
+    """Fraction of the time waited for samples, and the median step in ms."""
     samples = TrainingSamples([path], config)
     module = TrainingModule(KDC(config), samples.steps, samples.names)
     module.on_train_start()

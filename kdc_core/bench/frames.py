@@ -1,0 +1,60 @@
+"""Frames for benchmarks: people of the sample images, pasted on grey."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from kdc_core.data.annotations import decode_mask, read_annotations
+from kdc_core.data.images import Images
+
+SAMPLES = Path(str(files("kdc_core") / "samples"))
+FRAME = (480, 640)
+
+
+def one_person_image() -> np.ndarray:
+    """A VGA frame with one person of the sample images on grey: (480, 640, 3) uint8 RGB."""
+    return paste_people(1)
+
+
+def paste_people(count: int) -> np.ndarray:
+    """A VGA frame with so many people of the sample images side by side on grey.
+
+    Args:
+        count: 1 to 30.
+    """
+    cutouts = _cutouts()
+    canvas = np.full((*FRAME, 3), 114, np.uint8)
+    columns, rows = 10, 3
+    cell = (FRAME[0] // rows, FRAME[1] // columns)
+    for place in range(count):
+        image, mask = cutouts[place % len(cutouts)]
+        scale = min(cell[0] / image.shape[0], cell[1] / image.shape[1])
+        size = (max(1, int(image.shape[1] * scale)), max(1, int(image.shape[0] * scale)))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        inside = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_AREA) > 0
+        row, column = divmod(place, columns)
+        y = row * cell[0] + (cell[0] - size[1]) // 2
+        x = column * cell[1] + (cell[1] - size[0]) // 2
+        window = canvas[y : y + size[1], x : x + size[0]]
+        window[inside] = small[inside]
+    return canvas
+
+
+def _cutouts() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Well visible people of the sample images, cut out: (image, mask) each."""
+    images = Images(SAMPLES)
+    cutouts = []
+    for annotated in read_annotations(SAMPLES / "annotations.json").images:
+        image = images.read(annotated.file_name)
+        for person in annotated.people:
+            x0, y0, x1, y1 = (int(v) for v in person.box)
+            whole = person.labelled.sum() >= 12
+            upright = y1 - y0 > 1.5 * (x1 - x0) and y1 - y0 > 80
+            if whole and upright and person.segmentation:
+                mask = decode_mask(person.segmentation, annotated.size)
+                cutouts.append((image[y0:y1, x0:x1], mask[y0:y1, x0:x1]))
+    return cutouts
