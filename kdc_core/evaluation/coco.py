@@ -67,7 +67,8 @@ def score(annotations: Annotations, results: list[Result]) -> dict[str, float]:
     """
     images = annotations.images
     if not images or any(image.crowd_index is None for image in images):
-        return Scorer(annotations, results).figures()
+        figures = Scorer(annotations, results).figures()
+        return {name: value for name, value in figures.items() if name in FIGURES}
     persons_by_box = (replace(image, persons=_scaled_by_box(image)) for image in images)
     scorer = Scorer(replace(annotations, images=tuple(persons_by_box)), results)
     whole = scorer.stats("keypoints")
@@ -102,13 +103,18 @@ class Scorer:
             self._found[result["image_id"]].append(result)
 
     def figures(self, ids: Iterable[int] | None = None) -> dict[str, float]:
-        """The figures of `score` by COCO's protocol, over these images (None = all)."""
+        """Figures of `score` by COCO's protocol, over the images of these ids (None = all).
+
+        Beside them `mask_ap_full_small`; of small persons COCO annotates no keypoints.
+        """
         images = list(self._sizes if ids is None else ids)
         figures: dict[str, float] = {}
         for name in PROTOCOLS if self.has_masks else PROTOCOLS[:1]:
             kind = "keypoints" if name == "keypoint_ap" else "segm"
             stats = self.stats(kind, images, name == "mask_ap_keypoint_persons")
             parts = {**_PARTS, "_recall": _RECALL[kind]}
+            if name == "mask_ap_full":
+                parts["_small"] = "AP_small"
             figures |= {name + suffix: stats[part] for suffix, part in parts.items()}
         return figures
 

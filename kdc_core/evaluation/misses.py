@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as rle_tools
 
-from kdc_core.codec.skeleton import COCO17, Skeleton
-from kdc_core.data.annotations import decode_mask
-from kdc_core.evaluation.coco import BOX_SHARE
+from kdc_core.codec.skeleton import Skeleton
+from kdc_core.data.annotations import AnnotatedImage, AnnotatedPerson, Annotations, as_rle
+from kdc_core.evaluation.coco import Result
 
 FOUND_OKS = 0.5  # a detection has found a person
 ABOUT = 0.1  # OKS or mask IoU from which a detection is about a person
 ON_KEYPOINT = 0.5  # similarity of one keypoint from which it lies on the annotated one
 NEAR_KEYPOINT = 0.1  # and from which it is near it
-NEAR_SHARE = 0.5  # of a person's keypoints, more than which are "mostly" near
-SWAP_SHARE = 0.3  # of a person's keypoints, on somebody else's or on their mirror image's
+NEAR_FRACTION = 0.5  # of a person's keypoints, more than which are "mostly" near
+SWAP_FRACTION = 0.3  # of a person's keypoints, on somebody else's or on their mirror image's
 FOUND_IOU = 0.5  # a mask fits
-COVER_SHARE = 0.5  # of a person's mask, from which a detection's mask covers the person
+COVER_FRACTION = 0.5  # of a person's mask, from which a detection's mask covers the person
 
 PERSON_KINDS = ("missed", "jitter", "swap", "misplaced")
 MASK_KINDS = ("merged_mask", "poor_mask")
@@ -34,11 +34,11 @@ class Miss:
     """One thing that went wrong.
 
     Attributes:
-        image_id: its picture.
+        image_id: its image.
         kind: one of `KINDS`, see `find_misses`.
         annotation: id of the annotated person, or None.
         result: index in the results, or None.
-        cost: ranks misses of one kind. Of persons the share of the picture they fill (0..1; for
+        cost: ranks misses of one kind. Of persons the fraction of the image they fill (0..1; for
             `poor_mask` times 1 - IoU), of detections their score.
     """
 
@@ -50,10 +50,7 @@ class Miss:
 
 
 def find_misses(
-    annotations: dict[str, Any],
-    results: list[dict[str, Any]],
-    confidence: float,
-    skeleton: Skeleton = COCO17,
+    annotations: Annotations, results: Sequence[Result], confidence: float
 ) -> list[Miss]:
     """Say what went wrong with every annotated person and every detection.
 
@@ -65,17 +62,17 @@ def find_misses(
     free one about it of the highest OKS (of equal ones, the highest mask IoU).
 
     Of each person not found, exactly one of:
-        swap: of its labelled keypoints a share from `SWAP_SHARE` is not where it belongs but on
-            one other person's keypoint of that name, or on its own one of the other side. This
-            is said of its best detection; or of the detection that took another person: the same
-            share lies on this person's keypoints and not on the taker's, labelled on both.
+        swap: of its labelled keypoints a fraction from `SWAP_FRACTION` is not where it belongs
+            but on one other person's keypoint of that name, or on its own one of the other side.
+            This is said of its best detection; or of the detection that took another person: the
+            same fraction lies on this person's keypoints and not on the taker's, labelled on both.
         missed: otherwise, no free detection is about it.
-        jitter: otherwise, its best detection has OKS from `ABOUT`, and more than `NEAR_SHARE` of
-            its labelled keypoints are near.
+        jitter: otherwise, its best detection has OKS from `ABOUT`, and more than `NEAR_FRACTION`
+            of its labelled keypoints are near.
         misplaced: otherwise; a detection is about it whose keypoints are mostly elsewhere.
 
     Of masks, beside these:
-        merged_mask: a detection's mask covers `COVER_SHARE` or more of two or more annotated
+        merged_mask: a detection's mask covers `COVER_FRACTION` or more of two or more annotated
             persons' masks (with keypoints or without). One miss for each but the one whose mask
             it fits best (IoU), and but those whose annotated masks that one's covers too.
         poor_mask: the person is found, the detection's mask is not merged, and IoU is below
@@ -83,140 +80,132 @@ def find_misses(
 
     Of each free detection that is no person's best in `swap`, `jitter` or `misplaced`, one of:
         nothing, if its mask's IoU with a person without keypoints is from `ABOUT` and higher than
-            with any person with them, or half of its mask (`COVER_SHARE`) is in a crowd region.
+            with any person with them, or half of its mask (`COVER_FRACTION`) is in a crowd region.
         duplicate: otherwise, it is about a person with keypoints.
         nothing: otherwise, if COCO ignores it, keypoints in the doubled box of a crowd region or
             of a person without keypoints.
         false: otherwise.
 
-    Where an annotation or result has no mask, IoU and shares are 0.
+    Where an annotation or result has no mask, IoU and covered fractions are 0.
 
     Args:
-        annotations: content of a COCO file. Without `area` a person has CrowdPose's share of its
-            box.
+        annotations: what is true.
         results: COCO results with `keypoints` and, for masks, `segmentation`.
         confidence: least score of a detection.
-        skeleton: of the keypoints of both.
     """
-    compared = compare(annotations, results, skeleton, confidence)
+    compared = compare(annotations, results, confidence)
     return [miss for comparison in compared for miss in comparison.misses()]
 
 
 def compare(
-    annotations: dict[str, Any],
-    results: list[dict[str, Any]],
-    skeleton: Skeleton,
-    confidence: float = 0.0,
+    annotations: Annotations, results: Sequence[Result], confidence: float = 0.0
 ) -> Iterator[Comparison]:
-    """Compare each picture's detections with its annotations; arguments as for `find_misses`."""
-    people, detections = defaultdict(list), defaultdict(list)
-    for entry in annotations["annotations"]:
-        if entry.get("category_id", 1) == 1:
-            people[entry["image_id"]].append(entry)
+    """Compare each image's detections with its annotations; arguments as for `find_misses`."""
+    detections = defaultdict(list)
     for index, result in enumerate(results):
         if result["score"] >= confidence:
             detections[result["image_id"]].append(index)
-    for image in annotations["images"]:
-        order = sorted(detections[image["id"]], key=lambda i: -results[i]["score"])
-        yield Comparison(image, people[image["id"]], order, results, skeleton)
+    for image in annotations.images:
+        order = sorted(detections[image.id], key=lambda i: -results[i]["score"])
+        found = [results[i] for i in order]
+        yield Comparison(image, order, found, annotations.skeleton)
 
 
-def count_misses(annotations: dict[str, Any], misses: list[Miss]) -> dict[str, int]:
+def count_misses(annotations: Annotations, misses: list[Miss]) -> dict[str, int]:
     """Number of `persons` (with keypoints), of these `found`, and of each kind of miss."""
     counts = Counter(miss.kind for miss in misses)
-    persons = sum(
-        entry.get("category_id", 1) == 1 and _has_keypoints(entry)
-        for entry in annotations["annotations"]
-    )
+    persons = sum(bool(person.labelled.any()) for person in annotations.people)
     found = persons - sum(counts[kind] for kind in PERSON_KINDS)
     return {"persons": persons, "found": found, **{kind: counts[kind] for kind in KINDS}}
 
 
+def take(values: np.ndarray, least: float) -> dict[int, int]:
+    """Rows, the first one first, take the free column of their highest value from `least`."""
+    free, taken = values.copy(), {}
+    for row in range(len(free)):
+        if free[row].max(initial=-1) >= least:
+            taken[row] = int(free[row].argmax())
+            free[:, taken[row]] = -1
+    return taken
+
+
 class Comparison:
-    """One picture: D detections, best first, against its G annotated persons with keypoints.
+    """One image: D detections, best first, against its G annotated persons with keypoints.
+
+    Args:
+        image: with its annotations.
+        order: place of each detection in all results.
+        found: the detections.
+        skeleton: of the keypoints.
 
     Attributes:
+        unknown: U persons without keypoints.
         near: (D, G, K) similarity of each keypoint to the person's; 0 where that is unlabelled.
         oks, iou: (D, G).
-        masked: annotations with a mask that are no crowd, those of the persons first.
-        cover, fit: (D, masked) share of the annotated mask that the detection's covers, and IoU.
-        nested: (masked, masked) share of the first that the second covers.
+        unknown_iou: (D, U) IoU of masks.
+        in_crowd: (D,) largest fraction of the detection's mask that one crowd region covers.
+        masked: persons with a mask, those with keypoints first.
+        cover, fit: (D, masked) fraction of that mask which the detection's covers, and IoU.
+        nested: (masked, masked) fraction of the first that the second covers.
     """
 
     def __init__(
-        self,
-        image: dict[str, Any],
-        annotations: list[dict[str, Any]],
-        order: list[int],
-        results: list[dict[str, Any]],
-        skeleton: Skeleton,
+        self, image: AnnotatedImage, order: list[int], found: list[Result], skeleton: Skeleton
     ):
         self.image, self.order = image, order
+        self.scores = [float(result["score"]) for result in found]
+        self.persons = [p for p in image.people if p.labelled.any()]
+        self.unknown = [p for p in image.people if not p.labelled.any()]
+        self.crowds = [p for p in image.persons if p.crowd]
+        shape = (-1, skeleton.num_keypoints, 3)
+        points = np.array([result["keypoints"] for result in found], np.float64)
+        self.points = points.reshape(shape)[..., :2]
         self.sigmas = np.array(skeleton.sigmas)
-        self.size = (int(image["height"]), int(image["width"]))
-        self.scores = [float(results[i]["score"]) for i in order]
-        self.persons = [a for a in annotations if _has_keypoints(a)]
-        self.unknown = [a for a in annotations if not _has_keypoints(a) and not a.get("iscrowd")]
-        self.crowds = [a for a in annotations if a.get("iscrowd")]
-        points = np.array([results[i]["keypoints"] for i in order], np.float64)
-        self.points = points.reshape(-1, skeleton.num_keypoints, 3)[..., :2]
-        truth = np.array([a["keypoints"] for a in self.persons], np.float64)
-        self.truth = truth.reshape(-1, skeleton.num_keypoints, 3)
-        self.labelled = self.truth[..., 2] > 0  # (G, K)
-        areas = [_area(a) for a in self.persons]
-        self.near = _similarity(self.points, self.truth, areas, self.sigmas)
+        truth = np.array([p.keypoints for p in self.persons], np.float64).reshape(shape)
+        self.labelled = truth[..., 2] > 0  # (G, K)
+        self.near = self._similarity(truth)
         # The same to the person's keypoint of the other side.
-        sides = self.truth[:, list(skeleton.flip)]
-        self.mirrored = _similarity(self.points, sides, areas, self.sigmas)
+        self.mirrored = self._similarity(truth[:, list(skeleton.flip)])
         self.oks = self.near.sum(-1) / np.maximum(self.labelled.sum(-1), 1)
-        masks = [self._rle(results[i]) for i in order]
-        self.masked = [a for a in self.persons + self.unknown if a.get("segmentation")]
-        rles = [self._rle(a) for a in self.masked]
-        self.cover = _iou(rles, masks, crowd=True).T
-        self.fit = _iou(masks, rles)
-        self.nested = _iou(rles, rles, crowd=True)
-        self.iou = _iou(masks, [self._rle(a) for a in self.persons])
-        self.unknown_iou = _iou(masks, [self._rle(a) for a in self.unknown])
-        self.in_crowd = _iou(masks, [self._rle(a) for a in self.crowds], crowd=True)
+        masks = [self._rle(result.get("segmentation")) for result in found]
+        self.masked = [p for p in self.persons + self.unknown if p.segmentation]
+        annotated = self._rles(self.masked)
+        self.cover = _iou(annotated, masks, crowd=True).T
+        self.fit = _iou(masks, annotated)
+        self.nested = _iou(annotated, annotated, crowd=True)
+        self.iou = _iou(masks, self._rles(self.persons))
+        self.unknown_iou = _iou(masks, self._rles(self.unknown))
+        in_crowd = _iou(masks, self._rles(self.crowds), crowd=True)
+        self.in_crowd = in_crowd.max(1, initial=0)
 
     def misses(self) -> list[Miss]:
-        taken = self._take()
+        """What went wrong here: see `find_misses`."""
+        taken = take(self.oks, FOUND_OKS)
         free = [d for d in range(len(self.order)) if d not in taken]
         about = np.maximum(self.oks, self.iou) >= ABOUT
         misses = []
-        explained = set(taken)
+        explained = set()
         for g in sorted(set(range(len(self.persons))) - set(taken.values())):
             mine = [d for d in free if about[d, g]]
-            kind, d = self._kind(g, mine, taken)
-            if d is not None:
-                explained.add(d)
-            misses.append(self._person_miss(kind, self.persons[g], d))
+            kind, best = self._kind(g, mine, taken)
+            explained.add(best)
+            misses.append(self._person_miss(kind, self.persons[g], best))
         merged = self._merged()
         misses += [self._person_miss("merged_mask", self.masked[m], d) for d, m in merged]
         merging = {d for d, _ in merged}
         for d, g in taken.items():
-            if self.persons[g].get("segmentation") and d not in merging:
-                iou = float(self.iou[d, g])
-                if iou < FOUND_IOU:
-                    misses.append(self._person_miss("poor_mask", self.persons[g], d, 1 - iou))
+            iou = float(self.iou[d, g])
+            if self.persons[g].segmentation and d not in merging and iou < FOUND_IOU:
+                misses.append(self._person_miss("poor_mask", self.persons[g], d, 1 - iou))
         for d in free:
-            if d not in explained and not self._on_unknown(d):
-                if about[d].any():
-                    g = int((self.oks + self.iou)[d].argmax())
-                    misses.append(self._detection_miss("duplicate", self.persons[g]["id"], d))
-                elif not self._ignored_by_coco(d):
-                    misses.append(self._detection_miss("false", None, d))
+            if d in explained or self._on_unknown(d):
+                continue
+            if about[d].any():
+                g = int((self.oks + self.iou)[d].argmax())
+                misses.append(self._detection_miss("duplicate", self.persons[g].id, d))
+            elif not self._ignored_by_coco(d):
+                misses.append(self._detection_miss("false", None, d))
         return misses
-
-    def _take(self) -> dict[int, int]:
-        """Person found by each detection."""
-        taken: dict[int, int] = {}
-        for d in range(len(self.order)):
-            left = [g for g in range(len(self.persons)) if g not in taken.values()]
-            best = max(left, key=lambda g, d=d: self.oks[d, g], default=None)  # type: ignore[misc]
-            if best is not None and self.oks[d, best] >= FOUND_OKS:
-                taken[d] = best
-        return taken
 
     def _kind(self, g: int, mine: list[int], taken: dict[int, int]) -> tuple[str, int | None]:
         """Kind of a person not found, and the detection it is said of."""
@@ -229,16 +218,16 @@ class Comparison:
         if best is None:
             return "missed", None
         near = (self.near[best, g] >= NEAR_KEYPOINT).sum() / self.labelled[g].sum()
-        jitter = self.oks[best, g] >= ABOUT and near > NEAR_SHARE
+        jitter = self.oks[best, g] >= ABOUT and near > NEAR_FRACTION
         return "jitter" if jitter else "misplaced", best
 
     def _merged(self) -> list[tuple[int, int]]:
         """Detections and those of `masked` they cover besides the one they fit best."""
-        covered = self.cover >= COVER_SHARE
+        covered = self.cover >= COVER_FRACTION
         pairs = []
         for d in np.flatnonzero(covered.sum(1) >= 2).tolist():
             best = self.fit[d].argmax()
-            besides = covered[d] & (self.nested[:, best] < COVER_SHARE)
+            besides = covered[d] & (self.nested[:, best] < COVER_FRACTION)
             pairs += [(d, m) for m in np.flatnonzero(besides).tolist()]
         return pairs
 
@@ -247,76 +236,63 @@ class Comparison:
         elsewhere = self.labelled[g] & (self.near[d, g] < ON_KEYPOINT)
         others = np.delete(self.near[d], g, axis=0)
         on = np.concatenate((others, self.mirrored[d, g][None])) >= ON_KEYPOINT
-        return bool((on & elsewhere).sum(1).max() >= SWAP_SHARE * self.labelled[g].sum())
+        return bool((on & elsewhere).sum(1).max() >= SWAP_FRACTION * self.labelled[g].sum())
 
     def _stolen(self, d: int, taker: int, g: int) -> bool:
         """Has the detection that took another person this person's keypoints?"""
         on = self.labelled[taker] & (self.near[d, taker] < ON_KEYPOINT)
         on &= self.near[d, g] >= ON_KEYPOINT
-        return bool(on.sum() >= SWAP_SHARE * self.labelled[g].sum())
+        return bool(on.sum() >= SWAP_FRACTION * self.labelled[g].sum())
 
     def _on_unknown(self, d: int) -> bool:
         """Is its mask that of a person without keypoints, or in a crowd region?"""
         iou = self.unknown_iou[d].max(initial=0)
         known = self.iou[d].max(initial=0)
-        return bool((ABOUT <= iou > known) or self.in_crowd[d].max(initial=0) >= COVER_SHARE)
+        return bool((ABOUT <= iou > known) or self.in_crowd[d] >= COVER_FRACTION)
 
     def _ignored_by_coco(self, d: int) -> bool:
         """OKS as COCO computes it without keypoints: distances to the doubled box."""
-        for entry in self.unknown + self.crowds:
-            x, y, width, height = entry["bbox"]
-            low, high = (
-                np.array((x - width, y - height)),
-                np.array((x + 2 * width, y + 2 * height)),
-            )
+        for region in self.unknown + self.crowds:
+            low, high = region.box[:2], region.box[2:]
+            low, high = 2 * low - high, 2 * high - low
             out = np.maximum(low - self.points[d], 0) + np.maximum(self.points[d] - high, 0)
-            if _falloff((out**2).sum(-1), _area(entry), self.sigmas).mean() >= FOUND_OKS:
+            if self._falloff((out**2).sum(-1), region.area).mean() >= FOUND_OKS:
                 return True
         return False
 
     def _person_miss(
-        self, kind: str, entry: dict[str, Any], d: int | None, weight: float = 1.0
+        self, kind: str, person: AnnotatedPerson, d: int | None, weight: float = 1.0
     ) -> Miss:
-        share = _area(entry) / (self.size[0] * self.size[1])
-        result = None if d is None else self.order[d]
-        return Miss(self.image["id"], kind, entry["id"], result, weight * share)
+        cost = weight * person.area / (self.image.size[0] * self.image.size[1])
+        return Miss(self.image.id, kind, person.id, None if d is None else self.order[d], cost)
 
     def _detection_miss(self, kind: str, annotation: int | None, d: int) -> Miss:
-        return Miss(self.image["id"], kind, annotation, self.order[d], self.scores[d])
+        return Miss(self.image.id, kind, annotation, self.order[d], self.scores[d])
 
-    def _rle(self, entry: dict[str, Any]) -> Any:
-        mask = np.zeros(self.size, bool)
-        if entry.get("segmentation"):
-            mask = decode_mask(entry["segmentation"], self.size)
-        return rle_tools.encode(np.asfortranarray(mask, np.uint8))
+    def _similarity(self, truth: np.ndarray) -> np.ndarray:
+        """Of the detections and (G, K, 3): (D, G, K), 0 where the truth is not labelled."""
+        areas = np.reshape([p.area for p in self.persons], (-1, 1))
+        squared = np.square(self.points[:, None] - truth[None, :, :, :2]).sum(-1)
+        return self._falloff(squared, areas) * (truth[..., 2] > 0)
 
+    def _falloff(self, squared: np.ndarray, area: float | np.ndarray) -> np.ndarray:
+        """OKS of single keypoints from squared distances (..., K)."""
+        falloff: np.ndarray = np.exp(
+            -squared / (8 * (area + np.spacing(1)) * np.square(self.sigmas))
+        )
+        return falloff
 
-def _has_keypoints(entry: dict[str, Any]) -> bool:
-    return not entry.get("iscrowd") and any(v > 0 for v in (entry.get("keypoints") or ())[2::3])
+    def _rles(self, persons: list[AnnotatedPerson]) -> list[dict[str, Any]]:
+        return [self._rle(person.segmentation) for person in persons]
 
-
-def _area(entry: dict[str, Any]) -> float:
-    if "area" in entry:
-        return float(entry["area"])
-    return float(BOX_SHARE * entry["bbox"][2] * entry["bbox"][3])
-
-
-def _falloff(squared: np.ndarray, area: Any, sigmas: np.ndarray) -> np.ndarray:
-    """OKS of single keypoints from squared distances (..., K)."""
-    return np.exp(-squared / (8 * (area + np.spacing(1)) * np.square(sigmas)))
-
-
-def _similarity(
-    points: np.ndarray, truth: np.ndarray, areas: list[float], sigmas: np.ndarray
-) -> np.ndarray:
-    """Of (D, K, 2) and (G, K, 3): (D, G, K), 0 where the truth is not labelled."""
-    squared = np.square(points[:, None] - truth[None, :, :, :2]).sum(-1)
-    return _falloff(squared, np.reshape(areas, (-1, 1)), sigmas) * (truth[..., 2] > 0)
+    def _rle(self, segmentation: Any) -> dict[str, Any]:
+        """A mask as RLE; one without pixels where there is none."""
+        return as_rle(segmentation or [], self.image.size)
 
 
 def _iou(first: list[Any], second: list[Any], crowd: bool = False) -> np.ndarray:
-    """(first, second) IoU of masks; as `crowd` the share of the first's that is in the second."""
+    """(first, second) IoU of masks; as `crowd` the fraction of the first that is in the second."""
     if not first or not second:
         return np.zeros((len(first), len(second)))
-    # pycocotools gives -1 for masks of pictures of different sizes.
+    # pycocotools gives -1 for masks of images of different sizes.
     return np.maximum(rle_tools.iou(first, second, [int(crowd)] * len(second)), 0)

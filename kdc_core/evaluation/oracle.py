@@ -8,17 +8,17 @@ import cv2
 import numpy as np
 import torch
 
-from kdc_core.codec.decode import Decoder, People
-from kdc_core.codec.encode import encode
+from kdc_core.codec.codec import Codec
 from kdc_core.codec.fields import Fields
-from kdc_core.codec.grid import Grid, Letterbox
+from kdc_core.codec.grid import Letterbox
 from kdc_core.codec.results import Prediction
-from kdc_core.codec.skeleton import SKELETONS
 from kdc_core.config import Config
 from kdc_core.data.annotations import AnnotatedImage
 from kdc_core.data.augment import warp
 from kdc_core.data.sample import make_sample
-from kdc_core.inference.assembly import Raw, Thresholds, assemble
+from kdc_core.inference.assembly import Raw, Thresholds
+from kdc_core.inference.predictor import find_people
+from kdc_core.inference.program import as_raw
 
 # Logit of a cell that is certain.
 CERTAIN = 12.0
@@ -32,16 +32,6 @@ def as_fields(targets: Fields) -> Fields:
     fields.heat = CERTAIN * (2 * fields.heat - 1)
     fields.mask = torch.logit(fields.mask, eps=math.exp(-CERTAIN))
     return fields
-
-
-def raw_people(people: People, index: int = 0) -> Raw:
-    """One picture of a batch of people, as numpy."""
-    return Raw(
-        *(
-            getattr(people, name)[index].detach().cpu().numpy()
-            for name in ("score", "keypoints", "centroids", "owner", "confidence")
-        )
-    )
 
 
 def add_noise(targets: Fields, noise_px: float, rng: np.random.Generator) -> Fields:
@@ -59,7 +49,7 @@ def add_noise(targets: Fields, noise_px: float, rng: np.random.Generator) -> Fie
 
 
 class Oracle:
-    """Predicts a picture from its own annotations.
+    """Predicts an image from its own annotations.
 
     Args:
         config: what maps to make and how to decode them.
@@ -67,35 +57,27 @@ class Oracle:
     """
 
     def __init__(self, config: Config, noise_px: float = 0.0):
-        self.config, self.noise_px = config, noise_px
-        self.skeleton = SKELETONS[config.fields.skeleton]
-        self.grid = Grid(config.fields.stride, config.fields.grid_offset)
-        kinds = tuple(config.fields.edges)
-        self.edges = self.skeleton.edges(kinds)
         # One perfect set of maps is all there is to see.
         decode = config.decode.model_copy(update={"pyramid": [1]})
-        self.decoder = Decoder(self.skeleton, self.grid, kinds, decode)
+        self.config, self.noise_px = config.model_copy(update={"decode": decode}), noise_px
+        self.codec = Codec.of(self.config)
 
-    def __call__(self, picture: AnnotatedImage) -> Prediction:
-        """Encode the annotations at network scale, decode the maps, go back to the image."""
-        letterbox = Letterbox.fit(picture.size, self.config.predict.longer_side)
-        blank = np.zeros((*picture.size, 3), np.uint8)
-        x, y = letterbox.scale_x, letterbox.scale_y
-        matrix = np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5]])
-        sample = make_sample(blank, picture, self.skeleton.num_keypoints)
-        sample = warp(sample, matrix, letterbox.size, None)
-        targets, _ = encode(
-            sample, self.skeleton, self.grid, self.edges, self.config.fields.disk_radius_px
-        )
-        if self.noise_px:
-            targets = add_noise(targets, self.noise_px, np.random.default_rng(picture.id))
-        with torch.no_grad():
-            people = self.decoder([as_fields(targets)])
-        return assemble(
-            raw_people(people),
-            letterbox,
-            picture.size,
-            self.grid,
-            self.config.decode.upsample,
-            Thresholds(0.0, 0.0, 0.5),
-        )
+    def __call__(self, annotated: AnnotatedImage) -> Prediction:
+        """Encode the annotations in the letterboxed frame, decode the maps, go back to the image.
+
+        Raises:
+            AnnotationError: a mask cannot be decoded.
+        """
+        blank = np.zeros((*annotated.size, 3), np.uint8)
+        sample = make_sample(blank, annotated, self.codec.skeleton.num_keypoints)
+
+        def raw_of(frame: np.ndarray, letterbox: Letterbox) -> Raw:
+            x, y = letterbox.scale_x, letterbox.scale_y
+            matrix = np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5]])
+            targets, _ = self.codec.encode(warp(sample, matrix, letterbox.size, None))
+            if self.noise_px:
+                targets = add_noise(targets, self.noise_px, np.random.default_rng(annotated.id))
+            with torch.no_grad():
+                return as_raw(self.codec.decode([as_fields(targets)]))
+
+        return find_people(blank, raw_of, self.config, Thresholds(0.0, 0.0, 0.5))

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kdc_core.data.annotations import Annotations
 from kdc_core.evaluation.calibration import calibrate
 
 from .conftest import make_person
+from .test_misses import read
 
 
 def box_mask(x: int, y: int, w: int, h: int) -> list[list[float]]:
@@ -39,12 +41,9 @@ def given(x: float, score: float) -> dict[str, Any]:
     }
 
 
-def truth(*persons: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "images": [{"id": 1, "file_name": "1.jpg", "height": 200, "width": 640}],
-        "annotations": list(persons),
-        "categories": [{"id": 1, "name": "person"}],
-    }
+def truth(*persons: dict[str, Any]) -> Annotations:
+    image = {"id": 1, "file_name": "1.jpg", "height": 200, "width": 640}
+    return read({"images": [image], "annotations": list(persons)})
 
 
 def test_right_wrong_and_taken_twice() -> None:

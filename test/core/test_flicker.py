@@ -26,7 +26,7 @@ def frame(*xs: float) -> Prediction:
         )
         for x in xs
     )
-    return Prediction((200, 400), persons, np.zeros((200, 400), np.uint16))
+    return Prediction((200, 400), persons)
 
 
 def test_a_person_missing_once_is_counted_once() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import json
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle_tools
 
-from kdc_core.codec.skeleton import COCO17
+from kdc_core.codec.skeleton import COCO17, Skeleton
+from kdc_core.data.annotations import Annotations, as_rle, read_annotations
 from kdc_core.evaluation.breakdown import breakdown
-from kdc_core.evaluation.coco import score
+from kdc_core.evaluation.coco import Result, Scorer, score
 from kdc_core.evaluation.misses import KINDS, Miss, count_misses, find_misses
 
 from .conftest import make_person
@@ -63,13 +64,17 @@ def found(x: float, y: float = 40, score: float = 0.9, **changes: Any) -> dict[s
     }
 
 
-def content(*people: dict[str, Any]) -> dict[str, Any]:
+def read(content: dict[str, Any], skeleton: Skeleton = COCO17) -> Annotations:
+    """A COCO file's content as the reader gives it."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(content, file)
+        file.flush()
+        return read_annotations(file.name, skeleton)
+
+
+def annotated(*people: dict[str, Any]) -> Annotations:
     image = {"id": 7, "file_name": "a.jpg", "height": SIZE[0], "width": SIZE[1]}
-    return {
-        "images": [image],
-        "categories": [{"id": 1, "name": "person"}],
-        "annotations": list(people),
-    }
+    return read({"images": [image], "annotations": list(people)})
 
 
 def points(*parts: tuple[float, slice]) -> list[float]:
@@ -80,8 +85,8 @@ def points(*parts: tuple[float, slice]) -> list[float]:
     return keypoints.ravel().tolist()
 
 
-def named(people: list[dict[str, Any]], results: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    misses = find_misses(content(*people), results, 0.5)
+def named(people: list[dict[str, Any]], results: list[Result]) -> list[tuple[Any, ...]]:
+    misses = find_misses(annotated(*people), results, 0.5)
     return [(miss.kind, miss.annotation, miss.result) for miss in misses]
 
 
@@ -161,12 +166,12 @@ def test_the_better_score_takes_the_person_first() -> None:
     assert named(people, [found(20, score=0.8), found(26, score=0.6)]) == [("duplicate", 1, 1)]
 
 
-def test_costs_are_shares_of_the_picture_and_scores() -> None:
+def test_costs_are_fractions_of_the_image_and_scores() -> None:
     half = found(20, segmentation=rle((20, 40, 100, 100)))
-    misses = find_misses(content(truth(1, 20), truth(2, 130)), [half, found(300)], 0.5)
-    share = 2 * SCALE**2 / (SIZE[0] * SIZE[1])
+    misses = find_misses(annotated(truth(1, 20), truth(2, 130)), [half, found(300)], 0.5)
+    fraction = 2 * SCALE**2 / (SIZE[0] * SIZE[1])
     assert {m.kind: m.cost for m in misses} == pytest.approx(
-        {"missed": share, "poor_mask": share * (1 - 60 / 160), "false": 0.9}
+        {"missed": fraction, "poor_mask": fraction * (1 - 60 / 160), "false": 0.9}
     )
 
 
@@ -176,24 +181,42 @@ def test_results_need_no_masks() -> None:
     assert named(people, [bare]) == [("missed", 2, None)]
 
 
-@pytest.fixture
-def sample(samples: Path) -> dict[str, Any]:
-    return json.loads((samples / "annotations.json").read_text())
+@pytest.fixture(scope="module")
+def sample(samples: Path) -> Annotations:
+    return read_annotations(samples / "annotations.json")
 
 
-def perfect(annotations: dict[str, Any]) -> list[dict[str, Any]]:
-    sizes = {image["id"]: (image["height"], image["width"]) for image in annotations["images"]}
+def perfect(annotations: Annotations) -> list[Result]:
+    """Everybody found as annotated."""
     results = []
-    for entry in annotations["annotations"]:
-        polygons = rle_tools.frPyObjects(entry["segmentation"], *sizes[entry["image_id"]])
-        mask = rle_tools.merge(polygons)
-        mask["counts"] = mask["counts"].decode()
-        keys = ("image_id", "category_id", "keypoints", "bbox")
-        results.append({**{k: entry[k] for k in keys}, "segmentation": mask, "score": 0.9})
+    for image in annotations.images:
+        for person in image.persons:
+            mask = as_rle(person.segmentation, image.size)
+            x0, y0, x1, y1 = person.box.tolist()
+            results.append(
+                {
+                    "image_id": image.id,
+                    "category_id": 1,
+                    "keypoints": person.keypoints.ravel().tolist(),
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "segmentation": {**mask, "counts": mask["counts"].decode()},
+                    "score": 0.9,
+                }
+            )
     return results
 
 
-def test_a_perfect_prediction_of_real_pictures_has_no_miss(sample: dict[str, Any]) -> None:
+def noisy(results: list[Result], noise_px: float, rng: np.random.Generator) -> list[Result]:
+    """Keypoints moved by a standard deviation of so many pixels."""
+    moved = []
+    for result in results:
+        keypoints = np.reshape(result["keypoints"], (-1, 3)).astype(float)
+        keypoints[:, :2] += rng.normal(0, noise_px, (len(keypoints), 2))
+        moved.append({**result, "keypoints": keypoints.ravel().tolist()})
+    return moved
+
+
+def test_a_perfect_prediction_of_real_images_has_no_miss(sample: Annotations) -> None:
     results = perfect(sample)
     assert find_misses(sample, results, 0.5) == []
     counts = count_misses(sample, [])
@@ -201,28 +224,22 @@ def test_a_perfect_prediction_of_real_pictures_has_no_miss(sample: dict[str, Any
     assert set(counts) == {"persons", "found", *KINDS}
 
 
-def test_one_change_to_real_pictures_is_one_miss(sample: dict[str, Any]) -> None:
+def test_one_change_to_real_images_is_one_miss(sample: Annotations) -> None:
     results = perfect(sample)
-    people = sample["annotations"]
-    known = [i for i, a in enumerate(people) if a["num_keypoints"] > 12]
-    for index in known:
+    people = [person for image in sample.images for person in image.persons]
+    for index in [i for i, person in enumerate(people) if person.num_keypoints > 12]:
         rest = results[:index] + results[index + 1 :]
         misses = find_misses(sample, rest, 0.5)
-        assert [(m.kind, m.annotation) for m in misses] == [("missed", people[index]["id"])]
+        assert [(m.kind, m.annotation) for m in misses] == [("missed", people[index].id)]
         again = find_misses(sample, [*results, {**results[index], "score": 0.8}], 0.5)
         assert [(m.kind, m.result) for m in again] == [("duplicate", len(results))]
 
 
-def test_more_noise_finds_fewer_and_every_person_has_one_outcome(sample: dict[str, Any]) -> None:
+def test_more_noise_finds_fewer_and_every_person_has_one_outcome(sample: Annotations) -> None:
     rng = np.random.default_rng(0)
     counts = []
-    for noise in (0, 10, 40):
-        results = perfect(sample)
-        for result in results:
-            keypoints = np.reshape(result["keypoints"], (17, 3)).astype(float)
-            keypoints[:, :2] += rng.normal(0, noise + 1e-9, (17, 2))
-            result["keypoints"] = keypoints.ravel().tolist()
-        misses = find_misses(sample, results, 0.5)
+    for noise_px in (0, 10, 40):
+        misses = find_misses(sample, noisy(perfect(sample), noise_px, rng), 0.5)
         persons = Counter(m.annotation for m in misses if m.kind in KINDS[:4])
         assert max(persons.values(), default=0) <= 1
         counts.append(count_misses(sample, misses))
@@ -231,37 +248,18 @@ def test_more_noise_finds_fewer_and_every_person_has_one_outcome(sample: dict[st
     assert counts[2]["jitter"] and counts[2]["misplaced"]
 
 
-def test_found_agrees_with_the_recall_of_pycocotools(sample: dict[str, Any]) -> None:
-    """Persons not found at OKS .5 are those whose annotation pycocotools leaves unmatched."""
-    import contextlib
-    import io
-
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
+def test_found_agrees_with_the_recall_of_the_scorer(sample: Annotations) -> None:
+    """Persons found at OKS .5 are those whom the scorer matches."""
     rng = np.random.default_rng(1)
-    results = perfect(sample)
-    for result in results:
-        keypoints = np.reshape(result["keypoints"], (17, 3)).astype(float)
-        keypoints[:, :2] += rng.normal(0, 14, (17, 2))
-        result |= {"keypoints": keypoints.ravel().tolist(), "score": float(rng.random())}
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = copy.deepcopy(sample)
-        coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(copy.deepcopy(results)), "keypoints")
-        evaluation.evaluate()
-    matched = 0
-    for picture in evaluation.evalImgs:
-        if picture and picture["aRng"] == [0, 1e10]:
-            matched += int(((picture["gtMatches"][0] > 0) & (picture["gtIgnore"] == 0)).sum())
+    results = [{**r, "score": float(rng.random())} for r in noisy(perfect(sample), 14, rng)]
+    recall = Scorer(sample, results).stats("keypoints")["AR_50"]
     found = count_misses(sample, find_misses(sample, results, 0.0))["found"]
-    assert found == matched and 5 < found < 25
+    assert found == pytest.approx(27 * recall, abs=0.01) and 5 < found < 25
 
 
-def test_breakdown_counts_and_scores_each_group(sample: dict[str, Any]) -> None:
+def test_breakdown_counts_and_scores_each_group(sample: Annotations) -> None:
     results = perfect(sample)
-    crowded = {885, 448076, 507015}  # the pictures of five and more
+    crowded = {885, 448076, 507015}  # the images of five and more
     for result in results:
         if result["image_id"] in crowded:
             result["keypoints"] = [0.0] * 51
@@ -289,7 +287,7 @@ def test_breakdown_counts_and_scores_each_group(sample: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("apart", "name"), [(79, "none"), (60, "some"), (30, "heavy")])
 def test_overlap_is_the_largest_iou_of_two_boxes(apart: float, name: str) -> None:
     crowd = truth(3, 20, iscrowd=1, **NO_KEYPOINTS)
-    people = content(truth(1, 20), truth(2, 20 + apart), crowd)
+    people = annotated(truth(1, 20), truth(2, 20 + apart), crowd)
     groups = breakdown(people, [found(20)])
     counts = {n: groups[f"overlap_{n}"]["pictures"] for n in ("none", "some", "heavy")}
     assert counts == {"none": 0, "some": 0, "heavy": 0, name: 1}

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,22 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle_tools
 
+from kdc_core.data.annotations import AnnotatedImage, Annotations, read_annotations
 from kdc_core.data.images import Images
 from kdc_core.errors import KdcError
 from kdc_core.evaluation.breakdown import breakdown
-from kdc_core.evaluation.coco import score
+from kdc_core.evaluation.coco import Result, score
 from kdc_core.evaluation.misses import count_misses, find_misses
 from kdc_core.evaluation.report import GAP_PX, MARK, write_report
 
 from .test_misses import perfect
 
-FIRST = 885  # a sample picture of three persons with keypoints and five without
+FIRST = 885  # a sample image of three persons with keypoints and five without
 
 
-@pytest.fixture
-def sample(samples: Path) -> dict[str, Any]:
-    return json.loads((samples / "annotations.json").read_text())
+@pytest.fixture(scope="module")
+def sample(samples: Path) -> Annotations:
+    return read_annotations(samples / "annotations.json")
 
 
 class Page(HTMLParser):
@@ -59,11 +61,15 @@ class Page(HTMLParser):
 
 
 def report(
-    folder: Path, sample: dict[str, Any], results: list[dict[str, Any]], images: Path, **more: Any
+    folder: Path, sample: Annotations, results: list[Result], images: Path, worst: int = 24
 ) -> Page:
     figures, groups = score(sample, results), breakdown(sample, results)
-    write_report(folder, sample, Images(images), results, 0.5, figures, groups, **more)
+    write_report(folder, sample, Images(images), results, 0.5, figures, groups, worst)
     return Page(folder / "index.html")
+
+
+def with_images(sample: Annotations, *images: AnnotatedImage) -> Annotations:
+    return replace(sample, images=images)
 
 
 def no_pixel(height: int, width: int) -> dict[str, Any]:
@@ -72,8 +78,8 @@ def no_pixel(height: int, width: int) -> dict[str, Any]:
     return {"size": rle["size"], "counts": rle["counts"].decode()}
 
 
-def spoiled(sample: dict[str, Any]) -> list[dict[str, Any]]:
-    """Results without the first person of each picture, with one false detection."""
+def spoiled(sample: Annotations) -> list[Result]:
+    """Results without the first person of each image, with one false detection."""
     seen: set[int] = set()
     results = []
     for result in perfect(sample):
@@ -92,8 +98,8 @@ def spoiled(sample: dict[str, Any]) -> list[dict[str, Any]]:
     return [*results, false]
 
 
-def test_the_page_shows_figures_counts_and_pictures(
-    sample: dict[str, Any], samples: Path, tmp_path: Path
+def test_the_page_shows_figures_counts_and_images(
+    sample: Annotations, samples: Path, tmp_path: Path
 ) -> None:
     results = spoiled(sample)
     page = report(tmp_path / "new" / "folder", sample, results, samples)
@@ -113,9 +119,7 @@ def test_the_page_shows_figures_counts_and_pictures(
     assert names == {"index.html", *pictures}
 
 
-def test_the_page_needs_nothing_else(
-    sample: dict[str, Any], samples: Path, tmp_path: Path
-) -> None:
+def test_the_page_needs_nothing_else(sample: Annotations, samples: Path, tmp_path: Path) -> None:
     page = report(tmp_path, sample, spoiled(sample), samples)
     assert not {"script", "link", "iframe"} & {tag for tag, _ in page.found}
     text = (tmp_path / "index.html").read_text()
@@ -124,8 +128,8 @@ def test_the_page_needs_nothing_else(
     assert not any(name.startswith("on") for _, attributes in page.found for name in attributes)
 
 
-def test_pictures_are_annotation_and_prediction_with_the_miss_marked(
-    sample: dict[str, Any], samples: Path, tmp_path: Path
+def test_images_are_annotation_and_prediction_with_the_miss_marked(
+    sample: Annotations, samples: Path, tmp_path: Path
 ) -> None:
     results = [r for r in perfect(sample) if r["image_id"] != FIRST]
     page = report(tmp_path, sample, results, samples)
@@ -135,8 +139,9 @@ def test_pictures_are_annotation_and_prediction_with_the_miss_marked(
     height, width = source.shape[:2]
     assert pair.shape[:2] == (height, 2 * width + GAP_PX)
     left, right = pair[:, :width], pair[:, width + GAP_PX :]
-    person = next(a for a in sample["annotations"] if a["id"] == 439117)
-    x, y, w, h = (round(v) for v in person["bbox"])
+    person = next(person for person in sample.people if person.id == 439117)
+    x, y, x1, y1 = (round(float(v)) for v in person.box)
+    w, h = x1 - x, y1 - y
     for side in (left, right):
         edge = side[y + 40 : y + h - 40, x]
         assert np.abs(edge - MARK).mean() < 40, "the box of the missed person"
@@ -147,7 +152,7 @@ def test_pictures_are_annotation_and_prediction_with_the_miss_marked(
 
 
 def test_worst_comes_first_and_ends_at_the_limit(
-    sample: dict[str, Any], samples: Path, tmp_path: Path
+    sample: Annotations, samples: Path, tmp_path: Path
 ) -> None:
     page = report(tmp_path, sample, spoiled(sample), samples, worst=3)
     assert [n for n in page.values("img", "src") if n[0] == "m"] == [
@@ -155,37 +160,38 @@ def test_worst_comes_first_and_ends_at_the_limit(
     ]
     costs = [float(c) for c in re.findall(r": 1, cost (\d\.\d+)", page.text)][:3]
     areas = sorted(
-        (
-            a["area"] / (i["height"] * i["width"])
-            for i in sample["images"]
-            for a in [next(a for a in sample["annotations"] if a["image_id"] == i["id"])]
-        ),
-        reverse=True,
+        (i.persons[0].area / (i.size[0] * i.size[1]) for i in sample.images), key=lambda a: -a
     )
     assert costs == pytest.approx(areas[:3], abs=6e-4)
 
 
-def test_pictures_that_cannot_be_shown_are_listed(
-    sample: dict[str, Any], samples: Path, tmp_path: Path
+def test_images_that_cannot_be_shown_are_listed(
+    sample: Annotations, samples: Path, tmp_path: Path
 ) -> None:
-    missing, broken, other = sample["images"][:3]
-    missing["file_name"] = "no <b>such</b> & file.jpg"
+    missing, broken, other = sample.images[:3]
     (tmp_path / "in").mkdir()
-    for image in sample["images"][1:]:
-        data = (samples / image["file_name"]).read_bytes()
-        (tmp_path / "in" / image["file_name"]).write_bytes(data)
-    (tmp_path / "in" / broken["file_name"]).write_bytes(b"not a picture")
-    other["width"] += 1
-    page = report(tmp_path / "out", sample, [], tmp_path / "in")
+    for image in sample.images[1:]:
+        data = (samples / image.file_name).read_bytes()
+        (tmp_path / "in" / image.file_name).write_bytes(data)
+    (tmp_path / "in" / broken.file_name).write_bytes(b"not an image")
+    height, width = other.size
+    changed = with_images(
+        sample,
+        replace(missing, file_name="no <b>such</b> & file.jpg"),
+        broken,
+        replace(other, size=(height, width + 1)),
+        *sample.images[3:],
+    )
+    page = report(tmp_path / "out", changed, [], tmp_path / "in")
     listed = page.text.split("Not shown")[1]
     assert "no <b>such</b> & file.jpg" in listed and "b" not in [tag for tag, _ in page.found]
-    assert f"'{broken['file_name']}' cannot be read as a picture" in listed
-    assert f"'{other['file_name']}' is {other['width'] - 1}x" in listed
+    assert f"'{broken.file_name}' cannot be read as" in listed
+    assert f"'{other.file_name}' is {width}x" in listed
     assert len(page.values("img", "src")) == 5
 
 
 def test_a_mask_of_another_size_is_listed(
-    sample: dict[str, Any], samples: Path, tmp_path: Path
+    sample: Annotations, samples: Path, tmp_path: Path
 ) -> None:
     results = spoiled(sample)
     results[-1]["segmentation"] = no_pixel(4, 4)
@@ -194,24 +200,20 @@ def test_a_mask_of_another_size_is_listed(
     assert "false-01.jpg" not in page.values("img", "src")
 
 
-def test_names_from_files_are_escaped(
-    sample: dict[str, Any], samples: Path, tmp_path: Path
-) -> None:
+def test_names_from_files_are_escaped(sample: Annotations, samples: Path, tmp_path: Path) -> None:
     name = "\"><script>alert('&')</script>.jpg"
-    image = sample["images"][0]
+    image = sample.images[0]
     folder = tmp_path / "in"
     (folder / name).parent.mkdir(parents=True)
-    (folder / name).write_bytes((samples / image["file_name"]).read_bytes())
-    image["file_name"] = name
-    sample["images"] = [image]
-    sample["annotations"] = [a for a in sample["annotations"] if a["image_id"] == image["id"]]
-    page = report(tmp_path / "out", sample, [], folder)
+    (folder / name).write_bytes((samples / image.file_name).read_bytes())
+    one = with_images(sample, replace(image, file_name=name))
+    page = report(tmp_path / "out", one, [], folder)
     assert page.values("img", "alt") == [f"{name}, annotated and predicted"]
     assert name in page.text and "script" not in [tag for tag, _ in page.found]
 
 
 def test_a_folder_that_cannot_be_made_is_said(
-    sample: dict[str, Any], samples: Path, tmp_path: Path
+    sample: Annotations, samples: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(KdcError, match="cannot make the folder"):
