@@ -52,6 +52,7 @@ def test_predictor_is_measured_on_the_people_it_should_find() -> None:
     assert figures["over_movenet"] > 0 and figures["rounds"] == 3
 
 
+@pytest.mark.all
 @pytest.mark.timed
 def test_training_samples_and_the_wait_for_them_are_measured() -> None:
     figures = bench_data(None, 1)
