@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,19 @@ def predict_all(
         except FAILED as error:
             failed.append(f"{image.file_name}: {error}")
     return results, tuple(failed)
+
+
+def timed(predict: Predict) -> tuple[Predict, list[float]]:
+    """The function, and the seconds of each of its calls as they come."""
+    seconds: list[float] = []
+
+    def measured(image: AnnotatedImage) -> Prediction:
+        begun = time.perf_counter()
+        prediction = predict(image)
+        seconds.append(time.perf_counter() - begun)
+        return prediction
+
+    return measured, seconds
 
 
 def read_truth(path: str | Path, skeleton: Skeleton = COCO17, subset: str = "all") -> Annotations:
