@@ -1,0 +1,179 @@
+"""`kdc engine`: build engines for TensorRT beforehand, and look after those that are kept."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kdc_core.errors import KdcError
+
+if TYPE_CHECKING:
+    from kdc_core.inference.engine.entries import Entry
+    from kdc_core.inference.engine.key import Target
+
+app = typer.Typer(no_args_is_help=True)
+CacheFolder = Annotated[
+    Path | None, typer.Option("--cache", help="Folder of engines; default: the user's.")
+]
+Name = Annotated[str, typer.Argument(help="Beginning of its name, as `list` shows it.")]
+
+
+@app.command("build")
+def build(
+    model: Annotated[str, typer.Argument(help="Shipped model, or an .onnx file of ours.")],
+    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH of the frames.")] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Frames of many sizes: SMALLEST,USUAL,LARGEST, each HEIGHTxWIDTH."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Compute capability such as 8.9, where its GPU is not at hand."),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Of a shipped model: fp32 or fp16.")] = "fp32",
+    cache: CacheFolder = None,
+) -> None:
+    """Build the engine of a model for one size of frames, or take it from the cache."""
+    from kdc_core.inference.engine.cache import Cache, get_engine
+    from kdc_core.inference.engine.key import Target
+    from kdc_core.inference.engine.shapes import Shapes, parse_profile, parse_size
+    from kdc_core.inference.runtimes.choice import find_model
+
+    if (size is None) == (profile is None):
+        raise KdcError("expected either --size HEIGHTxWIDTH or --profile, got both or none")
+    shapes = parse_profile(profile) if profile else Shapes.fixed(parse_size(size or ""))
+    path = find_model(model, (".onnx" if precision == "fp32" else f".{precision}.onnx",))
+    place = Target.named(target) if target else _at_hand()
+    with progress_bar() as progress, saying_so_when_stopped():
+        engine = get_engine(path, shapes, place, cache=Cache(cache, progress=progress))
+    how = "built" if engine.built else "already there, whole and unchanged"
+    typer.echo(f"'{engine.path}', {engine.sidecar.engine_bytes / 1e6:.1f} MB")
+    typer.echo(f"{how}, {engine.seconds:.1f} s; for {engine.sidecar.key.place}")
+
+
+@app.command("list")
+def list_engines(cache: CacheFolder = None) -> None:
+    """The engines that are kept, the newest first; each is checked. `inspect` says more."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from kdc_core.inference.engine.entries import list_entries
+
+    folder = _folder(cache)
+    table = Table("name", "model", "frames", "precision", "made for", "made by", "MB", "state")
+    table.columns[0].no_wrap = True
+    for entry in list_entries(folder):
+        table.add_row(*map(escape, _row(entry)))
+    Console().print(f"engines in '{folder}'", markup=False)
+    Console().print(table)
+
+
+@app.command("inspect")
+def inspect(name: Name, cache: CacheFolder = None) -> None:
+    """What an engine was made of and for, whether it is unchanged, and whether it runs here."""
+    from kdc_core.inference.engine.entries import find_entry
+
+    entry = find_entry(_folder(cache), name)
+    typer.echo(f"{'name':18} {entry.digest}")
+    if entry.engine is not None:
+        sidecar = entry.engine.sidecar
+        shown = sidecar.model_dump(exclude={"key", "header"})
+        for field, value in (sidecar.key.model_dump(exclude_none=True) | shown).items():
+            typer.echo(f"{field:18} {sidecar.key.shapes if field == 'shapes' else value}")
+    typer.echo(f"{'unchanged':18} {'yes' if entry.fault is None else f'no: {entry.fault}'}")
+    if entry.fault is None:
+        reason = entry.why_not_here
+        typer.echo(f"{'runs here':18} {'yes' if reason is None else f'no: {reason}'}")
+
+
+@app.command("clean")
+def clean(
+    cache: CacheFolder = None,
+    everything: Annotated[bool, typer.Option("--all", help="Whole engines too.")] = False,
+) -> None:
+    """Remove broken engines, those of other versions, and what killed builders left."""
+    from kdc_core.inference.engine import entries
+
+    folder = _folder(cache)
+    before = _used(folder)
+    removed, busy = entries.clean(folder, everything)
+    freed = (before - _used(folder)) / 1e6
+    typer.echo(f"removed {len(removed)} files, {freed:.1f} MB, from '{folder}'")
+    for lock in busy:
+        typer.echo(f"left alone, in use by another process: {lock.stem[:12]}")
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr, from the first step on: what a build does and for how long."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeElapsedColumn as Elapsed
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed())
+    bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
+    task = bar.add_task("", total=None)
+
+    def progress(phase: str, done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, description=phase, completed=done, total=total or None)
+
+    try:
+        yield progress
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+@contextlib.contextmanager
+def saying_so_when_stopped() -> Iterator[None]:
+    """SIGINT ends the command with a sentence."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KdcError("engine build cancelled: nothing was kept of it") from None
+
+
+def _at_hand() -> Target:
+    from kdc_core.inference.engine.key import Target
+
+    try:
+        return Target.at_hand()
+    except KdcError as error:
+        raise KdcError(
+            f"{error}; to build for a GPU that is not here, name its compute capability, such as "
+            "--target 8.9 (TensorRT-RTX only)"
+        ) from None
+
+
+def _folder(cache: Path | None) -> Path:
+    from kdc_core.inference.engine.folder import default_folder, open_folder
+
+    return open_folder(cache or default_folder(), create=False)
+
+
+def _used(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def _row(entry: Entry) -> list[str]:
+    if entry.engine is None:
+        return [entry.digest[:12], *["?"] * 6, f"broken: {entry.fault}"]
+    sidecar = entry.engine.sidecar
+    key = sidecar.key
+    state = "runs here" if entry.why_not_here is None else "not for here"
+    return [
+        entry.digest[:12],
+        sidecar.model,
+        str(key.shapes),
+        key.precision,
+        key.place,
+        f"{key.family} {key.version}",
+        f"{sidecar.engine_bytes / 1e6:.1f}",
+        state if entry.fault is None else f"broken: {entry.fault}",
+    ]

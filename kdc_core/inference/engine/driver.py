@@ -1,0 +1,115 @@
+"""The NVIDIA driver and its GPUs, asked through NVIDIA's own cuda-python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from kdc_core.inference.engine.messages import NO_DRIVER, EngineError
+
+NO_PACKAGE = "cuda-python is not installed: pip install 'kdc_ros[cuda]'"
+NO_DEVICE = (
+    "the NVIDIA driver finds no GPU: is one plugged in, visible to this container, and not hidden "
+    "by CUDA_VISIBLE_DEVICES?"
+)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU as the driver names it.
+
+    Attributes:
+        index: among those the driver shows this process.
+        name: such as `NVIDIA GeForce RTX 4090`.
+        capability: compute capability, such as `8.9`.
+        memory: bytes in all.
+    """
+
+    index: int
+    name: str
+    capability: str
+    memory: int
+
+
+def find_gpu(index: int = 0) -> Gpu:
+    """The GPU of this number.
+
+    Raises:
+        EngineError: no cuda-python, no usable driver, no GPU, or none of this number.
+    """
+    driver = _driver()
+    count = _call(driver, "cuDeviceGetCount")
+    if not count:
+        raise EngineError(NO_DEVICE)
+    if not 0 <= index < count:
+        raise EngineError(f"no GPU {index}: the driver shows {count}, counted from 0")
+    device = _call(driver, "cuDeviceGet", index)
+    name: bytes = _call(driver, "cuDeviceGetName", 256, device)
+    attributes = driver.CUdevice_attribute
+    major, minor = (
+        _call(driver, "cuDeviceGetAttribute", attribute, device)
+        for attribute in (
+            attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+            attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+        )
+    )
+    memory = int(_call(driver, "cuDeviceTotalMem", device))
+    return Gpu(index, name.split(b"\0")[0].decode(), f"{major}.{minor}", memory)
+
+
+def cuda_version() -> str:
+    """The newest CUDA the driver can run, such as `12.6`.
+
+    Raises:
+        EngineError: as `find_gpu`.
+    """
+    version = int(_call(_driver(), "cuDriverGetVersion"))
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def make_current(gpu: Gpu) -> int:
+    """Let this thread work on a GPU, in its primary context, which TensorRT shares.
+
+    Returns:
+        Its free memory, bytes.
+
+    Raises:
+        EngineError: the driver refuses.
+    """
+    driver = _driver()
+    device = _call(driver, "cuDeviceGet", gpu.index)
+    _call(driver, "cuCtxSetCurrent", _call(driver, "cuDevicePrimaryCtxRetain", device))
+    free, _ = _call(driver, "cuMemGetInfo")
+    return int(free)
+
+
+def describe() -> str:
+    """The driver in a few words: its CUDA version, or why it cannot be used."""
+    try:
+        return f"CUDA {cuda_version()}"
+    except EngineError as error:
+        return str(error)
+
+
+def _driver() -> Any:
+    """cuda-python's module of the driver, the driver started."""
+    try:
+        driver = import_module("cuda.bindings.driver")
+    except ImportError as error:
+        raise EngineError(NO_PACKAGE) from error
+    try:
+        _call(driver, "cuInit", 0)
+    except RuntimeError as error:  # of cuda-python itself, where libcuda.so.1 is absent
+        raise EngineError(NO_DRIVER) from error
+    return driver
+
+
+def _call(driver: Any, name: str, *arguments: object) -> Any:
+    status, *values = getattr(driver, name)(*arguments)
+    if status == driver.CUresult.CUDA_ERROR_NO_DEVICE:
+        raise EngineError(NO_DEVICE)
+    if status != driver.CUresult.CUDA_SUCCESS:
+        cause = getattr(status, "name", status)
+        raise EngineError(f"{NO_DRIVER} ({name} answered {cause})")
+    return values[0] if len(values) == 1 else tuple(values)

@@ -1,0 +1,133 @@
+"""Which TensorRT is there, and what it can do: by the names it has, never by its version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Literal
+
+from kdc_core.inference.engine.messages import NOT_INSTALLED, TOO_OLD, EngineError
+
+Family = Literal["tensorrt", "tensorrt-rtx"]
+# In the order they are looked for.
+MODULES: dict[Family, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+TITLES: dict[Family, str] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
+# The first three are used; the last came with 10.3, the oldest version supported.
+NEEDED = (
+    "NetworkDefinitionCreationFlag.STRONGLY_TYPED",
+    "IProgressMonitor",
+    "ParserError.node_name",
+    "IPluginV3OneBuildV2",
+)
+
+
+@dataclass(frozen=True)
+class Library:
+    """One TensorRT that can be imported.
+
+    Attributes:
+        family: also the name of the runtime it makes possible.
+        module: `tensorrt` or `tensorrt_rtx`.
+        version: in full.
+    """
+
+    family: Family
+    module: ModuleType
+    version: str
+
+    def __str__(self) -> str:
+        return f"{TITLES[self.family]} {self.version}"
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """Compute capabilities it can be told to build for, and its names for them.
+
+        None: it builds for the GPU at hand, whichever that is.
+        """
+        members = getattr(getattr(self.module, "ComputeCapability", None), "__members__", {})
+        names = [name for name in members if name.startswith("SM")]
+        return {f"{name[2:-1]}.{name[-1]}": name for name in names}
+
+    @property
+    def times_kernels(self) -> bool:
+        """Whether a cache of timings makes its next build faster; for RTX it does nothing."""
+        return self.family == "tensorrt"
+
+    def check_target(self, capability: str, named: bool) -> None:
+        """Refuse a compute capability that it cannot build for.
+
+        Args:
+            capability: such as 8.9.
+            named: asked for by the user, not read off the GPU at hand.
+
+        Raises:
+            EngineError: it cannot.
+        """
+        targets = self.targets
+        if not targets and named:
+            raise EngineError(
+                f"{self} builds for the GPU at hand only: expected no target, got {capability}; "
+                "TensorRT-RTX can name one"
+            )
+        if targets and capability not in targets:
+            mend = "" if named else "; install TensorRT"
+            raise EngineError(
+                f"{self} cannot target compute capability {capability}, only "
+                f"{', '.join(targets)}{mend}"
+            )
+
+
+def libraries(reasons: list[str]) -> Iterator[Library]:
+    """Every usable TensorRT, the preferred first; why another is not goes into `reasons`."""
+    for family in MODULES:
+        try:
+            yield find_library(family)
+        except EngineError as error:
+            reasons.append(str(error))
+
+
+def find_library(family: Family | None = None, target: str | None = None) -> Library:
+    """The TensorRT to use.
+
+    Args:
+        family: which; None = the first usable one.
+        target: compute capability it must be able to name; None = none need be named.
+
+    Raises:
+        EngineError: there is none, or it is too old.
+    """
+    if family is None:
+        reasons: list[str] = []
+        for library in libraries(reasons):
+            try:
+                if target is not None:
+                    library.check_target(target, named=True)
+                return library
+            except EngineError as error:
+                reasons.append(str(error))
+        raise EngineError("; ".join(dict.fromkeys(reasons)))
+    name = MODULES[family]
+    try:
+        module = import_module(name)
+    except (ImportError, OSError) as error:  # the latter: a library that does not load
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            raise EngineError(NOT_INSTALLED[family]) from error
+        raise EngineError(f"the module {name} is there but does not load: {error}") from error
+    library = Library(family, module, str(getattr(module, "__version__", "unknown")))
+    missing = [path for path in NEEDED if not _has(module, path)]
+    if missing:
+        raise EngineError(TOO_OLD.format(library=library, missing=missing[0]))
+    if target is not None:
+        library.check_target(target, named=True)
+    return library
+
+
+def _has(module: ModuleType, path: str) -> bool:
+    at: object = module
+    for name in path.split("."):
+        if not hasattr(at, name):
+            return False
+        at = getattr(at, name)
+    return True
