@@ -1,0 +1,172 @@
+"""TensorRT and TensorRT-RTX: an engine for each size of frames, on one NVIDIA GPU.
+
+Nothing here has run on a GPU yet: its logic is tested against a stand-in for CUDA and TensorRT.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from kdc_core.inference import cuda
+from kdc_core.inference.assembly import Raw
+from kdc_core.inference.engine.cache import Cache, EngineFile, get_engine
+from kdc_core.inference.engine.key import Target
+from kdc_core.inference.engine.library import Family, Library, find_library
+from kdc_core.inference.engine.messages import BrokenEngine, explain
+from kdc_core.inference.engine.session import EngineSession
+from kdc_core.inference.engine.worker import make_logger
+from kdc_core.inference.manifest import read_file
+from kdc_core.inference.runtimes.protocol import Runtime, UnusableRuntime
+from kdc_core.inference.selftest import SelfTestFailed, self_test
+
+log = logging.getLogger(__name__)
+
+Size = tuple[int, int]
+
+
+class TensorRtRuntime:
+    """A program as TensorRT engines, one for each size of frames, made when it is first seen.
+
+    Args:
+        path: the .onnx file.
+        library: which TensorRT.
+        target: the GPU.
+        engines: where engines are kept, and whether they may be built.
+        otherwise: opens what runs frames of sizes for which there is no engine; None = such a
+            frame is an error.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        library: Library,
+        target: Target,
+        engines: Cache,
+        otherwise: Callable[[], Runtime] | None,
+    ):
+        self.name: str = library.family
+        self.manifest = read_file(path)
+        self._path, self._library, self._target, self._engines = path, library, target, engines
+        self._otherwise = otherwise
+        self._sessions: dict[Size, EngineSession | Runtime] = {}
+        self._said: list[str] = []
+        self._logger = make_logger(library.module, self._said)
+        self._trt_runtime = library.module.Runtime(self._logger)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        family: Family,
+        device: str = "auto",
+        size: Size | None = None,
+        engines: Cache | None = None,
+        otherwise: Callable[[], Runtime] | None = None,
+    ) -> TensorRtRuntime:
+        """Open a program on a GPU.
+
+        Args:
+            path, engines, otherwise: as for the class.
+            family: `tensorrt` or `tensorrt-rtx`.
+            device: `auto`, `cuda` or `cuda:N`.
+            size: (height, width) of the frames to come, for which the engine is made now; None =
+                with the first frame.
+
+        Raises:
+            UnusableRuntime: no such TensorRT, GPU or engine; the text says which.
+        """
+        _, _, index = device.partition(":")
+        target = Target.at_hand(int(index or 0))
+        runtime = cls(path, find_library(family), target, engines or Cache(), otherwise)
+        runtime._use_gpu()
+        if size is not None:
+            runtime._sessions[size] = runtime._open_session(size)
+        return runtime
+
+    def describe(self) -> dict[str, str]:
+        gpu = self._target.gpu
+        return {
+            "runtime": self.name,
+            "runtime_version": self._library.version,
+            "device": gpu.name if gpu else self._target.capability,
+            "precision": self.manifest.precision,
+            "threads": "0",
+        }
+
+    def run(self, frame: np.ndarray) -> Raw:
+        self._use_gpu()  # the thread may be another than the one that opened it
+        session = self._session((frame.shape[0], frame.shape[1]))
+        if isinstance(session, EngineSession):
+            return session.collect(session.submit(frame))
+        return session.run(frame)
+
+    def close(self) -> None:
+        while self._sessions:
+            self._sessions.popitem()[1].close()
+
+    def _use_gpu(self) -> None:
+        cuda.use_device(self._target.gpu.index if self._target.gpu else 0)
+
+    def _session(self, size: Size) -> EngineSession | Runtime:
+        """What runs frames of a size, opened when the first one comes."""
+        if size not in self._sessions:
+            self.manifest.check_size(size)
+            try:
+                self._sessions[size] = self._open_session(size)
+            except UnusableRuntime as error:
+                if self._otherwise is None:
+                    raise
+                other = self._otherwise()
+                log.warning("frames of %dx%d go to %s: %s", *size[::-1], other.name, error)
+                self._sessions[size] = other
+        return self._sessions[size]
+
+    def _open_session(self, size: Size) -> EngineSession:
+        """An engine from the cache, built if it must be, in memory and tested.
+
+        Raises:
+            UnusableRuntime: there is none, or it does not find the people it should.
+        """
+        opened: list[EngineSession] = []
+
+        def check(engine: EngineFile, plan: bytes) -> None:
+            opened.append(self._load(engine, plan, size))
+
+        get_engine(self._path, size, self._target, self._library, self._engines, check)
+        return opened[-1]
+
+    def _load(self, engine: EngineFile, plan: bytes, size: Size) -> EngineSession:
+        """An engine in memory, tested.
+
+        Raises:
+            BrokenEngine: it cannot be deserialised, is not of this program, or fails its test.
+        """
+        self._said.clear()
+        loaded = self._trt_runtime.deserialize_cuda_engine(plan)
+        if loaded is None:
+            raise BrokenEngine(explain(self._said, "it could not be loaded", engine=engine.path))
+        session = EngineSession(self._library.module, loaded, str(engine.path))
+        try:
+            self_test(_OneSize(self, session), size, self._path)
+        except (SelfTestFailed, cuda.CudaError) as error:
+            session.close()
+            raise BrokenEngine(str(error)) from error
+        return session
+
+
+class _OneSize:
+    """A session as the runtime that the self-test asks for."""
+
+    def __init__(self, runtime: TensorRtRuntime, session: EngineSession):
+        self.name, self.manifest = runtime.name, runtime.manifest
+        self.describe, self._session = runtime.describe, session
+
+    def run(self, frame: np.ndarray) -> Raw:
+        return self._session.collect(self._session.submit(frame))
+
+    def close(self) -> None:
+        self._session.close()

@@ -1,0 +1,232 @@
+"""Running an engine: order, memory and graphs, against a stand-in for CUDA and TensorRT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import cast
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-python, in the extra [cuda]")
+
+from kdc_core.data.annotations import read_annotations
+from kdc_core.data.images import Images
+from kdc_core.inference import cuda
+from kdc_core.inference.assembly import Raw
+from kdc_core.inference.engine import session as session_module
+from kdc_core.inference.engine.driver import Gpu
+from kdc_core.inference.engine.key import Target
+from kdc_core.inference.engine.library import Library
+from kdc_core.inference.engine.messages import BrokenEngine, EngineError
+from kdc_core.inference.engine.session import EngineSession
+from kdc_core.inference.predictor import Predictor
+from kdc_core.inference.runtimes import tensorrt
+from kdc_core.inference.runtimes.choice import find_model
+from kdc_core.inference.runtimes.onnxruntime import make_session
+from kdc_core.inference.runtimes.protocol import UnusableRuntime
+from kdc_core.inference.runtimes.tensorrt import TensorRtRuntime
+
+from .fake_cuda import FULL_TENSORRT, FakeCuda, FakeEngine
+
+SIZE = (192, 256)
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor.from_pretrained("kdc_light", "onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def frames(samples: Path) -> list[np.ndarray]:
+    """Four sample images as frames of one size."""
+    store = Images(samples)
+    images = read_annotations(samples / "annotations.json").images[4:]
+    return [cv2.resize(store.read(image.file_name), SIZE[::-1]) for image in images]
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    return use(FakeCuda(), monkeypatch)
+
+
+def use(fake: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    monkeypatch.setattr(cuda, "cudart", fake)
+    monkeypatch.setattr(session_module, "cudart", fake)
+    return fake
+
+
+def engine(device: FakeCuda, predictor: Predictor) -> FakeEngine:
+    return FakeEngine(device, make_session(str(find_model("kdc_light", (".onnx",))), 2), SIZE)
+
+
+def assert_same(ours: Raw, theirs: Raw) -> None:
+    for name, value in vars(theirs).items():
+        assert np.array_equal(getattr(ours, name), value), name
+
+
+def test_frames_under_way_do_not_touch_each_other(
+    device: FakeCuda, predictor: Predictor, frames: list[np.ndarray]
+) -> None:
+    """Each is submitted before the one before it is collected, and overwritten at once."""
+    session = EngineSession(FULL_TENSORRT, engine(device, predictor), "an engine")
+    camera = np.empty_like(frames[0])
+    tickets, found = [], []
+    for frame in frames:
+        np.copyto(camera, frame)
+        tickets.append(session.submit(camera))
+        camera[:] = 255
+        if len(tickets) == 2:
+            found.append(session.collect(tickets.pop(0)))
+    found.append(session.collect(tickets.pop()))
+    for frame, raw in zip(frames, found, strict=True):
+        assert_same(raw, predictor.runtime.run(frame))
+    assert any(raw.score.max() > 0.5 for raw in found), "there are people to be mistaken"
+
+
+def test_a_third_frame_under_way_is_refused(
+    device: FakeCuda, predictor: Predictor, frames: list[np.ndarray]
+) -> None:
+    session = EngineSession(FULL_TENSORRT, engine(device, predictor), "an engine")
+    first = session.submit(frames[0])
+    session.submit(frames[1])
+    with pytest.raises(cuda.CudaError, match="2 frames are under way"):
+        session.submit(frames[2])
+    assert_same(session.collect(first), predictor.runtime.run(frames[0]))
+
+
+def test_everything_on_the_device_is_given_back(device: FakeCuda, predictor: Predictor) -> None:
+    session = EngineSession(FULL_TENSORRT, engine(device, predictor), "an engine")
+    assert device.memory and device.graphs
+    session.close()
+    assert not (device.memory or device.graphs or device.streams or device.events)
+
+
+def test_without_a_graph_it_runs_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch,
+    predictor: Predictor,
+    frames: list[np.ndarray],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    device = use(FakeCuda(can_capture=False), monkeypatch)
+    session = EngineSession(FULL_TENSORRT, engine(device, predictor), "an engine")
+    for frame in frames[:2]:
+        assert_same(session.collect(session.submit(frame)), predictor.runtime.run(frame))
+    assert caplog.text.count("cannot be replayed as a CUDA graph") == 1
+
+
+def test_an_engine_that_refuses_to_run_is_an_error(
+    device: FakeCuda, predictor: Predictor, frames: list[np.ndarray]
+) -> None:
+    session = EngineSession(FULL_TENSORRT, fake := engine(device, predictor), "an engine")
+    session._graph, fake.runs = None, False
+    with pytest.raises(cuda.CudaError, match="refused to run"):
+        session.submit(frames[0])
+
+
+def test_a_capture_that_records_nothing_is_no_graph(device: FakeCuda) -> None:
+    stream = cuda.make_stream()
+    assert cuda.capture(stream, lambda: False) is None
+    assert cuda.capture(stream, lambda: True) is not None
+
+
+def test_an_engine_of_something_else_is_refused(device: FakeCuda, predictor: Predictor) -> None:
+    other = engine(device, predictor)
+    other.names = other.names[:-1]
+    with pytest.raises(BrokenEngine, match="expected the input 'frame' and the outputs"):
+        EngineSession(FULL_TENSORRT, other, "an engine")
+
+
+def test_too_little_memory_is_told_with_what_is_free(
+    monkeypatch: pytest.MonkeyPatch, predictor: Predictor
+) -> None:
+    device = use(FakeCuda(free_mib=0), monkeypatch)
+    with pytest.raises(
+        cuda.CudaError, match="out of GPU memory: allocating .* with 0 of 4096 MiB"
+    ):
+        EngineSession(FULL_TENSORRT, engine(device, predictor), "an engine")
+
+
+GPU = Gpu(0, "a GPU", "8.9", 8 << 30)
+
+
+class FakeTensorRt:
+    """What opens engines: of the shipped program, for frames of SIZE.
+
+    Attributes:
+        loads: sizes for which an engine was asked for.
+        spoiled: engines whose keypoints lie elsewhere.
+    """
+
+    def __init__(self, device: FakeCuda, monkeypatch: pytest.MonkeyPatch):
+        self.device, self.loads, self.spoiled = device, list[tuple[int, int]](), False
+        module = SimpleNamespace(nptype=lambda dtype: dtype, Runtime=lambda logger: self)
+        library = Library("tensorrt", cast(ModuleType, module), "10.99")
+        monkeypatch.setattr(tensorrt, "find_library", lambda family: library)
+        monkeypatch.setattr(tensorrt, "make_logger", lambda module, said: None)
+        monkeypatch.setattr(tensorrt, "get_engine", self.get_engine)
+        monkeypatch.setattr(Target, "at_hand", lambda index: Target("8.9", GPU))
+
+    def get_engine(self, path: Path, size: tuple[int, int], *others: object) -> None:
+        """As of the cache: what its check refuses is refused for good."""
+        check = cast(Callable[[object, bytes], None], others[-1])
+        self.loads.append(size)
+        if size != SIZE:
+            raise EngineError(f"no engine for frames of {size}")
+        try:
+            check(SimpleNamespace(path="an engine"), b"plan")
+        except BrokenEngine as error:
+            raise EngineError(f"the engine just built is refused: {error}") from error
+
+    def deserialize_cuda_engine(self, plan: bytes) -> FakeEngine:
+        engine = FakeEngine(
+            self.device, make_session(str(find_model("kdc_light", (".onnx",))), 2), SIZE
+        )
+        engine.shift_px = 20.0 if self.spoiled else 0.0
+        return engine
+
+
+@pytest.fixture
+def fake(device: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> FakeTensorRt:
+    return FakeTensorRt(device, monkeypatch)
+
+
+PROGRAM = find_model("kdc_light", (".onnx",))
+
+
+def test_an_engine_is_opened_with_the_first_frame_of_its_size(
+    fake: FakeTensorRt, predictor: Predictor, frames: list[np.ndarray]
+) -> None:
+    runtime = TensorRtRuntime.open(PROGRAM, "tensorrt")
+    assert fake.loads == []
+    for frame in frames[:2]:
+        assert_same(runtime.run(frame), predictor.runtime.run(frame))
+    assert fake.loads == [SIZE]
+    assert runtime.describe()["device"] == "a GPU"
+    runtime.close()
+    assert not fake.device.memory
+
+
+def test_frames_without_an_engine_go_to_the_next_runtime_and_that_is_said_once(
+    fake: FakeTensorRt, predictor: Predictor, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = np.zeros((256, 320, 3), np.uint8)
+    runtime = TensorRtRuntime.open(PROGRAM, "tensorrt", otherwise=lambda: predictor.runtime)
+    for _ in range(2):
+        assert_same(runtime.run(other), predictor.runtime.run(other))
+    assert caplog.text.count("frames of 320x256 go to onnxruntime") == 1
+    alone = TensorRtRuntime.open(PROGRAM, "tensorrt")
+    with pytest.raises(UnusableRuntime, match="no engine for frames"):
+        alone.run(other)
+    with pytest.raises(UnusableRuntime, match="no engine for frames"):
+        TensorRtRuntime.open(PROGRAM, "tensorrt", size=(256, 320))
+
+
+def test_an_engine_that_puts_keypoints_elsewhere_is_refused(fake: FakeTensorRt) -> None:
+    fake.spoiled = True
+    with pytest.raises(UnusableRuntime, match="does not find the people it should"):
+        TensorRtRuntime.open(PROGRAM, "tensorrt", size=SIZE)
+    assert not fake.device.memory, "and leaves nothing on the GPU"
