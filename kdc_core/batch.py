@@ -1,8 +1,8 @@
 """Prediction over folders too large for one machine, as a Ray Data job.
 
 Every machine of the cluster needs this package and its `ray` extra, and the same paths for
-pictures, model file and output folder. Only names and counts pass through Ray; each worker reads
-its pictures and writes its parts itself.
+images, model file and output folder. Only names and counts pass through Ray; each worker reads
+its images and writes its parts itself.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from kdc_core.data.sources import read_frames
 from kdc_core.errors import KdcError
 from kdc_core.files import whole_file, write_json
 from kdc_core.inference.predictor import Predictor
-from kdc_core.show.people_json import person_json
+from kdc_core.show.people_json import frame_json, people_or_error
 
 FORMATS = ("jsonl", "parquet")
-THREADS = 1  # of a CPU worker: many pictures gain more from workers side by side
-LARGEST_PART = 64  # pictures; what is lost of a worker that is killed
+THREADS = 1  # of a CPU worker: many images gain more from workers side by side
+LARGEST_PART = 64  # images; what is lost of a worker that is killed
 STORE_BYTES = 200_000_000  # of a local cluster, which holds names only
 CONNECT_SECONDS = 10
 INIT_DEATHS = 8  # workers in a row that may die while they start
@@ -60,8 +60,8 @@ class Job:
 
 @dataclass
 class Summary:
-    """Numbers of pictures: done by earlier runs and by this one; people of this one; why
-    pictures failed, by path, over all runs."""
+    """Numbers of images: done by earlier runs and by this one; people of this one; why
+    images failed, by path, over all runs."""
 
     before: int
     done: int
@@ -72,10 +72,10 @@ class Summary:
 def predict_batch(
     sources: list[str], job: Job, address: str, workers: int | None, progress: Progress
 ) -> Summary:
-    """Predict the pictures that no earlier run into the same folder has done.
+    """Predict the images that no earlier run into the same folder has done.
 
     Args:
-        sources: absolute paths of pictures.
+        sources: absolute paths of images.
         job: how and where to.
         address: `local` starts a cluster here; `auto`, host:port or ray://host:port joins one.
         workers: processes that predict; None = as many as the cluster's CPUs or GPUs serve.
@@ -113,7 +113,7 @@ def predict_batch(
 
 
 def _run(todo: list[str], job: Job, address: str, workers: int | None) -> Iterable[dict[str, Any]]:
-    """Yield source, error, part and persons of every picture once its part is written."""
+    """Yield source, error, part and persons of every image once its part is written."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -195,7 +195,11 @@ def _predict_each(todo: list[str], job: Job, workers: int | None) -> Iterable[di
 
 
 class PartWriter:
-    """Predicts the pictures of a block and writes them as one part; lives in a worker."""
+    """Predicts the images of a block and writes them as one part; lives in a worker.
+
+    Args:
+        job: how and where to.
+    """
 
     def __init__(self, job: Job):
         self._job = job
@@ -203,46 +207,26 @@ class PartWriter:
         self._predictor = job.open("cuda" if job.device.startswith("cuda") else "cpu")
 
     def __call__(self, block: dict[str, Any]) -> dict[str, list[Any]]:
+        """Names of images (key `item`) to the rows of `_run`, column by column."""
         sources = [str(source) for source in block["item"]]
-        # Named by its pictures: a task that is run again replaces its own part.
+        # Named by its images: a task that is run again replaces its own part.
         digest = hashlib.sha256("\n".join(sources).encode()).hexdigest()[:16]
         part = f"part-{digest}.{self._job.format}"
-        entries, errors = [], []
-        for source in sources:
-            entry, error = self._predict(source)
-            errors.append(error)
-            entries.append(entry)
-        good = [entry for entry in entries if entry]
-        if good:
+        frames = (next(iter(read_frames(source))) for source in sources)
+        entries = [frame_json(f, people_or_error(self._predictor, f)) for f in frames]
+        if good := [entry for entry in entries if "error" not in entry]:
             with whole_file(self._job.output / part) as file:
                 WRITERS[self._job.format](file, good)
-        persons = [len(entry["persons"]) if entry else 0 for entry in entries]
         return {
             "source": sources,
-            "error": errors,
+            "error": [entry.get("error", "") for entry in entries],
             "part": [part] * len(sources),
-            "persons": persons,
+            "persons": [len(entry.get("persons", ())) for entry in entries],
         }
-
-    def _predict(self, source: str) -> tuple[dict[str, Any] | None, str]:
-        frame = next(iter(read_frames(source)))
-        if frame.image is None:
-            return None, frame.error or "no image"
-        try:
-            prediction = self._predictor(frame.image)
-        except ValueError as error:
-            return None, f"'{source}': {error}"
-        people = [person_json(person, prediction.size) for person in prediction.persons]
-        return {
-            "source": source,
-            "frame": None,
-            "size": list(prediction.size),
-            "persons": people,
-        }, ""
 
 
 def finished(job: Job) -> set[str]:
-    """Paths of the pictures in the parts of a folder.
+    """Paths of the images in the parts of a folder.
 
     Raises:
         KdcError: a part that this module did not write.
@@ -251,7 +235,7 @@ def finished(job: Job) -> set[str]:
     for path in sorted(job.output.glob(f"part-*.{job.format}")):
         try:
             if job.format == "parquet":
-                import pyarrow.parquet as parquet  # type: ignore[import-untyped]
+                import pyarrow.parquet as parquet
 
                 found.update(parquet.read_table(path, columns=["source"])["source"].to_pylist())
             else:
@@ -321,7 +305,7 @@ def _write_jsonl(path: Path, entries: list[dict[str, Any]]) -> None:
 
 
 def _write_parquet(path: Path, entries: list[dict[str, Any]]) -> None:
-    """One row per picture; masks as the compressed strings of COCO."""
+    """One row per image; masks as the compressed strings of COCO."""
     import pyarrow
     import pyarrow.parquet as parquet
     from pycocotools import mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import typer
 
@@ -21,7 +22,7 @@ from kdc_core.commands import (
 from kdc_core.errors import KdcError
 
 app = typer.Typer(
-    help="People in pictures: 17 keypoints and one mask each.",
+    help="People in images: 17 keypoints and one mask each.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -37,56 +38,50 @@ app.add_typer(data.app, name="data", help="Look at a data set.")
 app.add_typer(bench.app, name="bench", help="Measure speed on this machine.")
 app.command("doctor")(doctor.doctor)
 
-
-# Options that take several values: `--data A B` is `--data A --data B`. Only of commands whose
-# positional arguments come first.
-SEVERAL = {"train": ("--data", "--set"), "paper": ("--model",)}
-
-
-def spread(arguments: list[str]) -> list[str]:
-    """Repeat an option of SEVERAL before each of its values."""
-    if len(arguments) < 2 or arguments[1].startswith("-"):
-        return arguments
-    several = SEVERAL.get(arguments[0], ())
-    result: list[str] = []
-    option, values = "", 0
-    for argument in arguments:
-        if argument.startswith("--"):
-            option, values = argument if argument in several else "", 0
-        elif option:
-            values += 1
-            if values > 1:
-                result.append(option)
-        result.append(argument)
-    return result
+# Which extra of the package brings a library.
+EXTRAS = {
+    "torch": "train",
+    "lightning": "train",
+    "onnx": "train",
+    "matplotlib": "train",
+    "tensorboard": "train",
+    "pycocotools": "eval",
+    "faster_coco_eval": "eval",
+    "ray": "ray",
+    "pyarrow": "ray",
+    "rclpy": "ros-wheels",
+}
 
 
-def main() -> None:
-    """Run a command. Exit codes: 0 done, 1 done but some input failed, 2 could not be done."""
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; errors that a user can mend are one line on stderr.
+
+    Args:
+        arguments: without the name of the program.
+
+    Returns:
+        The exit code: 0 done, 1 done but some input failed, 2 could not be done.
+    """
     try:
-        app(spread(sys.argv[1:]))
+        app(list(arguments))
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
     except (KdcError, OSError) as error:  # the latter: a full disk, a folder that is a file
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     except ModuleNotFoundError as error:
-        extra = {
-            "torch": "train",
-            "lightning": "train",
-            "onnx": "train",
-            "matplotlib": "train",
-            "tensorboard": "train",
-            "pycocotools": "eval",
-            "ray": "ray",
-            "pyarrow": "ray",
-            "rclpy": "ros-wheels",
-        }.get((error.name or "").split(".")[0])
+        extra = EXTRAS.get((error.name or "").split(".")[0])
         if extra is None:
             raise
         print(
             f"error: this command needs '{error.name}': pip install 'kdc_ros[{extra}]'",
             file=sys.stderr,
         )
-        sys.exit(2)
+    return 2
+
+
+def main() -> None:
+    """Run the command that this process was started with."""
+    sys.exit(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

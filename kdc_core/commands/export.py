@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
+
+from kdc_core.commands.models import weights_of
+from kdc_core.errors import KdcError
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="Model file (.safetensors).")],
-    output: Annotated[Path, typer.Option(help="The .onnx file to write.")],
+    model: Annotated[str, Argument(help="Model file (.safetensors).")],
+    output: Annotated[Path, Option(help="The .onnx file to write.")],
     preset: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="Take decode and predict settings from this preset, and write the "
             "model with them beside the ONNX file."
         ),
@@ -21,13 +25,11 @@ def export(
 ) -> None:
     """Export preprocessing, network and decode as one ONNX file."""
     from kdc_core.config import load_preset
-    from kdc_core.errors import KdcError
     from kdc_core.inference.export import export_onnx
-    from kdc_core.inference.runtimes.choice import find_model
     from kdc_core.network.backbones import check_structure
     from kdc_core.network.weights import load_model, save_model
 
-    path = find_model(model, (".safetensors",))
+    path = weights_of(model)
     if preset is not None:
         network, provenance = load_model(path)
         chosen = load_preset(preset)

@@ -8,46 +8,48 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
+
+from kdc_core.commands.models import weights_of
 
 
 def train(
-    preset: Annotated[str, typer.Argument(help="Preset's name or a .yaml file.")],
+    preset: Annotated[str, Argument(help="Preset's name or a .yaml file.")],
     data: Annotated[
         list[str],
-        typer.Option(
-            help="Folder of a data set, or annotations with pictures of that name beside."
-        ),
+        Option(help="Folder of a data set, or annotations with images of that name beside it."),
     ],
-    output: Annotated[Path, typer.Option(help="Folder of the run; the same goes on with it.")],
-    val: Annotated[str | None, typer.Option(help="Data set to evaluate on.")] = None,
+    output: Annotated[Path, Option(help="Folder of the run; the same goes on with it.")],
+    val: Annotated[str | None, Option(help="Data set to evaluate on.")] = None,
     start: Annotated[
         str | None,
-        typer.Option(help="Shipped model or file; default: what the preset's train.start names."),
+        Option(help="Shipped model or file; default: what the preset's train.start names."),
     ] = None,
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. train.batch=4."),
+        Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. train.batch=4."),
     ] = None,
-    max_time: Annotated[
-        str | None, typer.Option(help="Stop after so long, e.g. 90m, 2h, 45s.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    max_time: Annotated[str | None, Option(help="Stop after so long, e.g. 90m, 2h, 45s.")] = None,
+    threads: Annotated[int | None, Option(min=1, help="CPU threads.")] = None,
 ) -> None:
-    """Train a model. Stopped by --max-time or anything else, the same command goes on."""
+    """Train a model. Stopped by --max-time or anything else, the same command goes on.
+
+    --data and --set may be given again: `--data A --data B`.
+    """
     import torch
 
     from kdc_core.config import load_preset
-    from kdc_core.inference.runtimes.choice import default_threads, find_model
+    from kdc_core.inference.runtimes.choice import default_threads
     from kdc_core.training.run import train as run
 
+    limit = _seconds(max_time) if max_time else None
+    config = load_preset(preset, change)
+    weights = start or config.train.start
+    path = str(weights_of(weights)) if weights else None
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for noisy in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     torch.set_num_threads(threads or default_threads())
-    limit = _seconds(max_time) if max_time else None
-    config = load_preset(preset, change)
-    weights = start or config.train.start
-    path = str(find_model(weights, (".safetensors",))) if weights else None
     run(config, data, output, path, val, limit)
 
 

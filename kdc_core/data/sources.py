@@ -1,4 +1,4 @@
-"""Where images come from: pictures, folders, videos, cameras."""
+"""Where images come from: files, folders, videos, cameras."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from kdc_core.data.images import ImageError, decode_image
 from kdc_core.errors import KdcError
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif", ".m4v")
 
 
@@ -26,7 +26,7 @@ class Frame:
 
     Attributes:
         source: the path or camera number it came from.
-        index: number of the frame in a video or camera; None for a picture.
+        index: number of the frame in a video or camera; None for an image file.
         image: (H, W, 3) uint8 RGB, or None.
         error: set where image is None.
         rate: frames per second of a video or camera.
@@ -40,7 +40,7 @@ class Frame:
 
 
 def list_sources(paths: list[str]) -> list[str]:
-    """Expand folders to the pictures and videos in them, in order of name.
+    """Expand folders to the images and videos in them, in order of name.
 
     Raises:
         SourceError: a path does not exist or is of no known kind, or a folder holds nothing.
@@ -49,21 +49,19 @@ def list_sources(paths: list[str]) -> list[str]:
     for path in paths:
         here = Path(path)
         if here.is_dir():
-            inside = sorted(
-                str(p) for p in here.iterdir() if p.suffix.lower() in PICTURES + VIDEOS
-            )
+            inside = sorted(str(p) for p in here.iterdir() if p.suffix.lower() in IMAGES + VIDEOS)
             if not inside:
                 raise SourceError(
-                    f"no pictures or videos in the folder '{path}': expected files ending in "
-                    f"{', '.join(PICTURES + VIDEOS)}"
+                    f"no images or videos in the folder '{path}': expected files ending in "
+                    f"{', '.join(IMAGES + VIDEOS)}"
                 )
             sources += inside
-        elif here.is_file() and here.suffix.lower() in PICTURES + VIDEOS or path.isdigit():
+        elif here.is_file() and here.suffix.lower() in IMAGES + VIDEOS or path.isdigit():
             sources.append(path)
         elif here.exists():
             raise SourceError(
-                f"'{path}' is neither a picture nor a video: expected a name ending in "
-                f"{', '.join(PICTURES + VIDEOS)}"
+                f"'{path}' is neither an image nor a video: expected a name ending in "
+                f"{', '.join(IMAGES + VIDEOS)}"
             )
         else:
             raise SourceError(f"'{path}' does not exist")
@@ -74,7 +72,7 @@ def count_frames(source: str) -> int | None:
     """Frames a source says it has; None for cameras and where it does not say."""
     if source.isdigit():
         return None
-    if Path(source).suffix.lower() in PICTURES:
+    if Path(source).suffix.lower() in IMAGES:
         return 1
     capture = cv2.VideoCapture(source)
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
@@ -84,8 +82,8 @@ def count_frames(source: str) -> int | None:
 
 def read_frames(source: str) -> Iterator[Frame]:
     """Read all images of one source; what cannot be read comes as a Frame with an error."""
-    if Path(source).suffix.lower() in PICTURES:
-        yield _read_picture(source)
+    if Path(source).suffix.lower() in IMAGES:
+        yield _read_image(source)
         return
     capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
     try:
@@ -107,7 +105,7 @@ def read_frames(source: str) -> Iterator[Frame]:
         capture.release()
 
 
-def _read_picture(source: str) -> Frame:
+def _read_image(source: str) -> Frame:
     try:
         image = decode_image(Path(source).read_bytes(), source)
     except ImageError as error:

@@ -8,7 +8,7 @@ import numpy as np
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.codec.skeleton import Skeleton
 
-# RGB, far apart in hue and lightness; a person keeps the colour of its id.
+# RGB, far apart in hue and lightness; a person keeps the color of its id.
 PALETTE = np.array(
     [
         (66, 135, 245),
@@ -53,15 +53,16 @@ def draw_people(
     canvas = _tint(image, prediction)
     thick = max(1, round(max(image.shape[:2]) / 400))
     for index, person in enumerate(prediction.persons):
-        color = tuple(int(c) for c in _color(person, index))
+        color = color_of(person, index).tolist()
         _outline(canvas, person, color, thick)
         _skeleton(canvas, person, skeleton, keypoint_threshold, color, thick)
     for index, person in enumerate(prediction.persons):
-        _caption(canvas, person, tuple(int(c) for c in _color(person, index)), thick)
+        _caption(canvas, person, color_of(person, index).tolist(), thick)
     return canvas
 
 
-def _color(person: Person, index: int) -> np.ndarray:
+def color_of(person: Person, index: int) -> np.ndarray:
+    """(3,) uint8 RGB of a person: by its id, else by its index among the people of the image."""
     return PALETTE[(index if person.id is None else person.id - 1) % len(PALETTE)]
 
 
@@ -71,12 +72,12 @@ def _tint(image: np.ndarray, prediction: Prediction) -> np.ndarray:
         return image.copy()
     table = np.zeros((len(prediction.persons) + 1, 3), np.uint8)
     for index, person in enumerate(prediction.persons):
-        table[index + 1] = _color(person, index)
+        table[index + 1] = color_of(person, index)
     colored = cv2.addWeighted(image, 1 - MASK_ALPHA, table[prediction.labels], MASK_ALPHA, 0)
     return np.where((prediction.labels > 0)[..., None], colored, image)
 
 
-def _outline(canvas: np.ndarray, person: Person, color: tuple[int, ...], thick: int) -> None:
+def _outline(canvas: np.ndarray, person: Person, color: list[int], thick: int) -> None:
     if person.mask.size:
         contours, _ = cv2.findContours(
             person.mask.astype(np.uint8),
@@ -92,7 +93,7 @@ def _skeleton(
     person: Person,
     skeleton: Skeleton,
     threshold: float,
-    color: tuple[int, ...],
+    color: list[int],
     thick: int,
 ) -> None:
     visible = person.keypoints[:, 2] >= threshold
@@ -106,8 +107,8 @@ def _skeleton(
             cv2.line(canvas, points[a], points[b], (255, 255, 255), width, cv2.LINE_AA, _SHIFT)
     for k in np.nonzero(visible)[0]:
         cv2.circle(canvas, points[k], (width + 1) << _SHIFT, color, -1, cv2.LINE_AA, _SHIFT)
-    for kind, x, y, _ in person.centroids:
-        if int(kind) >= skeleton.num_keypoints or visible[int(kind)]:
+    for keypoint, x, y, _ in person.centroids:
+        if int(keypoint) >= skeleton.num_keypoints or visible[int(keypoint)]:
             ring = (2 * width + 2) << _SHIFT
             cv2.circle(canvas, _fixed((x, y)), ring, (255, 235, 60), 1, cv2.LINE_AA, _SHIFT)
 
@@ -120,7 +121,7 @@ def _fixed(point: np.ndarray | tuple[float, float]) -> tuple[int, int]:
     return round(x * (1 << _SHIFT)), round(y * (1 << _SHIFT))
 
 
-def _caption(canvas: np.ndarray, person: Person, color: tuple[int, ...], thick: int) -> None:
+def _caption(canvas: np.ndarray, person: Person, color: list[int], thick: int) -> None:
     text = f"{person.score:.2f}" if person.id is None else f"{person.id}"
     scale = 0.35 + 0.1 * thick
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)

@@ -1,9 +1,8 @@
-"""Overlay files: a picture for a picture, a video for a video."""
+"""Overlay files: an image for an image, a video for a video."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 
@@ -20,18 +19,26 @@ class OverlayWriter:
 
     Sources of the same name in different folders get numbered names: nothing is overwritten
     within one run.
+
+    Args:
+        folder: made where it is missing.
+        predictor: what found the people; gives bones and the threshold of keypoints.
     """
 
     def __init__(self, folder: Path, predictor: Predictor):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.predictor = folder, predictor
         self._names: dict[str, Path] = {}
-        self._video: Any = None
+        self._video: cv2.VideoWriter | None = None
         self._video_source = ""
         self._video_part = Path()
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
-        """Draw and write one frame."""
+        """Draw and write one frame, whose image is there.
+
+        Raises:
+            KdcError: the file cannot be written.
+        """
         assert frame.image is not None
         overlay = draw_people(
             frame.image, prediction, self.predictor.skeleton, self.predictor.thresholds.keypoint

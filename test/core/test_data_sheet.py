@@ -8,13 +8,18 @@ import cv2
 import numpy as np
 
 from kdc_core.codec.skeleton import COCO17
+from kdc_core.data.images import decode_image
 from kdc_core.datacheck.sheet import write_sheet
 
 from .conftest import Content, change, check, person, rle
 
 
+def read(path: Path) -> np.ndarray:
+    return decode_image(path.read_bytes(), path.name)
+
+
 def test_the_sheet_shows_what_is_annotated(data_set: Path, tmp_path: Path) -> None:
-    """One picture: its person is tinted, the hatched region has its outline, else as it is."""
+    """One image: its person is tinted, the hatched region has its outline, else as it is."""
     region = {
         "id": 9,
         "image_id": 885,
@@ -33,8 +38,8 @@ def test_the_sheet_shows_what_is_annotated(data_set: Path, tmp_path: Path) -> No
 
     change(data_set, edit)
     assert write_sheet(tmp_path / "s.png", check(data_set), COCO17, 24) == 1
-    sheet = cv2.imread(str(tmp_path / "s.png"))[..., ::-1].astype(int)
-    source = cv2.imread(str(tmp_path / "few" / "000000000885.jpg"))[..., ::-1]
+    sheet = read(tmp_path / "s.png").astype(int)
+    source = read(tmp_path / "few" / "000000000885.jpg")
     scale = 444 / 640
     small = cv2.resize(source, (444, round(427 * scale)), interpolation=cv2.INTER_AREA)
     top, left = (448 - small.shape[0]) // 2, 2
@@ -58,8 +63,8 @@ def test_samples_are_spread_and_the_same_each_time(data_set: Path, tmp_path: Pat
     for name in ("a.png", "b.png"):
         assert write_sheet(tmp_path / name, found, COCO17, 3) == 3
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    three = cv2.imread(str(tmp_path / "a.png"))
+    three = read(tmp_path / "a.png")
     assert write_sheet(tmp_path / "all.png", found, COCO17, 24) == 8
-    everything = cv2.imread(str(tmp_path / "all.png"))
+    everything = read(tmp_path / "all.png")
     assert (three[:468, :448] == everything[:468, :448]).all(), "the first"
     assert (three[468:, :448] == everything[468:936, 3 * 448 :]).all(), "and the last"

@@ -1,0 +1,102 @@
+"""From what a user names to what is evaluated: a function from image to people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from kdc_core.show.progress import track
+
+if TYPE_CHECKING:
+    from kdc_core.codec.results import Prediction
+    from kdc_core.codec.skeleton import Skeleton
+    from kdc_core.config import Config
+    from kdc_core.data.annotations import AnnotatedImage
+    from kdc_core.data.images import Images
+    from kdc_core.evaluation.run import EvaluationResult
+
+
+class Evaluated(NamedTuple):
+    """What is evaluated.
+
+    Attributes:
+        name: for titles.
+        config: of the model.
+        predict: from an annotated image to its people, without a threshold on confidence.
+    """
+
+    name: str
+    config: Config
+    predict: Callable[[AnnotatedImage], Prediction]
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The keypoints it predicts."""
+        from kdc_core.codec.skeleton import SKELETONS
+
+        return SKELETONS[self.config.fields.skeleton]
+
+    def evaluate(self, annotations: Path, label: str, subset: str = "all") -> EvaluationResult:
+        """Predict and score the images of a file, with a bar of progress."""
+        from kdc_core.evaluation.run import evaluate, read_truth
+
+        truth = read_truth(annotations, self.skeleton, subset)
+        return evaluate(truth, self.predict, partial(track, label=label))
+
+
+def by_predictor(
+    model: str,
+    images: Images,
+    runtime: str = "auto",
+    device: str = "auto",
+    seconds: list[float] | None = None,
+) -> Evaluated:
+    """A model as users run it; what each image took, reading it included, goes to `seconds`."""
+    from kdc_core.inference.predictor import Predictor
+
+    run = Predictor.from_pretrained(model, runtime, device, confidence=0.0, keypoint=0.0)
+
+    def predict(annotated: AnnotatedImage) -> Prediction:
+        begun = time.perf_counter()
+        prediction = run(images.read(annotated.file_name))
+        if seconds is not None:
+            seconds.append(time.perf_counter() - begun)
+        return prediction
+
+    return Evaluated(run.config.name, run.config, predict)
+
+
+def by_test_time(
+    model: str,
+    images: Images,
+    scales: list[int] | None = None,
+    flip: bool = False,
+    given: bool = False,
+) -> Evaluated:
+    """A model by torch, mirrored, at several scales or with keypoints given (`TestTime`)."""
+    from kdc_core.evaluation.testtime import TestTime
+
+    run = TestTime(weights_of(model), scales, flip, given)
+    name = run.config.name
+    name += ", at " + ",".join(map(str, scales)) if scales else ""
+    name += ", flip" * flip + ", given keypoints" * given
+    return Evaluated(name, run.config, lambda image: run(images.read(image.file_name), image))
+
+
+def by_oracle(preset: str) -> Evaluated:
+    """The annotations themselves, encoded and decoded with the settings of a preset."""
+    from kdc_core.config import load_preset
+    from kdc_core.evaluation.oracle import Oracle
+
+    config = load_preset(preset)
+    return Evaluated(f"oracle ({preset})", config, Oracle(config))
+
+
+def weights_of(model: str) -> Path:
+    """The .safetensors file of a model, for what runs by torch."""
+    from kdc_core.inference.runtimes.choice import find_model
+
+    return find_model(model, (".safetensors",))

@@ -1,0 +1,57 @@
+"""What commands leave: tables, files of figures, and which images failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+def print_table(
+    title: str, columns: Sequence[str], *sections: Iterable[Sequence[str]], fold: bool = True
+) -> None:
+    """Print rows of text, the first column left, the others right.
+
+    Args:
+        title: above the table.
+        columns: heads.
+        sections: rows of cells; a rule stands between two sections.
+        fold: the first column may be broken into lines where the terminal is narrow.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title))
+    table.add_column(columns[0], overflow="fold", no_wrap=not fold)
+    for column in columns[1:]:
+        table.add_column(column, justify="right", min_width=5)
+    for section in sections:
+        for row in section:
+            table.add_row(*map(escape, row))
+        table.add_section()
+    Console().print(table)
+
+
+def cell(value: float | str) -> str:
+    """A value of a table: three decimals of what is no whole number."""
+    return f"{value:.3f}" if isinstance(value, float) else f"{value}"
+
+
+def save(path: Path | None, figures: Any) -> None:
+    """Write figures as JSON, where a file was asked for."""
+    from kdc_core.files import write_json
+
+    if path is not None:
+        write_json(path, figures)
+
+
+def end_with(failed: Iterable[str]) -> None:
+    """Name the images that failed, and end with 1 where there are any."""
+    failed = list(failed)
+    for text in failed:
+        typer.echo(f"error: {text}", err=True)
+    if failed:
+        raise typer.Exit(1)
