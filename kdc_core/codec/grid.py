@@ -107,6 +107,17 @@ class Letterbox:
         )
         return cls(content[1] / width, content[0] / height, content, size)
 
+    @classmethod
+    def into(cls, image: tuple[int, int], size: tuple[int, int]) -> Letterbox:
+        """Scale an image of (height, width) to fit a network input of (height, width)."""
+        (height, width), (rows, columns) = image, size
+        scale = min(rows / height, columns / width)
+        content = (
+            min(rows, max(1, round(height * scale))),
+            min(columns, max(1, round(width * scale))),
+        )
+        return cls(content[1] / width, content[0] / height, content, size)
+
     def to_network(self, points: np.ndarray) -> np.ndarray:
         """(..., 2) image pixels to network pixels."""
         scale = np.array([self.scale_x, self.scale_y], points.dtype)

@@ -2,44 +2,103 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kdc_core.config import Config
 from kdc_core.errors import KdcError
+from kdc_core.network.backbones import side_rule
 
-SCHEMA = 1
+SCHEMA = 2
 KEY = "kdc.manifest"  # its entry in the metadata of an ONNX file
 # Outputs of a program file, in the order of the attributes of `assembly.Raw`. Files and whoever
 # else reads them know `mask_probability` as `confidence`.
 OUTPUTS = ("score", "keypoints", "centroids", "owner", "confidence")
+# Of the network; preprocessing and decode are fp32 in every file. int8 comes in two dialects:
+# TensorRT's, and that of the CPU runtimes.
+Precision = Literal["fp32", "fp16", "int8-trt", "int8-cpu"]
+# Fields of ONNX's ModelProto and StringStringEntryProto, and protobuf's kinds of values.
+METADATA, ENTRY_KEY, ENTRY_VALUE = 14, 1, 2
+VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5
 
 
 class Manifest(BaseModel):
     """Contents of a program: input `frame` (H, W, 3) uint8 RGB, outputs as `assembly.Raw`.
 
     Attributes:
-        schema_number: version of this layout.
+        schema_number: version of this layout; files of version 1 are fp32 and take any size.
         config: the whole configuration of the model.
         provenance: how the weights were made.
         weights_sha256: of the model file the program was exported from.
+        precision: of the network.
+        size: (H, W) of the only frame it takes; None = any that fits the backbone's rule.
+        ap_loss: keypoint AP on validation images that fp32 has and this precision has not;
+            None = not measured.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_number: int = Field(SCHEMA, ge=SCHEMA, le=SCHEMA)
+    schema_number: int = Field(SCHEMA, ge=1, le=SCHEMA)
     config: Config
     provenance: dict[str, object] = {}
     weights_sha256: str = ""
+    precision: Precision = "fp32"
+    size: tuple[int, int] | None = None
+    ap_loss: float | None = None
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Refuse a frame that the program was not made for; runtimes take some of them silently.
+
+        Args:
+            size: (H, W) of the frame.
+
+        Raises:
+            FrameError: says which sides would do.
+        """
+        if self.size is not None and size != self.size:
+            raise FrameError(
+                f"the program takes frames of {self.size[0]} x {self.size[1]} alone, got "
+                f"{size[0]} x {size[1]}: export it with this --size, or without one"
+            )
+        step, rest = side_rule(self.config)
+        if any(side < step + rest or (side - rest) % step for side in size):
+            raise FrameError(
+                f"a frame of {size[0]} x {size[1]} does not fit {self.config.name}: expected "
+                f"height and width to be multiples of {step}{f' plus {rest}' if rest else ''}"
+            )
+
+    def check_frame(self, frame: np.ndarray) -> None:
+        """As `check_size`, of a frame (H, W, 3) uint8, contiguous.
+
+        Raises:
+            FrameError: it is no such array, or of another size.
+        """
+        good = frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3
+        if not good or not frame.flags.c_contiguous:
+            raise FrameError(
+                "expected a contiguous (H, W, 3) uint8 frame, got "
+                f"{'a' if frame.flags.c_contiguous else 'a strided'} {frame.dtype} array of "
+                f"shape {frame.shape}"
+            )
+        self.check_size((frame.shape[0], frame.shape[1]))
+
+
+class FrameError(KdcError):
+    """A frame that a program cannot take."""
+
+
+class ManifestError(KdcError):
+    """A program file that is not ours, or of another version."""
 
 
 def field_names(config: Config) -> list[str]:
     """Names, inside an exported program, of the network's maps at each level of the pyramid."""
     maps = ("heat", "short", "mid", "mask", "embedding")
     return [f"{name}_{factor}" for factor in config.decode.pyramid for name in maps]
-
-
-class ManifestError(KdcError):
-    """A program file that is not ours, or of another version."""
 
 
 def read_manifest(metadata: dict[str, str], origin: str) -> Manifest:
@@ -58,5 +117,70 @@ def read_manifest(metadata: dict[str, str], origin: str) -> Manifest:
     except ValidationError as error:
         raise ManifestError(
             f"'{origin}' was written by another version of KDC (expected manifest schema "
-            f"{SCHEMA}): export it again with `kdc export`. {error.errors()[0]['msg']}"
+            f"{SCHEMA} or less): export it again with `kdc export`. {error.errors()[0]['msg']}"
         ) from error
+
+
+def read_file(path: str | os.PathLike[str]) -> Manifest:
+    """Read the manifest of an ONNX file without loading the program, and without any library.
+
+    Raises:
+        ManifestError: not a whole ONNX file, or not one of ours.
+    """
+    try:
+        with open(path, "rb") as file:
+            metadata = _read_metadata(file, Path(path).stat().st_size)
+    except OSError as error:
+        raise ManifestError(f"cannot read '{path}': {error.strerror}") from error
+    except (EOFError, ValueError) as error:
+        raise ManifestError(
+            f"'{path}' is not an ONNX file that can be run: {error}. Expected a whole file "
+            "written by `kdc export`"
+        ) from error
+    return read_manifest(metadata, str(path))
+
+
+def _read_metadata(file: BinaryIO, end: int) -> dict[str, str]:
+    """The metadata of a ModelProto; everything else is skipped."""
+    metadata = {}
+    while file.tell() < end:
+        field, kind, length = _read_tag(file, end)
+        if field == METADATA and kind == BYTES:
+            stop = file.tell() + length
+            entry = {}
+            while file.tell() < stop:
+                part, _, size = _read_tag(file, stop)
+                entry[part] = file.read(size).decode()
+            metadata[entry.get(ENTRY_KEY, "")] = entry.get(ENTRY_VALUE, "")
+        else:
+            file.seek(length, os.SEEK_CUR)
+    return metadata
+
+
+def _read_tag(file: BinaryIO, end: int) -> tuple[int, int, int]:
+    """Number, kind and length in bytes of the protobuf field that begins here."""
+    tag = _read_varint(file)
+    field, kind = tag >> 3, tag & 7
+    if kind == VARINT:
+        _read_varint(file)
+        return field, kind, 0
+    length = {EIGHT_BYTES: 8, FOUR_BYTES: 4}.get(kind)
+    if kind == BYTES:
+        length = _read_varint(file)
+    if length is None or field == 0:
+        raise ValueError(f"byte {file.tell()} is no field of it")
+    if file.tell() + length > end:
+        raise EOFError(f"it ends at byte {end}, in the middle")
+    return field, kind, length
+
+
+def _read_varint(file: BinaryIO) -> int:
+    value = 0
+    for shift in range(0, 64, 7):
+        byte = file.read(1)
+        if not byte:
+            raise EOFError("it ends in the middle")
+        value |= (byte[0] & 127) << shift
+        if byte[0] < 128:
+            return value
+    raise ValueError("a number in it has no end")

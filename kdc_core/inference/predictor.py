@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
@@ -16,9 +16,13 @@ from kdc_core.codec.skeleton import SKELETONS
 from kdc_core.config import Config
 from kdc_core.errors import KdcError
 from kdc_core.inference.assembly import Raw, Thresholds, assemble
-from kdc_core.inference.runtimes.choice import open_runtime
+from kdc_core.inference.manifest import Precision
+from kdc_core.inference.runtimes.choice import choose_runtime
 from kdc_core.inference.runtimes.protocol import Runtime
 from kdc_core.network.backbones import side_rule
+
+if TYPE_CHECKING:
+    from kdc_core.inference.engine.cache import Cache
 
 LARGEST_SIDE = 16384
 ImageFormat = Literal["rgb", "bgr"]
@@ -37,9 +41,12 @@ class Predictor:
         runtime: what executes the model.
         longer_side: of the network's input, pixels; None = the model's.
         image_format: order of the colors of the images it will be given.
+        size: (H, W) of the network's input, whatever the image; None = the program's, or as
+            large as the image needs.
 
     Attributes:
         thresholds: applied to every image; may be replaced at any time.
+        refused: why runtimes that `auto` prefers cannot be used here, by name.
         skeleton: names and order of the keypoints.
 
     Example:
@@ -54,6 +61,7 @@ class Predictor:
         runtime: Runtime,
         longer_side: int | None = None,
         image_format: ImageFormat = "rgb",
+        size: tuple[int, int] | None = None,
     ):
         if image_format not in ("rgb", "bgr"):
             raise ValueError(f"image_format: expected 'rgb' or 'bgr', got {image_format!r}")
@@ -62,6 +70,8 @@ class Predictor:
         self.skeleton = SKELETONS[self.config.fields.skeleton]
         self.longer_side = longer_side or self.config.predict.longer_side
         self.image_format = image_format
+        self.size = size or runtime.manifest.size
+        self.refused: dict[str, str] = {}
         self.thresholds = default_thresholds(self.config)
 
     @classmethod
@@ -75,23 +85,30 @@ class Predictor:
         keypoint: float | None = None,
         mask: float | None = None,
         image_format: ImageFormat = "rgb",
+        precision: Precision | Literal["auto"] = "auto",
+        size: tuple[int, int] | None = None,
+        engines: Cache | None = None,
     ) -> Predictor:
         """Open a model by name or file.
 
         Args:
             model: `kdc_light`, or an .onnx or .safetensors file of ours.
-            runtime: `auto`, `onnxruntime` or `torch`.
+            runtime: `auto`, or one of `choice.RUNTIMES`.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             threads: CPU threads; None = the cores this process may use, at most 4.
             confidence, keypoint, mask: thresholds; None = the model's.
             image_format: `rgb`, or `bgr` as OpenCV reads images.
+            precision: of the network: `auto`, `fp32`, `fp16`, `int8-trt` or `int8-cpu`.
+            size: (H, W) of the network's input, whatever the image; None = as it needs.
+            engines: where TensorRT's engines are kept; None = in the user's cache folder.
 
         Raises:
             UnusableRuntime, ManifestError, ModelFileError: says what is wrong with which file.
             ValueError: no such image format.
         """
-        opened = open_runtime(model, runtime, device, threads)
-        predictor = cls(opened, image_format=image_format)
+        choice = choose_runtime(model, runtime, device, threads, precision, size, engines)
+        predictor = cls(choice.runtime, image_format=image_format, size=size)
+        predictor.refused = choice.refused
         default = predictor.thresholds
         predictor.thresholds = replace(
             default,
@@ -113,7 +130,9 @@ class Predictor:
         Raises:
             ImageArrayError: not such an array.
         """
-        return find_people(image, self._raw, self.config, self.thresholds, self.longer_side)
+        return find_people(
+            image, self._raw, self.config, self.thresholds, self.longer_side, self.size
+        )
 
     def _raw(self, frame: np.ndarray, letterbox: Letterbox) -> Raw:
         if self.image_format == "bgr":
@@ -122,7 +141,7 @@ class Predictor:
 
     def letterbox(self, size: tuple[int, int]) -> Letterbox:
         """How an image of (height, width) is put into the network input."""
-        return Letterbox.fit(size, self.longer_side, *side_rule(self.config))
+        return fit_letterbox(size, self.config, self.longer_side, self.size)
 
     def close(self) -> None:
         """Free the model."""
@@ -146,6 +165,7 @@ def find_people(
     config: Config,
     thresholds: Thresholds,
     longer_side: int | None = None,
+    frame_size: tuple[int, int] | None = None,
 ) -> Prediction:
     """Letterbox an image, find its people, and bring them back to the image.
 
@@ -156,7 +176,7 @@ def find_people(
         raw_of: gives the people of the letterboxed frame.
         config: of the model: grid and sides of its maps.
         thresholds: what counts.
-        longer_side: of the frame, pixels; None = the model's.
+        longer_side, frame_size: as for `fit_letterbox`.
 
     Raises:
         ImageArrayError: not such an array.
@@ -164,8 +184,7 @@ def find_people(
     _check_image(image)
     begun = time.perf_counter()
     size = (image.shape[0], image.shape[1])
-    side = longer_side or config.predict.longer_side
-    letterbox = Letterbox.fit(size, side, *side_rule(config))
+    letterbox = fit_letterbox(size, config, longer_side, frame_size)
     frame = letterbox_image(image, letterbox)
     scaled = time.perf_counter()
     raw = raw_of(frame, letterbox)
@@ -179,6 +198,26 @@ def find_people(
         assembly=1e3 * (done - ran),
     )
     return prediction
+
+
+def fit_letterbox(
+    size: tuple[int, int],
+    config: Config,
+    longer_side: int | None = None,
+    frame_size: tuple[int, int] | None = None,
+) -> Letterbox:
+    """How an image is put into the frame.
+
+    Args:
+        size: (height, width) of the image.
+        config: of the model.
+        longer_side: of the frame, pixels; None = the model's.
+        frame_size: (height, width) of the frame, whatever the longer side; None = as the image
+            needs.
+    """
+    if frame_size is not None:
+        return Letterbox.into(size, frame_size)
+    return Letterbox.fit(size, longer_side or config.predict.longer_side, *side_rule(config))
 
 
 def letterbox_image(image: np.ndarray, letterbox: Letterbox) -> np.ndarray:

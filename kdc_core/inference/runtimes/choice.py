@@ -2,19 +2,57 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
+from kdc_core.inference.manifest import Precision, read_file
 from kdc_core.inference.runtimes.onnxruntime import OnnxRuntime
+from kdc_core.inference.runtimes.openvino import OpenVinoRuntime
 from kdc_core.inference.runtimes.protocol import Runtime, UnusableRuntime
+from kdc_core.inference.runtimes.threads import default_threads
 from kdc_core.inference.runtimes.torch import TorchRuntime
+from kdc_core.inference.selftest import self_test
+
+if TYPE_CHECKING:
+    from kdc_core.inference.engine.cache import Cache
+
+__all__ = ["MODELS", "RUNTIMES", "Choice", "choose_runtime", "default_threads", "find_model"]
 
 MODELS = Path(__file__).parents[2] / "models"
+TENSORRT = ("tensorrt", "tensorrt-rtx")
+GPU = (*TENSORRT, "onnxruntime-cuda", "onnxruntime-tensorrt")
+CPU = ("onnxruntime", "openvino")
+RUNTIMES = (*GPU, *CPU, "torch")
+# The order in which `auto` tries them.
+ORDER = (*TENSORRT, "onnxruntime-cuda", *CPU, "torch")
+# What `auto` takes of a model given by name, if its file is there and its self-test passes.
+FASTER: dict[str, Precision] = {name: "fp16" for name in TENSORRT}
 
 
-def default_threads() -> int:
-    """CPU threads used unless told otherwise: the cores this process may use, at most 4."""
-    return max(1, min(4, len(os.sched_getaffinity(0))))
+@dataclass(frozen=True)
+class Choice:
+    """A runtime, and why it is that one.
+
+    Attributes:
+        runtime: opened and tested.
+        refused: why what comes before it cannot be used, by name, in the order it was tried.
+    """
+
+    runtime: Runtime
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of whichever runtime it will be; as for `choose_runtime`."""
+
+    device: str
+    threads: int
+    size: tuple[int, int] | None
+    engines: Cache | None
 
 
 def find_model(model: str, suffixes: tuple[str, ...]) -> Path:
@@ -27,7 +65,7 @@ def find_model(model: str, suffixes: tuple[str, ...]) -> Path:
     Raises:
         UnusableRuntime: there is no such model.
     """
-    if Path(model).suffix in (".onnx", ".safetensors") or "/" in model:
+    if _is_path(model):
         if Path(model).is_file():
             return Path(model)
         raise UnusableRuntime(f"no model file '{model}'")
@@ -35,36 +73,163 @@ def find_model(model: str, suffixes: tuple[str, ...]) -> Path:
         path = MODELS / f"{model}{suffix}"
         if path.is_file():
             return path
-    known = ", ".join(sorted({p.stem for p in MODELS.glob("*.onnx")})) or "none"
+    known = ", ".join(sorted({p.name.split(".")[0] for p in MODELS.glob("*.onnx")})) or "none"
     raise UnusableRuntime(
         f"no model '{model}' with {' or '.join(suffixes)}: expected a file, or one of the "
         f"shipped models ({known})"
     )
 
 
-def open_runtime(
-    model: str, runtime: str = "auto", device: str = "auto", threads: int | None = None
-) -> Runtime:
-    """Open a model with the runtime asked for, or with the first that fits it.
+def find_program(model: str, precision: Precision) -> Path:
+    """Find the ONNX file of a model in one precision.
 
-    `auto` takes ONNX Runtime for a name or an .onnx file and torch for a .safetensors file or
-    a CUDA device. A runtime named explicitly never falls back to another.
+    Args:
+        model: name such as `kdc_light`, an .onnx file of this precision, or one beside which
+            the other lies as NAME.PRECISION.onnx.
+        precision: of the network.
+
+    Raises:
+        UnusableRuntime: there is none.
+        ManifestError: the file given is none of ours.
+    """
+    ending = ".onnx" if precision == "fp32" else f".{precision}.onnx"
+    if not _is_path(model):
+        return find_model(model, (ending,))
+    path = find_model(model, ())
+    have = read_file(path).precision
+    if have == precision:
+        return path
+    other = path.with_name(path.name.removesuffix(".onnx").removesuffix(f".{have}") + ending)
+    if not other.is_file():
+        raise UnusableRuntime(
+            f"'{path}' is {have}, and there is no '{other}': write it with `kdc export "
+            f"--precision {precision}`"
+        )
+    return other
+
+
+def choose_runtime(
+    model: str,
+    runtime: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    precision: Precision | Literal["auto"] = "auto",
+    size: tuple[int, int] | None = None,
+    engines: Cache | None = None,
+) -> Choice:
+    """Open a model with the runtime asked for, or with the first of ORDER that can be used here.
+
+    Each is tested on known images before it is taken (`self_test`). A runtime named explicitly
+    never falls back to another.
 
     Args:
         model: shipped model's name, or an .onnx or .safetensors file.
-        runtime: `auto`, `onnxruntime` or `torch`.
+        runtime: `auto` or one of RUNTIMES.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads; None = default_threads().
+        precision: of the network; `auto` takes a file as it is, of a name what FASTER says for
+            the runtime, else fp32.
+        size: (H, W) of the frames to come, if known.
+        engines: where TensorRT's engines are kept, and whether they may be built; None = in the
+            user's cache folder, and they may.
 
     Raises:
-        UnusableRuntime: it cannot be had here; ManifestError, ModelFileError: a wrong file.
+        UnusableRuntime: it cannot be had here.
+        ManifestError, ModelFileError: not a file of ours.
     """
-    count = threads or default_threads()
-    if runtime == "auto":
-        wants_torch = Path(model).suffix == ".safetensors" or device.startswith("cuda")
-        runtime = "torch" if wants_torch else "onnxruntime"
-    if runtime == "onnxruntime":
-        return OnnxRuntime(find_model(model, (".onnx",)), device, count)
+    if runtime not in ("auto", *RUNTIMES):
+        raise UnusableRuntime(f"no runtime '{runtime}': expected auto, {', '.join(RUNTIMES)}")
+    request = Request(device, threads or default_threads(), size, engines)
+    refused: dict[str, str] = {}
+    error: UnusableRuntime | None = None
+    for name in ORDER if runtime == "auto" else (runtime,):
+        try:
+            for title, path in _files(model, name, precision):
+                try:
+                    return Choice(_open(name, path, request), refused)
+                except UnusableRuntime as refusal:
+                    refused[title], error = str(refusal), refusal
+        except UnusableRuntime as refusal:
+            refused[name], error = str(refusal), refusal
+    if runtime != "auto" and error is not None:
+        raise error
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+    raise UnusableRuntime(f"no runtime can execute '{model}' here. {reasons}")
+
+
+def open_runtime(
+    model: str, runtime: str = "auto", device: str = "auto", threads: int | None = None
+) -> Runtime:
+    """The runtime of `choose_runtime`."""
+    return choose_runtime(model, runtime, device, threads).runtime
+
+
+def _is_path(model: str) -> bool:
+    return Path(model).suffix in (".onnx", ".safetensors") or "/" in model
+
+
+def _files(
+    model: str, runtime: str, precision: Precision | Literal["auto"]
+) -> Iterator[tuple[str, Path]]:
+    """Files to try with a runtime, and what each try is called."""
     if runtime == "torch":
-        return TorchRuntime.open(find_model(model, (".safetensors",)), device, count)
-    raise UnusableRuntime(f"no runtime '{runtime}': expected auto, onnxruntime or torch")
+        if precision not in ("auto", "fp32"):
+            raise UnusableRuntime(f"torch runs models in fp32, got precision {precision}")
+        yield runtime, find_model(model, (".safetensors",))
+    elif precision != "auto":
+        yield runtime, find_program(model, precision)
+    elif _is_path(model):
+        yield runtime, find_model(model, ())
+    else:
+        faster = FASTER.get(runtime)
+        if faster is not None:
+            path = MODELS / f"{model}.{faster}.onnx"
+            if path.is_file():
+                yield f"{runtime} {faster}", path
+        yield runtime, find_program(model, "fp32")
+
+
+def _open(name: str, path: Path, request: Request) -> Runtime:
+    """Open a file with a runtime and test it.
+
+    Raises:
+        UnusableRuntime: one of the two fails.
+    """
+    kind = request.device.partition(":")[0]
+    if kind == "cpu" and name in GPU:
+        raise UnusableRuntime(f"{name} runs on an NVIDIA GPU, and the device asked for is cpu")
+    if path.suffix == ".onnx" and request.size is not None:
+        read_file(path).check_size(request.size)
+    if name in TENSORRT:
+        return _open_tensorrt(name, path, request)
+    if name == "torch":
+        runtime: Runtime = TorchRuntime.open(path, request.device, request.threads)
+        if runtime.describe()["device"] == "cpu":
+            return runtime  # the reference itself, and slow
+    elif name == "openvino":
+        runtime = OpenVinoRuntime(path, request.device, request.threads)
+    else:
+        runtime = OnnxRuntime(path, request.device, request.threads, name)
+    self_test(runtime, request.size, path)
+    return runtime
+
+
+def _open_tensorrt(name: str, path: Path, request: Request) -> Runtime:
+    """TensorRT tests each engine itself: they may come later, with frames of other sizes."""
+    from kdc_core.inference.engine.library import find_library
+
+    if path.suffix != ".onnx":
+        raise UnusableRuntime(f"{name} needs an .onnx file, got '{path}'")
+    find_library("tensorrt" if name == "tensorrt" else "tensorrt-rtx")
+    try:
+        module = import_module("kdc_core.inference.runtimes.tensorrt")
+    except ImportError as error:
+        raise UnusableRuntime(
+            f"cuda-python cannot be imported ({error}): pip install 'kdc_ros[cuda]'"
+        ) from error
+    if not hasattr(module, "TensorRtRuntime"):
+        raise UnusableRuntime("not built yet")
+    runtime: Runtime = module.TensorRtRuntime.open(
+        path, name, request.device, request.size, request.engines
+    )
+    return runtime

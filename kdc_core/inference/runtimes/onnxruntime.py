@@ -1,26 +1,63 @@
-"""ONNX Runtime on the CPU: the default, needs no torch."""
+"""ONNX Runtime: on the CPU the default, which needs no torch; on CUDA and through TensorRT.
+
+The two on a GPU are tested against a stand-in for a GPU's package alone.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kdc_core.inference.assembly import Raw
-from kdc_core.inference.manifest import OUTPUTS, read_manifest
+from kdc_core.inference.manifest import OUTPUTS, read_file
 from kdc_core.inference.runtimes.protocol import UnusableRuntime
 
 SPIN_US = 100
 BOUNDED_SPIN_SINCE = (1, 26)
+CPU = "CPUExecutionProvider"
 
 
-def make_session(model: str | bytes, threads: int) -> Any:
+@dataclass(frozen=True)
+class Provider:
+    """One of ONNX Runtime's execution providers for GPUs.
+
+    Attributes:
+        name: ONNX Runtime's.
+        options: beside the device's number.
+        beside: what executes the operators that it does not have.
+    """
+
+    name: str
+    options: dict[str, str] = field(default_factory=dict)
+    beside: tuple[str, ...] = (CPU,)
+
+
+GPU_PROVIDERS = {
+    # The default search for convolutions tries them all out at the first frame of each size.
+    "onnxruntime-cuda": Provider("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}),
+    # It keeps no engines: its cache serves one of other weights or another size.
+    "onnxruntime-tensorrt": Provider(
+        "TensorrtExecutionProvider",
+        {"trt_engine_cache_enable": "False"},
+        ("CUDAExecutionProvider", CPU),
+    ),
+}
+
+
+def make_session(model: str | bytes, threads: int, providers: list[Any] | None = None) -> Any:
     """Open an ONNX file or its bytes with the options used everywhere.
 
     Threads spin for SPIN_US at most: the next of hundreds of operators mostly comes within that
     time, and waking a thread takes longer than it runs. On a robot whose cores are busy, threads
     that spin on take them from others and slow the program itself.
+
+    Args:
+        model: file or bytes.
+        threads: on the CPU.
+        providers: as onnxruntime takes them; None = the CPU.
     """
     import onnxruntime
 
@@ -32,31 +69,51 @@ def make_session(model: str | bytes, threads: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=providers or [CPU])
 
 
 class OnnxRuntime:
-    """A program in ONNX Runtime's CPU provider."""
+    """A program in one of ONNX Runtime's execution providers.
 
-    name = "onnxruntime"
+    Args:
+        path: the .onnx file.
+        device: `auto`, `cpu`, or for providers of GPUs `cuda` or `cuda:N`.
+        threads: on the CPU.
+        name: `onnxruntime` (CPU), or one of GPU_PROVIDERS.
 
-    def __init__(self, path: Path, device: str, threads: int):
-        if device not in ("auto", "cpu"):
-            raise UnusableRuntime(
-                f"onnxruntime runs on the CPU here; got device '{device}': use cpu, or "
-                "runtime 'torch' for CUDA"
-            )
+    Raises:
+        UnusableRuntime: it cannot be had here, or the file cannot be run.
+        ManifestError: not a program of ours.
+    """
+
+    def __init__(self, path: Path, device: str, threads: int, name: str = "onnxruntime"):
+        self.name = name
         if path.suffix != ".onnx":
-            raise UnusableRuntime(f"onnxruntime needs an .onnx file, got '{path}'")
+            raise UnusableRuntime(f"{name} needs an .onnx file, got '{path}'")
+        if name in GPU_PROVIDERS:
+            providers, self._device = _gpu_providers(name, device)
+        elif device in ("auto", "cpu"):
+            providers, self._device = [CPU], "cpu"
+        else:
+            raise UnusableRuntime(
+                f"onnxruntime runs on the CPU; got device '{device}': use cpu, or runtime "
+                "'onnxruntime-cuda' or 'torch' for CUDA"
+            )
+        self.manifest = read_file(path)
         try:
-            self._session = make_session(str(path), threads)
+            self._session = make_session(str(path), threads, providers)
         except Exception as error:  # onnxruntime raises classes of its own for every cause
             raise UnusableRuntime(
                 f"'{path}' is not an ONNX file that can be run: {str(error)[:300]}"
             ) from error
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        self.manifest = read_manifest(metadata, str(path))
         self._threads = threads
+        wanted = providers[0] if name == "onnxruntime" else providers[0][0]
+        used = self._session.get_providers()
+        if used[0] != wanted:
+            raise UnusableRuntime(
+                f"{name}: ONNX Runtime could not start its {wanted} and took {used[0]} instead: "
+                "its CUDA or cuDNN libraries do not load, or not in the versions it was made for"
+            )
         got = (
             [(i.name, i.type) for i in self._session.get_inputs()],
             [o.name for o in self._session.get_outputs()],
@@ -73,13 +130,38 @@ class OnnxRuntime:
         return {
             "runtime": self.name,
             "runtime_version": onnxruntime.__version__,
-            "device": "cpu",
-            "precision": "fp32",
+            "device": self._device,
+            "precision": self.manifest.precision,
             "threads": str(self._threads),
         }
 
     def run(self, frame: np.ndarray) -> Raw:
+        self.manifest.check_frame(frame)
         return Raw(*self._session.run(list(OUTPUTS), {"frame": frame}))
 
     def close(self) -> None:
         del self._session
+
+
+def _gpu_providers(name: str, device: str) -> tuple[list[Any], str]:
+    """Providers as onnxruntime takes them, and the device they run on.
+
+    Raises:
+        UnusableRuntime: the package lacks them, or the device is none of theirs.
+    """
+    import onnxruntime
+
+    kind, _, number = device.partition(":")
+    if kind not in ("auto", "cuda") or not (number or "0").isdecimal():
+        raise UnusableRuntime(
+            f"{name} runs on an NVIDIA GPU, got device '{device}': expected cuda or cuda:N"
+        )
+    provider, here = GPU_PROVIDERS[name], onnxruntime.get_available_providers()
+    if provider.name not in here:
+        raise UnusableRuntime(
+            f"the onnxruntime installed has no {provider.name}, only {', '.join(here)}: on an "
+            "NVIDIA GPU install onnxruntime-gpu in its place"
+        )
+    options = {"device_id": number or "0"}
+    beside = [(n, options) if n in here and n != CPU else n for n in provider.beside if n in here]
+    return [(provider.name, options | provider.options), *beside], f"cuda:{number or 0}"

@@ -19,7 +19,7 @@ class Runtime(Protocol):
     """Executes one program.
 
     Attributes:
-        name: `onnxruntime` or `torch`.
+        name: as in `choice.RUNTIMES`.
         manifest: what the program says about itself.
     """
 
@@ -27,11 +27,15 @@ class Runtime(Protocol):
     manifest: Manifest
 
     def describe(self) -> dict[str, str]:
-        """Version, device and threads, for logs and reports."""
+        """Version, device, precision and threads, for logs and reports."""
         ...
 
     def run(self, frame: np.ndarray) -> Raw:
-        """Execute on a (H, W, 3) uint8 RGB frame, sides by `side_rule`; blocks."""
+        """Execute on a (H, W, 3) uint8 RGB frame, contiguous; blocks.
+
+        Raises:
+            FrameError: its sides are not those of the manifest.
+        """
         ...
 
     def close(self) -> None:

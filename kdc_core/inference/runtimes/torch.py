@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,10 +23,18 @@ class TorchRuntime:
 
     name = "torch"
 
-    def __init__(self, network: KDC, provenance: dict[str, Any], device: torch.device):
+    def __init__(
+        self,
+        network: KDC,
+        provenance: dict[str, object],
+        device: torch.device,
+        weights_sha256: str = "",
+    ):
         from kdc_core.inference.program import Program
 
-        self.manifest = Manifest(config=network.config, provenance=provenance)
+        self.manifest = Manifest(
+            config=network.config, provenance=provenance, weights_sha256=weights_sha256
+        )
         self._device = device
         self._program = Program(network).eval().to(device)
 
@@ -52,7 +61,8 @@ class TorchRuntime:
             raise UnusableRuntime(f"device '{device}': torch finds no usable CUDA device")
         network, provenance = load_model(path)
         torch.set_num_threads(threads)
-        return cls(network, provenance, torch.device(device))
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return cls(network, provenance, torch.device(device), digest)
 
     def describe(self) -> dict[str, str]:
         import torch
@@ -68,6 +78,7 @@ class TorchRuntime:
     def run(self, frame: np.ndarray) -> Raw:
         import torch
 
+        self.manifest.check_frame(frame)
         with torch.inference_mode():
             outputs = self._program(torch.from_numpy(frame).to(self._device))
         return Raw(*(value.cpu().numpy() for value in outputs[: len(OUTPUTS)]))
