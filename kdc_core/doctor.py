@@ -19,6 +19,7 @@ PACKAGES = (
     "pydantic",
     "safetensors",
     "pycocotools",
+    "faster-coco-eval",
     "torch",
     "lightning",
     "onnx",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, BadParameter, Option, echo
 
-from kdc_core.commands.options import one_of
+from kdc_core.commands.options import Json, choice
 from kdc_core.commands.printing import print_table, save
 from kdc_core.show.progress import track
 
@@ -30,26 +30,20 @@ def data() -> None:
 
 @app.command("check")
 def check(
-    path: Annotated[
-        Path, Argument(help="Folder of COCO, OCHuman or CrowdPose, or annotation file.")
-    ],
+    path: Annotated[Path, Argument(help="Folder of a data set, or annotation file.")],
     split: Annotated[
-        str,
-        Option(help="train, val or test, of a folder.", callback=one_of("train", "val", "test")),
+        str, choice("train", "val", "test", help="train, val or test, of a folder.")
     ] = "train",
     skeleton: Annotated[
-        str, Option(help="coco17 or crowdpose14", callback=one_of("coco17", "crowdpose14"))
+        str, choice("coco17", "crowdpose14", help="coco17 or crowdpose14.")
     ] = "coco17",
-    sheet: Annotated[
-        Path | None, Option(help="Draw annotated images into this .jpg or .png.")
-    ] = None,
-    json_file: Annotated[
-        Path | None, Option("--json", help="Write counts and faults here.")
-    ] = None,
+    sheet: Annotated[Path | None, Option(help="Draw annotated images into this image.")] = None,
+    json_file: Json = None,
     samples: Annotated[int, Option(min=1, max=400, help="Images of the sheet.")] = 24,
 ) -> None:
     """Count what is in a data set, read every image, and list what is wrong.
 
+    Takes the folders of COCO, OCHuman and CrowdPose. --sheet writes a .jpg or .png.
     Exit code 1 if something is wrong, 2 if annotations or images cannot be opened.
     """
     from kdc_core.codec.skeleton import SKELETONS

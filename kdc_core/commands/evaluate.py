@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import BadParameter, Option, echo
 
 from kdc_core.commands.models import Evaluated, by_oracle, by_predictor, by_test_time
-from kdc_core.commands.options import Annotations, Device, Images, Json, Model, Runtime, one_of
+from kdc_core.commands.options import Annotations, Device, Images, Json, Model, Runtime, choice
 from kdc_core.commands.printing import cell, end_with, print_table, save
 from kdc_core.evaluation.paper import cells, masks_of
 
 if TYPE_CHECKING:
     from kdc_core.evaluation.run import EvaluationResult
-
-Groups = dict[str, dict[str, float]]
 
 
 def evaluate(
@@ -24,21 +22,13 @@ def evaluate(
     model: Model = "kdc_light",
     runtime: Runtime = "auto",
     device: Device = "auto",
-    oracle: Annotated[
-        bool, Option("--oracle", help="Decode the encoded annotations; needs torch.")
-    ] = False,
+    oracle: Annotated[bool, Option("--oracle", help="Decode the encoded annotations.")] = False,
     preset: Annotated[str, Option(help="Settings of --oracle.")] = "oracle",
     subset: Annotated[
-        str,
-        Option(
-            help="all, or coco_persons: images with labelled persons.",
-            callback=one_of("all", "coco_persons"),
-        ),
+        str, choice("all", "coco_persons", help="coco_persons: images with labelled persons.")
     ] = "all",
     flip: Annotated[bool, Option("--flip", help="Average with the mirrored image.")] = False,
-    scales: Annotated[
-        str | None, Option(help="Pool these longer sides, e.g. 640,448,320.")
-    ] = None,
+    scales: Annotated[str | None, Option(help="Pool longer sides, e.g. 640,448,320.")] = None,
     given_keypoints: Annotated[
         bool, Option("--given-keypoints", help="Masks for the annotated keypoints.")
     ] = False,
@@ -47,16 +37,12 @@ def evaluate(
     breakdown: Annotated[
         bool, Option("--breakdown", help="AP by number, size and overlap of the persons.")
     ] = False,
-    curve: Annotated[
-        Path | None, Option(help="Draw precision and recall over confidence (png, svg).")
-    ] = None,
-    report: Annotated[
-        Path | None, Option(help="Write index.html with the worst misses into this folder.")
-    ] = None,
+    curve: Annotated[Path | None, Option(help="Draw precision and recall (png, svg).")] = None,
+    report: Annotated[Path | None, Option(help="Folder for a page of the worst misses.")] = None,
 ) -> None:
     """Predict every image of a data set and score it as COCO does.
 
-    Images with a crowd index are scored by CrowdPose's protocol. --flip, --scales and
+    Images with a crowd index are scored by CrowdPose's protocol. --oracle, --flip, --scales and
     --given-keypoints run by torch, on the CPU, and are named in the result.
     """
     from kdc_core.codec.skeleton import COCO17
@@ -109,7 +95,7 @@ def _sides(text: str | None) -> list[int] | None:
     return sides
 
 
-def _groups(done: EvaluationResult) -> Groups:
+def _groups(done: EvaluationResult) -> dict[str, dict[str, float]]:
     from kdc_core.evaluation.breakdown import breakdown
 
     return breakdown(done.annotations, done.results)

@@ -13,16 +13,7 @@ from typer import Option
 
 from kdc_core.commands.ablate import ablate as ablate_command
 from kdc_core.commands.models import Evaluated, by_predictor, by_test_time, weights_of
-from kdc_core.commands.options import (
-    Annotations,
-    Images,
-    Json,
-    Model,
-    Models,
-    Plot,
-    Weights,
-    one_of,
-)
+from kdc_core.commands.options import Annotations, Images, Json, Model, Models, Plot, choice
 from kdc_core.commands.printing import print_table, save
 from kdc_core.errors import KdcError
 from kdc_core.evaluation import paper
@@ -98,7 +89,7 @@ def table3(
     model: Models,
     annotations: Annotations,
     images: Images,
-    split: Annotated[str, Option(help="val or test.", callback=one_of(*paper.TABLE_3))] = "val",
+    split: Annotated[str, choice(*paper.TABLE_3, help="val or test.")] = "val",
     json_file: Json = None,
 ) -> None:
     """Masks on OCHuman: end to end, and with ground-truth keypoints as Pose2Seg is fed."""
@@ -155,7 +146,7 @@ def figure4(
 
 @app.command("figure5")
 def figure5(
-    model: Weights, annotations: Annotations, images: Images, output: Plot, json_file: Json = None
+    model: Model, annotations: Annotations, images: Images, output: Plot, json_file: Json = None
 ) -> None:
     """Instance-wise Gaussian optimization: AP over sigma (the same as `kdc ablate igo --plot`)."""
     ablate_command("igo", annotations, images, model, json_file=json_file, plot=output)
