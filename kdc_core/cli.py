@@ -12,6 +12,7 @@ from kdc_core.commands import (
     bench,
     data,
     doctor,
+    engine,
     evaluate,
     export,
     flicker,
@@ -34,6 +35,7 @@ app.command("ablate")(ablate.ablate)
 app.add_typer(paper.app, name="paper", help="The paper's tables and figures, ours beside.")
 app.command("train")(train.train)
 app.command("export")(export.export)
+app.add_typer(engine.app, name="engine", help="Engines for TensorRT, built beforehand and kept.")
 app.add_typer(data.app, name="data", help="Look at a data set.")
 app.add_typer(bench.app, name="bench", help="Measure speed on this machine.")
 app.command("doctor")(doctor.doctor)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from kdc_core.commands.options import choice
 from kdc_core.errors import KdcError
 
 if TYPE_CHECKING:
     from kdc_core.inference.engine.entries import Entry
     from kdc_core.inference.engine.key import Target
+    from kdc_core.inference.manifest import Precision
 
 app = typer.Typer(no_args_is_help=True)
 CacheFolder = Annotated[
@@ -34,19 +36,21 @@ def build(
         str | None,
         typer.Option(help="Compute capability such as 8.9, where its GPU is not at hand."),
     ] = None,
-    precision: Annotated[str, typer.Option(help="Of a shipped model: fp32 or fp16.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="Of the network: fp32, fp16 or int8-trt.")
+    ] = "fp32",
     cache: CacheFolder = None,
 ) -> None:
     """Build the engine of a model for one size of frames, or take it from the cache."""
     from kdc_core.inference.engine.cache import Cache, get_engine
     from kdc_core.inference.engine.key import Target
     from kdc_core.inference.engine.shapes import Shapes, parse_profile, parse_size
-    from kdc_core.inference.runtimes.choice import find_model
+    from kdc_core.inference.runtimes.choice import find_program
 
     if (size is None) == (profile is None):
         raise KdcError("expected either --size HEIGHTxWIDTH or --profile, got both or none")
     shapes = parse_profile(profile) if profile else Shapes.fixed(parse_size(size or ""))
-    path = find_model(model, (".onnx" if precision == "fp32" else f".{precision}.onnx",))
+    path = find_program(model, cast("Precision", precision))
     place = Target.named(target) if target else _at_hand()
     with progress_bar() as progress, saying_so_when_stopped():
         engine = get_engine(path, shapes, place, cache=Cache(cache, progress=progress))

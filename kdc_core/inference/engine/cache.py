@@ -34,7 +34,6 @@ from kdc_core.inference.engine.messages import CPU_ONLY, BrokenEngine, EngineErr
 from kdc_core.inference.engine.program import ProgramFile, open_program
 from kdc_core.inference.engine.shapes import Shapes
 from kdc_core.inference.engine.timing import timing_path
-from kdc_core.network.backbones import side_rule
 
 log = logging.getLogger(__name__)
 
@@ -207,14 +206,15 @@ def get_engine(
         check: as of `Cache.get`.
 
     Raises:
-        EngineError: says why there is none; ManifestError: the file is not ours.
+        EngineError: says why there is none.
+        FrameError, ManifestError: the program takes no such frames, or is not ours.
         BuildCancelled: by the cache's `cancelled`.
     """
     if not isinstance(shapes, Shapes):
         shapes = Shapes.fixed(shapes)
     program = open_program(Path(onnx_path))
-    shapes.check(side_rule(program.manifest.config), program.frame)
-    if program.precision == "int8-cpu":
+    shapes.check(program.manifest)
+    if program.manifest.precision == "int8-cpu":
         raise EngineError(CPU_ONLY)
     target = target or Target.at_hand()
     named = target.gpu is None

@@ -15,6 +15,7 @@ from kdc_core.inference.engine.library import Family, Library
 from kdc_core.inference.engine.messages import BrokenEngine, EngineError
 from kdc_core.inference.engine.program import ProgramFile
 from kdc_core.inference.engine.shapes import Shapes
+from kdc_core.inference.manifest import Precision
 
 SCHEMA = 1
 LEVEL = 3  # builder_optimization_level, TensorRT's own default
@@ -83,7 +84,7 @@ class Key(BaseModel):
     memory_gib: int | None = None
     capability: Capability | None = None
     target: Capability | None = None
-    precision: str
+    precision: Precision
     shapes: Shapes
     level: int = LEVEL
     workspace_mib: int = WORKSPACE_MIB
@@ -105,7 +106,7 @@ class Key(BaseModel):
             onnx_sha256=program.sha256,
             family=library.family,
             version=library.version,
-            precision=program.precision,
+            precision=program.manifest.precision,
             shapes=shapes,
             **where,
         )
@@ -163,12 +164,13 @@ class Sidecar(BaseModel):
         try:
             content = json.loads(text)
             written = content.pop("sha256")
+            whole = written == _digest(content)
             sidecar = cls.model_validate(content)
         except (ValidationError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise BrokenEngine(
                 f"its description is not one that this version writes: {str(error)[:200]}"
             ) from error
-        if written != _digest(sidecar.model_dump(mode="json", exclude_none=True)):
+        if not whole:
             raise BrokenEngine("its description was changed after it was written")
         return sidecar
 

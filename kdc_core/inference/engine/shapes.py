@@ -7,6 +7,7 @@ import re
 from pydantic import BaseModel, ConfigDict
 
 from kdc_core.inference.engine.messages import EngineError
+from kdc_core.inference.manifest import Manifest
 
 Size = tuple[int, int]
 LARGEST_SIDE = 4096  # as exported programs allow
@@ -49,34 +50,21 @@ class Shapes(BaseModel):
         triples = zip(self.smallest, size, self.largest, strict=True)
         return all(low <= side <= high for low, side, high in triples)
 
-    def check(self, rule: tuple[int, int], frame: tuple[int | None, int | None]) -> None:
-        """Refuse what the network cannot take, before TensorRT fails deep inside, or does not.
-
-        Args:
-            rule: (m, r): sides are n * m + r.
-            frame: height and width written into the program; None = free.
+    def check(self, manifest: Manifest) -> None:
+        """Refuse what the program cannot take, before TensorRT fails deep inside, or does not.
 
         Raises:
-            EngineError: says which side.
+            FrameError: a size that is not the program's, or sides that do not fit its network.
+            EngineError: sizes that do not grow, or are beyond what programs are exported for.
         """
-        step, rest = rule
         for size in self.sizes:
-            for side in size:
-                if side % step != rest or not step <= side <= LARGEST_SIDE:
-                    near = max(step, round((side - rest) / step) * step) + rest
-                    raise EngineError(
-                        f"this network takes sides of {step} n{f' + {rest}' if rest else ''} "
-                        f"pixels, at most {LARGEST_SIDE}: got {size[0]}x{size[1]}; next to {side} "
-                        f"is {min(near, LARGEST_SIDE // step * step + rest)}"
-                    )
-            if any(side not in (None, own) for own, side in zip(size, frame, strict=True)):
+            manifest.check_size(size)
+            if max(size) > LARGEST_SIDE:
                 raise EngineError(
-                    f"this file was exported for frames of {frame[0]}x{frame[1]} only, got "
-                    f"{size[0]}x{size[1]}: export it with free sides, or give that size"
+                    f"expected sides of at most {LARGEST_SIDE} pixels, got {size[0]}x{size[1]}"
                 )
-        low, usual, high = self.sizes
-        for triple in zip(low, usual, high, strict=True):
-            if list(triple) != sorted(triple):
+        for sides in zip(*self.sizes, strict=True):
+            if list(sides) != sorted(sides):
                 raise EngineError(
                     f"expected sizes that grow, smallest, usual, largest, got {self}"
                 )

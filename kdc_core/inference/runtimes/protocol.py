@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from kdc_core.errors import KdcError
-from kdc_core.inference.assembly import Raw
-from kdc_core.inference.manifest import Manifest
+
+if TYPE_CHECKING:  # assembly takes scipy along, which no process that only builds needs
+    from kdc_core.inference.assembly import Raw
+    from kdc_core.inference.manifest import Manifest
 
 
 class UnusableRuntime(KdcError):
