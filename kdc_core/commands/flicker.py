@@ -31,7 +31,7 @@ def flicker(
         found = count_flicker(predictor(f.image) for f in frames if f.image is not None)
         if found.frames < 3:
             raise KdcError(f"'{video}' gave {found.frames} frames, expected three or more")
-        figures[video] = {**vars(found), "share": round(found.share, 4)}
+        figures[video] = {**vars(found), "share": round(found.fraction, 4)}
     keys = ("frames", "expected", "missing", "share", "frames_with_missing")
     print_table(
         f"{model}: persons missing between two frames that show them",

@@ -2,97 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kdc_core.codec.codec import Codec
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Letterbox
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import SKELETONS, Edges
-from kdc_core.config import Config, ConfigError
+from kdc_core.config import Config, ConfigError, parse_config
 from kdc_core.data.annotations import AnnotatedImage
 from kdc_core.data.images import Images
-from kdc_core.evaluation.coco import Result, coco_results, score
+from kdc_core.evaluation.coco import score
 from kdc_core.evaluation.oracle import Oracle
-from kdc_core.evaluation.run import FAILED, Progress, read_truth
+from kdc_core.evaluation.run import Predict, Progress, predict_each, read_truth
 from kdc_core.inference.assembly import Raw, Thresholds
 from kdc_core.inference.predictor import find_people
 from kdc_core.inference.program import as_raw, level_fields
 from kdc_core.network.backbones import side_rule
 from kdc_core.network.weights import load_model
 
-# One prediction for each setting.
-PredictAll = Callable[[AnnotatedImage], list[Prediction]]
-
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of an ablation: changes to a configuration, by section.
+    """One row of an ablation.
 
     Attributes:
         label: short name of the row.
-        decode, fields, predict: changed settings of these sections.
+        changes: to the configuration, `section.key=value` each.
         noise_px: standard deviation of noise on ground-truth offsets.
     """
 
     label: str
-    decode: dict[str, Any] = field(default_factory=dict)
-    fields: dict[str, Any] = field(default_factory=dict)
-    predict: dict[str, Any] = field(default_factory=dict)
+    changes: tuple[str, ...]
     noise_px: float = 0.0
 
     def of(self, config: Config) -> Config:
         """The configuration with these changes."""
-        changes = {"decode": self.decode, "fields": self.fields, "predict": self.predict}
-        return config.model_copy(
-            update={
-                name: getattr(config, name).model_copy(update=change)
-                for name, change in changes.items()
-            }
-        )
+        return parse_config(config.model_dump_json(), self.label, list(self.changes))
 
 
-def _decode(key: str, values: Iterable[Any], **others: Any) -> list[Setting]:
-    return [Setting(f"{value}", decode={key: value, **others}) for value in values]
+def _over(key: str, values: Iterable[str | float], *others: str) -> list[Setting]:
+    return [Setting(f"{value}", (f"{key}={value}", *others)) for value in values]
 
 
 CENTROIDS = ("static", "dynamic", "dynamic_multi", "personlab")
 # On a network's maps; what varies is decode alone.
 ON_MAPS = {
-    "centroids": _decode("centroid", CENTROIDS),
-    "sigma": _decode("sigma_scale", (0.15, 0.2, 0.25, 0.32, 0.4, 0.5)),
-    "igo": _decode("igo_sigma_cells", (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)),
-    "kprime": _decode("centroids", (1, 2, 3, 5, 8, 12), centroid="dynamic_multi"),
-    "phi_threshold": _decode("phi_threshold", (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)),
-    "mask_threshold": [
-        Setting(f"{t}", predict={"mask_threshold": t}) for t in (0.3, 0.4, 0.5, 0.6, 0.7)
-    ],
+    "centroids": _over("decode.centroid", CENTROIDS),
+    "sigma": _over("decode.sigma_scale", (0.15, 0.2, 0.25, 0.32, 0.4, 0.5)),
+    "igo": _over("decode.igo_sigma_cells", (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)),
+    "kprime": _over("decode.centroids", (1, 2, 3, 5, 8, 12), "decode.centroid=dynamic_multi"),
+    "phi_threshold": _over("decode.phi_threshold", (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)),
+    "mask_threshold": _over("predict.mask_threshold", (0.3, 0.4, 0.5, 0.6, 0.7)),
     "mean_embedding": [
-        Setting("without", decode={"mean_embedding": False}),
-        Setting("equation 4", decode={"mean_embedding": True}),
+        Setting("without", ("decode.mean_embedding=false",)),
+        Setting("equation 4", ("decode.mean_embedding=true",)),
     ],
     "edges": [
-        Setting("tree", fields={"edges": ["tree"]}),
-        Setting("star", fields={"edges": ["star"]}),
-        Setting("both", fields={"edges": ["tree", "star"]}),
+        Setting("tree", ("fields.edges=[tree]",)),
+        Setting("star", ("fields.edges=[star]",)),
+        Setting("both", ("fields.edges=[tree, star]",)),
     ],
 }
 # On ground-truth maps: what the representation itself loses.
 ON_TRUTH = {
-    "radius": [Setting(f"{r} px", fields={"disk_radius_px": r}) for r in (8, 16, 24, 32)],
+    "radius": [Setting(f"{r} px", (f"fields.disk_radius_px={r}",)) for r in (8, 16, 24, 32)],
     "stride": [
-        Setting(f"{s} px", fields={"stride": s, "grid_offset": (s - 1) / 2}) for s in (2, 4, 8, 16)
+        Setting(f"{s} px", (f"fields.stride={s}", f"fields.grid_offset={(s - 1) / 2}"))
+        for s in (2, 4, 8, 16)
     ],
     "edges": ON_MAPS["edges"],
     "centroids": ON_MAPS["centroids"],
     "noise": [
-        Setting(f"{centroid}, {px} px", decode={"centroid": centroid}, noise_px=px)
+        Setting(f"{centroid}, {px} px", (f"decode.centroid={centroid}",), px)
         for px in (0.0, 2.0, 4.0, 8.0)
         for centroid in CENTROIDS
     ],
@@ -101,11 +90,11 @@ ON_TRUTH = {
 
 @dataclass(frozen=True)
 class Row:
-    """A setting and its figures (`kdc_core.evaluation.coco.score`).
+    """A setting and what came of it.
 
     Attributes:
         label: of the setting.
-        figures: by name.
+        figures: of `kdc_core.evaluation.coco.score`.
     """
 
     label: str
@@ -118,7 +107,7 @@ def ablate(
     images: str | Path,
     source: Path | Config,
     progress: Progress,
-) -> tuple[list[Row], list[str]]:
+) -> tuple[list[Row], tuple[str, ...]]:
     """Decode every image under each setting of an ablation.
 
     Args:
@@ -137,68 +126,55 @@ def ablate(
     known = ON_TRUTH if isinstance(source, Config) else ON_MAPS
     if name not in known:
         raise ConfigError(f"no ablation '{name}' here: expected one of {', '.join(known)}")
-    settings = known[name]
-    predict: PredictAll
+    settings, predicts = known[name], list[Predict]()
     if isinstance(source, Config):
-        oracles = [Oracle(setting.of(source), setting.noise_px) for setting in settings]
-        predict, config = (lambda annotated: [oracle(annotated) for oracle in oracles]), source
+        config = source
+        predicts += [Oracle(setting.of(config), setting.noise_px) for setting in settings]
     else:
-        predict, config = _on_maps(source, settings, Images(images))
+        predicts, config = _on_maps(source, settings, Images(images))
     truth = read_truth(annotations, SKELETONS[config.fields.skeleton])
-    results: list[list[Result]] = [[] for _ in settings]
-    failed = []
-    for annotated in progress(truth.images, len(truth.images)):
-        try:
-            for found, prediction in zip(results, predict(annotated), strict=True):
-                found += coco_results(prediction, annotated.id)
-        except FAILED as error:
-            failed.append(f"{annotated.file_name}: {error}")
+    results, failed = predict_each(truth, predicts, progress)
     scored = zip(settings, results, strict=True)
     return [Row(setting.label, score(truth, found)) for setting, found in scored], failed
 
 
-def _on_maps(model: Path, settings: list[Setting], source: Images) -> tuple[PredictAll, Config]:
-    """A function that runs a model's network once and decodes under each setting; its config."""
+def _on_maps(model: Path, settings: list[Setting], source: Images) -> tuple[list[Predict], Config]:
+    """A function for each setting, which share one run of the network, and the model's config."""
     network, _ = load_model(model)
-    base, (multiple, _) = network.config, side_rule(network.config)
-    configs = [setting.of(base) for setting in settings]
-    for config in configs:
-        if not set(config.fields.edges) <= set(base.fields.edges):
-            raise ConfigError(
-                f"'{model}' has edges {base.fields.edges}: this ablation needs a model with tree "
-                "and star; without --model it runs on ground-truth maps"
-            )
+    have, (multiple, _) = network.config.fields.edges, side_rule(network.config)
+    configs = [setting.of(network.config) for setting in settings]
+    if not all(set(config.fields.edges) <= set(have) for config in configs):
+        raise ConfigError(
+            f"'{model}' has edges {have}: this ablation needs a model with tree and star; without "
+            "--model it runs on ground-truth maps"
+        )
+    read = lru_cache(1)(source.read)
+    maps: dict[str, list[Fields[Tensor]]] = {}  # of the image that was read last
 
-    def predict(annotated: AnnotatedImage) -> list[Prediction]:
-        levels: list[Fields] = []  # of the network's one run
+    def under(config: Config) -> Predict:
+        codec = Codec.of(config)
+        cut, people = config.predict.mask_threshold, config.decode.people
 
-        def decode_as(config: Config) -> Callable[[np.ndarray, Letterbox], Raw]:
-            codec = Codec.of(config)
-
+        def predict(annotated: AnnotatedImage) -> Prediction:
             def raw_of(frame: np.ndarray, letterbox: Letterbox) -> Raw:
                 with torch.inference_mode():
-                    if not levels:
-                        levels.extend(level_fields(network, torch.from_numpy(frame), multiple))
-                    maps = [with_edges(f, network.codec.edges, codec.edges) for f in levels]
-                    return as_raw(codec.decode(maps))
+                    if annotated.file_name not in maps:
+                        maps.clear()
+                        fields = level_fields(network, torch.from_numpy(frame), multiple)
+                        maps[annotated.file_name] = fields
+                    levels = maps[annotated.file_name]
+                    used = [with_edges(f, network.codec.edges, codec.edges) for f in levels]
+                    return as_raw(codec.decode(used))
 
-            return raw_of
+            image = read(annotated.file_name)
+            return find_people(image, raw_of, config, Thresholds(0.0, 0.0, cut, people))
 
-        image = source.read(annotated.file_name)
-        return [
-            find_people(
-                image,
-                decode_as(config),
-                config,
-                Thresholds(0.0, 0.0, config.predict.mask_threshold, config.decode.people),
-            )
-            for config in configs
-        ]
+        return predict
 
-    return predict, base
+    return [under(config) for config in configs], network.config
 
 
-def with_edges(fields: Fields, have: Edges, use: Edges) -> Fields:
+def with_edges(fields: Fields[Tensor], have: Edges, use: Edges) -> Fields[Tensor]:
     """Keep the mid-range offsets of some of the edges that Fields have."""
     if use == have:
         return fields

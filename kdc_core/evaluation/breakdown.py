@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,7 +17,7 @@ OVERLAPS = {"none": (-1.0, 0.1), "some": (0.1, 0.3), "heavy": (0.3, np.inf)}
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}
 
 
-def breakdown(annotations: Annotations, results: Iterable[Result]) -> dict[str, dict[str, float]]:
+def breakdown(annotations: Annotations, results: Sequence[Result]) -> dict[str, dict[str, float]]:
     """Score groups of images and of persons.
 
     A person is an annotation that is no crowd. Images without any are in no group.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,8 @@ from kdc_core.data.annotations import BOX_FRACTION, AnnotatedImage, Annotations,
 
 log = logging.getLogger(__name__)
 
-# Suffixes of our figures, and what the scorer calls them: of masks its AR_third is that of at most
-# 100 persons an image.
+# Suffixes of our figures, and what the scorer calls them.
 _PARTS = {"": "AP_all", "50": "AP_50", "75": "AP_75", "_medium": "AP_medium", "_large": "AP_large"}
-_RECALL = {"segm": "AR_third", "keypoints": "AR_all"}
 # CrowdPose groups images by crowd index: from, to below.
 CROWD_INDEX = {"easy": (0.0, 0.1), "medium": (0.1, 0.8), "hard": (0.8, 1.01)}
 PROTOCOLS = ("keypoint_ap", "mask_ap_keypoint_persons", "mask_ap_full")
@@ -51,7 +48,7 @@ def coco_results(prediction: Prediction, image_id: int) -> list[Result]:
     return results
 
 
-def score(annotations: Annotations, results: list[Result]) -> dict[str, float]:
+def score(annotations: Annotations, results: Sequence[Result]) -> dict[str, float]:
     """Score results of `coco_results` against annotations of the same images.
 
     By CrowdPose's protocol where every image has a crowd index, else by COCO's.
@@ -69,19 +66,13 @@ def score(annotations: Annotations, results: list[Result]) -> dict[str, float]:
     if not images or any(image.crowd_index is None for image in images):
         figures = Scorer(annotations, results).figures()
         return {name: value for name, value in figures.items() if name in FIGURES}
-    persons_by_box = (replace(image, persons=_scaled_by_box(image)) for image in images)
-    scorer = Scorer(replace(annotations, images=tuple(persons_by_box)), results)
-    whole = scorer.stats("keypoints")
+    scorer = Scorer(annotations, results, by_box=True)
+    whole = scorer.stats("keypoint_ap")
     figures = {f"keypoint_ap{part}": whole[_PARTS[part]] for part in ("", "50", "75")}
     for name, (low, high) in CROWD_INDEX.items():
         ids = [i.id for i in images if i.crowd_index is not None and low <= i.crowd_index < high]
-        figures[f"keypoint_ap_crowd_{name}"] = scorer.stats("keypoints", ids)["AP_all"]
+        figures[f"keypoint_ap_crowd_{name}"] = scorer.stats("keypoint_ap", ids)["AP_all"]
     return figures
-
-
-def _scaled_by_box(image: AnnotatedImage) -> tuple[Any, ...]:
-    areas = (BOX_FRACTION * float(np.prod(p.box[2:] - p.box[:2])) for p in image.persons)
-    return tuple(replace(p, area=area) for p, area in zip(image.persons, areas, strict=True))
 
 
 class Scorer:
@@ -91,78 +82,71 @@ class Scorer:
         annotations: what is true.
         results: of `coco_results`, of images of these annotations. Those without `segmentation`
             count in figures of keypoints alone, and the other way round.
+        by_box: the scale of a person is .53 of its box, whatever its area.
     """
 
-    def __init__(self, annotations: Annotations, results: Iterable[Result]):
-        self.sigmas = annotations.skeleton.sigmas
-        self.has_masks = all(image.has_masks for image in annotations.images)
-        self._sizes = {image.id: image.size for image in annotations.images}
-        self._truth = {image.id: _truth(image, self.has_masks) for image in annotations.images}
-        self._found: dict[int, list[Result]] = {image.id: [] for image in annotations.images}
-        for result in results:
-            self._found[result["image_id"]].append(result)
+    def __init__(self, annotations: Annotations, results: Sequence[Result], by_box: bool = False):
+        self._ids = [image.id for image in annotations.images]
+        self._sigmas = annotations.skeleton.sigmas
+        images = [
+            {"id": i.id, "height": i.size[0], "width": i.size[1]} for i in annotations.images
+        ]
+
+        def indexed(entries: Iterable[Result]) -> COCO:
+            # An id of 0 would pass for no match.
+            numbered = [{**entry, "id": number} for number, entry in enumerate(entries, 1)]
+            categories = [{"id": 1, "name": "person"}]
+            return COCO({"images": images, "annotations": numbered, "categories": categories})
+
+        masks = all(image.has_masks for image in annotations.images)
+        truth = [entry for i in annotations.images for entry in _truth(i, masks, by_box)]
+        found = (_sized(result, "keypoints") for result in results if "keypoints" in result)
+        self._sets = {"keypoint_ap": (indexed(truth), indexed(found))}
+        if masks:
+            crowd = (int(entry["iscrowd"] or not entry["num_keypoints"]) for entry in truth)
+            labelled = ({**e, "iscrowd": c} for e, c in zip(truth, crowd, strict=True))
+            found = (_sized(r, "segmentation") for r in results if "segmentation" in r)
+            mask_results = indexed(found)
+            self._sets["mask_ap_keypoint_persons"] = (indexed(labelled), mask_results)
+            self._sets["mask_ap_full"] = (self._sets["keypoint_ap"][0], mask_results)
 
     def figures(self, ids: Iterable[int] | None = None) -> dict[str, float]:
         """Figures of `score` by COCO's protocol, over the images of these ids (None = all).
 
         Beside them `mask_ap_full_small`; of small persons COCO annotates no keypoints.
         """
-        images = list(self._sizes if ids is None else ids)
+        ids = self._ids if ids is None else list(ids)
         figures: dict[str, float] = {}
-        for name in PROTOCOLS if self.has_masks else PROTOCOLS[:1]:
-            kind = "keypoints" if name == "keypoint_ap" else "segm"
-            stats = self.stats(kind, images, name == "mask_ap_keypoint_persons")
-            parts = {**_PARTS, "_recall": _RECALL[kind]}
+        for name in self._sets:
+            stats = self.stats(name, ids)
+            # Of masks it has three, of at most 1, 10 and 100 an image.
+            recall = "AR_all" if name == "keypoint_ap" else "AR_third"
+            figures |= {name + suffix: stats[part] for suffix, part in _PARTS.items()}
+            figures[name + "_recall"] = stats[recall]
             if name == "mask_ap_full":
-                parts["_small"] = "AP_small"
-            figures |= {name + suffix: stats[part] for suffix, part in parts.items()}
+                figures[name + "_small"] = stats["AP_small"]
         return figures
 
-    def stats(
-        self, kind: str, ids: Iterable[int] | None = None, keypoint_persons: bool = False
-    ) -> dict[str, float]:
+    def stats(self, name: str, ids: Iterable[int] | None = None) -> dict[str, float]:
         """What the scorer says, by its own names, rounded to four digits.
 
         Args:
-            kind: `keypoints` or `segm`.
+            name: of `PROTOCOLS`.
             ids: of the images scored; None = all.
-            keypoint_persons: persons without keypoints count as crowd.
         """
-        images = list(self._sizes if ids is None else ids)
-        truth = [
-            # Copied, for the scorer writes into entries.
-            {**entry, "iscrowd": int(entry["iscrowd"] or not entry["num_keypoints"])}
-            if keypoint_persons
-            else {**entry}
-            for image in images
-            for entry in self._truth[image]
-        ]
-        key = "segmentation" if kind == "segm" else "keypoints"
-        found = [_sized(r, key) for image in images for r in self._found[image] if key in r]
         evaluation = COCOeval_faster(
-            self._dataset(images, truth),
-            self._dataset(images, found),
-            kind,
+            *self._sets[name],
+            "keypoints" if name == "keypoint_ap" else "segm",
             print_function=log.debug,
-            kpt_oks_sigmas=list(self.sigmas),
+            kpt_oks_sigmas=list(self._sigmas),
         )
+        evaluation.params.imgIds = self._ids if ids is None else list(ids)
         evaluation.params.catIds = [1]
         evaluation.run()
-        return {name: round(value, 4) for name, value in evaluation.stats_as_dict.items()}
-
-    def _dataset(self, images: list[int], entries: list[dict[str, Any]]) -> COCO:
-        sizes = {image: self._sizes[image] for image in images}
-        return COCO(
-            {
-                "images": [{"id": i, "height": h, "width": w} for i, (h, w) in sizes.items()],
-                # An id of 0 would pass for no match.
-                "annotations": [{**e, "id": number} for number, e in enumerate(entries, 1)],
-                "categories": [{"id": 1, "name": "person"}],
-            }
-        )
+        return {part: round(value, 4) for part, value in evaluation.stats_as_dict.items()}
 
 
-def _truth(image: AnnotatedImage, masks: bool) -> list[dict[str, Any]]:
+def _truth(image: AnnotatedImage, masks: bool, by_box: bool) -> list[Result]:
     """The persons of an image as COCO entries, without ids."""
     entries = []
     for person in image.persons:
@@ -171,7 +155,7 @@ def _truth(image: AnnotatedImage, masks: bool) -> list[dict[str, Any]]:
             "image_id": image.id,
             "category_id": 1,
             "iscrowd": int(person.crowd),
-            "area": person.area,
+            "area": BOX_FRACTION * (x1 - x0) * (y1 - y0) if by_box else person.area,
             "bbox": [x0, y0, x1 - x0, y1 - y0],
             "keypoints": person.keypoints.ravel().tolist(),
             "num_keypoints": person.num_keypoints,
@@ -182,7 +166,7 @@ def _truth(image: AnnotatedImage, masks: bool) -> list[dict[str, Any]]:
     return entries
 
 
-def _sized(result: Result, key: str) -> dict[str, Any]:
+def _sized(result: Result, key: str) -> Result:
     """A result with what it is scored by alone, and its area for COCO's groups of sizes.
 
     Of a mask its pixels, of keypoints their box, as the scorers' own `loadRes` has it; that would

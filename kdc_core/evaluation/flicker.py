@@ -30,7 +30,7 @@ class Flicker:
     frames_with_missing: int
 
     @property
-    def share(self) -> float:
+    def fraction(self) -> float:
         """Missing of expected persons."""
         return self.missing / max(1, self.expected)
 

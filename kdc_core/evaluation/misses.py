@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,15 +167,15 @@ class Comparison:
         # The same to the person's keypoint of the other side.
         self.mirrored = self._similarity(truth[:, list(skeleton.flip)])
         self.oks = self.near.sum(-1) / np.maximum(self.labelled.sum(-1), 1)
-        masks = [self._rle(result.get("segmentation")) for result in found]
+        masks = self._rles(result.get("segmentation") for result in found)
         self.masked = [p for p in self.persons + self.unknown if p.segmentation]
-        annotated = self._rles(self.masked)
+        annotated = self._rles(p.segmentation for p in self.masked)
         self.cover = _iou(annotated, masks, crowd=True).T
         self.fit = _iou(masks, annotated)
         self.nested = _iou(annotated, annotated, crowd=True)
-        self.iou = _iou(masks, self._rles(self.persons))
-        self.unknown_iou = _iou(masks, self._rles(self.unknown))
-        in_crowd = _iou(masks, self._rles(self.crowds), crowd=True)
+        self.iou = _iou(masks, self._rles(p.segmentation for p in self.persons))
+        self.unknown_iou = _iou(masks, self._rles(p.segmentation for p in self.unknown))
+        in_crowd = _iou(masks, self._rles(p.segmentation for p in self.crowds), crowd=True)
         self.in_crowd = in_crowd.max(1, initial=0)
 
     def misses(self) -> list[Miss]:
@@ -277,17 +277,13 @@ class Comparison:
 
     def _falloff(self, squared: np.ndarray, area: float | np.ndarray) -> np.ndarray:
         """OKS of single keypoints from squared distances (..., K)."""
-        falloff: np.ndarray = np.exp(
-            -squared / (8 * (area + np.spacing(1)) * np.square(self.sigmas))
-        )
+        scale = 8 * (area + np.spacing(1)) * np.square(self.sigmas)
+        falloff: np.ndarray = np.exp(-squared / scale)
         return falloff
 
-    def _rles(self, persons: list[AnnotatedPerson]) -> list[dict[str, Any]]:
-        return [self._rle(person.segmentation) for person in persons]
-
-    def _rle(self, segmentation: Any) -> dict[str, Any]:
-        """A mask as RLE; one without pixels where there is none."""
-        return as_rle(segmentation or [], self.image.size)
+    def _rles(self, segmentations: Iterable[Any]) -> list[dict[str, Any]]:
+        """Masks as RLE, without pixels where there is none."""
+        return [as_rle(segmentation or [], self.image.size) for segmentation in segmentations]
 
 
 def _iou(first: list[Any], second: list[Any], crowd: bool = False) -> np.ndarray:

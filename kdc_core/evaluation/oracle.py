@@ -7,6 +7,7 @@ import math
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from kdc_core.codec.codec import Codec
 from kdc_core.codec.fields import Fields
@@ -26,7 +27,7 @@ CERTAIN = 12.0
 NOISE_CELLS = 4
 
 
-def as_fields(targets: Fields) -> Fields:
+def as_fields(targets: Fields[np.ndarray]) -> Fields[Tensor]:
     """Turn numpy targets into the torch Fields of a network that makes no mistake."""
     fields = targets.map(torch.from_numpy)
     fields.heat = CERTAIN * (2 * fields.heat - 1)
@@ -34,7 +35,9 @@ def as_fields(targets: Fields) -> Fields:
     return fields
 
 
-def add_noise(targets: Fields, noise_px: float, rng: np.random.Generator) -> Fields:
+def add_noise(
+    targets: Fields[np.ndarray], noise_px: float, rng: np.random.Generator
+) -> Fields[np.ndarray]:
     """Put Gaussian noise on all offsets of numpy targets, as smooth as a network's errors are."""
 
     def noisy(offsets: np.ndarray) -> np.ndarray:

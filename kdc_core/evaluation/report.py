@@ -12,13 +12,7 @@ import cv2
 import numpy as np
 
 from kdc_core.codec.results import Person, Prediction
-from kdc_core.data.annotations import (
-    AnnotatedImage,
-    AnnotatedPerson,
-    AnnotationError,
-    Annotations,
-    decode_mask,
-)
+from kdc_core.data.annotations import AnnotatedImage, AnnotationError, Annotations, decode_mask
 from kdc_core.data.images import ImageError, Images
 from kdc_core.errors import KdcError
 from kdc_core.evaluation.coco import Result
@@ -31,7 +25,6 @@ SIDE_PX = 800  # longest side of the annotation and of the prediction
 GAP_PX = 8  # between annotation and prediction
 JPEG_QUALITY = 85
 MARK = (255, 235, 60)  # RGB of the boxes around what is meant
-NO_CENTROIDS = np.zeros((0, 4), np.float32)
 
 TEXTS = {
     "missed": "An annotated person, and no detection.",
@@ -185,8 +178,23 @@ class _Artist:
                 boxes.append(_corners(self.results[miss.result]))
             left.append(boxes[0])
             right.append(boxes[-1])
-        truth = [_annotated(p, annotated, n) for n, p in enumerate(annotated.people, 1)]
-        found = [_predicted(result, annotated) for result in self.found[image_id]]
+        truth = [
+            # Every labelled keypoint is drawn.
+            _person(
+                annotated, 1.0, np.c_[p.keypoints[:, :2], p.labelled], p.box, p.segmentation, n
+            )
+            for n, p in enumerate(annotated.people, 1)
+        ]
+        found = [
+            _person(
+                annotated,
+                result["score"],
+                np.reshape(result["keypoints"], (-1, 3)),
+                _corners(result),
+                result.get("segmentation"),
+            )
+            for result in self.found[image_id]
+        ]
         gap = np.full((SIDE_PX, GAP_PX, 3), 128, np.uint8)
         sides = self._draw(pixels, truth, left), self._draw(pixels, found, right)
         return np.hstack((sides[0], gap[: len(sides[0])], sides[1]))
@@ -212,26 +220,20 @@ class _Artist:
         return cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def _annotated(person: AnnotatedPerson, image: AnnotatedImage, number: int) -> Person:
-    """An annotated person, numbered; all labelled keypoints count."""
-    keypoints = person.keypoints.copy()
-    keypoints[:, 2] = person.labelled
-    mask = _mask(person.segmentation, image)
-    return Person(1.0, keypoints, person.box, mask, (0, 0), NO_CENTROIDS, number)
-
-
-def _predicted(result: Result, image: AnnotatedImage) -> Person:
-    keypoints = np.reshape(np.array(result["keypoints"], np.float32), (-1, 3))
-    mask = _mask(result.get("segmentation"), image)
-    return Person(result["score"], keypoints, _corners(result), mask, (0, 0), NO_CENTROIDS)
-
-
-def _mask(segmentation: object, image: AnnotatedImage) -> np.ndarray:
+def _person(
+    image: AnnotatedImage,
+    score: float,
+    keypoints: np.ndarray,
+    box: np.ndarray,
+    segmentation: object,
+    number: int | None = None,
+) -> Person:
+    """A person with a mask of the whole image."""
     mask = decode_mask(segmentation or [], image.size)
     if mask.shape != image.size:
         (height, width), (h, w) = image.size, mask.shape
         raise ImageError(f"'{image.file_name}' is {width}x{height} and has a mask of {w}x{h}")
-    return mask
+    return Person(score, keypoints, box, mask, (0, 0), np.zeros((0, 4), np.float32), number)
 
 
 def _corners(result: Result) -> np.ndarray:

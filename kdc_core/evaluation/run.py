@@ -58,11 +58,20 @@ def predict_all(
     annotations: Annotations, predict: Predict, progress: Progress
 ) -> tuple[list[Result], tuple[str, ...]]:
     """COCO results of all images, and what could not be read."""
-    results: list[Result] = []
+    (results,), failed = predict_each(annotations, [predict], progress)
+    return results, failed
+
+
+def predict_each(
+    annotations: Annotations, predicts: list[Predict], progress: Progress
+) -> tuple[list[list[Result]], tuple[str, ...]]:
+    """COCO results of all images by each function in turn, and what could not be read."""
+    results: list[list[Result]] = [[] for _ in predicts]
     failed = []
     for image in progress(annotations.images, len(annotations.images)):
         try:
-            results += coco_results(predict(image), image.id)
+            for found, predict in zip(results, predicts, strict=True):
+                found += coco_results(predict(image), image.id)
         except FAILED as error:
             failed.append(f"{image.file_name}: {error}")
     return results, tuple(failed)

@@ -67,9 +67,9 @@ class TestTime:
         thresholds = Thresholds(0.0, 0.0, self.config.predict.mask_threshold, people)
         return find_people(image, raw_of, self.config, thresholds, self.scales[0])
 
-    def _fields(self, frame: np.ndarray) -> Fields:
+    def _fields(self, frame: np.ndarray) -> Fields[Tensor]:
         image = torch.from_numpy(frame.transpose(2, 0, 1)[None].astype(np.float32))
-        fields: Fields = self.network(image)
+        fields: Fields[Tensor] = self.network(image)
         if not self.flip:
             return fields
         turned = self.network(mirror(image, self.codec.grid, fields.heat.shape[-1]))
@@ -110,7 +110,7 @@ def mirror(image: Tensor, grid: Grid, columns: int) -> Tensor:
     return turned * ((x >= 0) & (x < image.shape[-1])).to(image.dtype)
 
 
-def mirror_fields(fields: Fields, skeleton: Skeleton, edges: Edges) -> Fields:
+def mirror_fields(fields: Fields[Tensor], skeleton: Skeleton, edges: Edges) -> Fields[Tensor]:
     """Fields of a mirrored image, brought back: columns, left and right, and x of offsets."""
     types = [*skeleton.flip, skeleton.center]
     twin = {edge: index for index, edge in enumerate(edges)}

@@ -252,7 +252,7 @@ def test_found_agrees_with_the_recall_of_the_scorer(sample: Annotations) -> None
     """Persons found at OKS .5 are those whom the scorer matches."""
     rng = np.random.default_rng(1)
     results = [{**r, "score": float(rng.random())} for r in noisy(perfect(sample), 14, rng)]
-    recall = Scorer(sample, results).stats("keypoints")["AR_50"]
+    recall = Scorer(sample, results).stats("keypoint_ap")["AR_50"]
     found = count_misses(sample, find_misses(sample, results, 0.0))["found"]
     assert found == pytest.approx(27 * recall, abs=0.01) and 5 < found < 25
 

@@ -11,11 +11,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as rle_tools
+from typer.testing import CliRunner
 
+from kdc_core.cli import app
 from kdc_core.data.annotations import AnnotatedImage, Annotations, read_annotations
 from kdc_core.data.images import Images
 from kdc_core.errors import KdcError
@@ -134,8 +135,8 @@ def test_images_are_annotation_and_prediction_with_the_miss_marked(
     results = [r for r in perfect(sample) if r["image_id"] != FIRST]
     page = report(tmp_path, sample, results, samples)
     assert "000000000885.jpg: 3, cost" in page.text
-    pair = cv2.imread(str(tmp_path / "missed-01.jpg"))[..., ::-1].astype(int)
-    source = cv2.imread(str(samples / "000000000885.jpg"))[..., ::-1].astype(int)
+    pair = Images(tmp_path).read("missed-01.jpg").astype(int)
+    source = Images(samples).read("000000000885.jpg").astype(int)
     height, width = source.shape[:2]
     assert pair.shape[:2] == (height, 2 * width + GAP_PX)
     left, right = pair[:, :width], pair[:, width + GAP_PX :]
@@ -234,27 +235,11 @@ def test_the_report_needs_no_torch() -> None:
 
 
 def test_the_command_prints_and_writes_both(samples: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "kdc_core",
-            "evaluate",
-            "--annotations",
-            str(samples / "annotations.json"),
-            "--images",
-            str(samples),
-            "--breakdown",
-            "--report",
-            str(tmp_path / "report"),
-            "--json",
-            str(tmp_path / "f.json"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    out = tmp_path / "report"
+    where = ["--annotations", samples / "annotations.json", "--images", samples]
+    more = ["--breakdown", "--report", out, "--json", tmp_path / "f.json"]
+    done = CliRunner().invoke(app, ["evaluate", *map(str, (*where, *more))])
+    assert done.exit_code == 0, done.output
     groups = json.loads((tmp_path / "f.json").read_text())["breakdown"]
     assert groups["persons_2-4"]["persons"] == 13 and "overlap_heavy" in done.stdout
-    assert Page(tmp_path / "report" / "index.html").values("img", "src")
+    assert Page(out / "index.html").values("img", "src")
