@@ -37,7 +37,7 @@ def build(
         typer.Option(help="Compute capability such as 8.9, where its GPU is not at hand."),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="Of the network: fp32, fp16 or int8-trt.")
+        str, choice("fp32", "fp16", "int8-trt", help="Of the network: fp32, fp16 or int8-trt.")
     ] = "fp32",
     cache: CacheFolder = None,
 ) -> None:
