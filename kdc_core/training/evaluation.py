@@ -1,224 +1,135 @@
-"""Evaluation while training: scores on --val, overlays, the best model so far."""
+"""Evaluation while training: figures on --val, overlays, the best model so far."""
 
 from __future__ import annotations
 
 import json
 import logging
-import time
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import lightning
+import numpy as np
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
 
 from kdc_core.codec.skeleton import Skeleton
-from kdc_core.data.annotations import AnnotatedImage, read_json
+from kdc_core.data.annotations import Annotations
 from kdc_core.data.datasets import find_data
 from kdc_core.data.images import ImageError, Images
-from kdc_core.errors import KdcError
-from kdc_core.evaluation.coco import coco_results, complete, score_by_protocol
+from kdc_core.evaluation.coco import Result, score
 from kdc_core.evaluation.run import read_truth
 from kdc_core.files import write_json
-from kdc_core.inference.predictor import Predictor
-from kdc_core.inference.runtimes.torch import TorchRuntime
-from kdc_core.network.kdc import KDC
-from kdc_core.network.weights import load_model, save_model
+from kdc_core.inference.predictor import Predictor, default_thresholds
+from kdc_core.network.weights import save_model
 from kdc_core.show.drawing import draw_people
-from kdc_core.training.callbacks import Deadline, EachStep, Metrics, write_checkpoint
+from kdc_core.training.metrics import Metrics
 from kdc_core.training.processes import gather, rank, world
 
 log = logging.getLogger(__name__)
 
-# Time for pictures of --val after a step, the second while more than one evaluation waits:
-# rows and the time limit wait no longer for them. Scoring is not divided.
-SLICE_SECONDS = 5.0
-LONG_SLICE_SECONDS = 15.0
-# Pictures of --val drawn for TensorBoard at each evaluation.
+# Images of --val drawn for TensorBoard at each evaluation.
 OVERLAYS = 4
+IdAndImage = tuple[int, np.ndarray | None]
 
 
-@dataclass
-class _Current:
-    """The evaluation under way, of one process."""
+class EvaluationImages(Dataset[IdAndImage]):
+    """Id and image of each image of a data set; None for an image that cannot be read.
 
-    network: KDC
-    predictor: Predictor
-    left: list[AnnotatedImage]
-    known: list[dict[str, Any]]  # COCO results of earlier calls; of the first process
-    results: list[dict[str, Any]]  # and of this call
+    Args:
+        annotations: name the images.
+        images: the files.
+    """
+
+    def __init__(self, annotations: Annotations, images: Images):
+        self.annotations, self.images = annotations, images
+
+    def __len__(self) -> int:
+        return len(self.annotations.images)
+
+    def __getitem__(self, place: int) -> IdAndImage:
+        annotated = self.annotations.images[place]
+        try:
+            return annotated.id, self.images.read(annotated.file_name)
+        except ImageError as error:
+            log.warning("left out of evaluation: %s: %s", annotated.file_name, error)
+            return annotated.id, None
 
 
-class Evaluation(EachStep):
-    """Scores the averaged network on a data set, and keeps the best in `best.safetensors`.
+class Evaluation(Callback):
+    """Scores what TrainingModule predicted on --val, and keeps the best in `best.safetensors`.
 
-    At its step the average is written to `evaluating-STEP.safetensors`; its pictures are predicted
-    between the steps that follow, so that a long evaluation holds up neither rows nor time limit.
-    Results are kept beside it as they come: a stopped evaluation goes on with the run. Evaluations
-    that are due meanwhile wait. Every process predicts its share of the pictures, each once.
+    Comes before WeightAveraging in the list of callbacks, which takes the average out of the
+    network again. ModelCheckpoint would keep a checkpoint, not a model file with its provenance.
 
-    Comes after Metrics, so that the step's losses are in its row.
+    Args:
+        path: data set, as for `find_data`.
+        skeleton: of its persons.
+        folder: of the run.
+        metrics: takes the figures.
+        made: provenance for the model file.
+
+    Raises:
+        AnnotationError, ImageError: the data set cannot be used.
     """
 
     def __init__(
-        self,
-        path: str,
-        every: int,
-        folder: Path,
-        metrics: Metrics,
-        deadline: Deadline,
-        made: dict[str, Any],
-        skeleton: Skeleton,
+        self, path: str, skeleton: Skeleton, folder: Path, metrics: Metrics, made: dict[str, Any]
     ):
-        annotations, images = find_data(path, "val")
-        self.pictures = read_truth(annotations, skeleton)
-        self.truth, self.source = complete(read_json(annotations)), Images(images)
-        self.every, self.metrics, self.deadline, self.made = every, metrics, deadline, made
-        self.skeleton, self.annotations, self.folder = skeleton, annotations, folder
-        # Results of other pictures, or of other annotations of them, are of no use.
-        self.val = f"{zlib.crc32(annotations.read_bytes()):08x}"
-        self.waiting: list[int] = []  # steps whose average has no figures yet, oldest first
-        self._current: _Current | None = None
+        file, images = find_data(path, "val")
+        self.images = EvaluationImages(read_truth(file, skeleton), Images(images))
+        self.folder, self.metrics, self.made = folder, metrics, made
+        # Figures on other annotations do not compare.
+        self.val = {"val": file.name, "val_crc32": f"{zlib.crc32(file.read_bytes()):08x}"}
+        self._found: dict[int, list[Result]] = {}  # COCO results by the image's id
 
-    def on_load_checkpoint(
-        self, trainer: lightning.Trainer, module: Any, checkpoint: dict[str, Any]
+    def loader(self, workers: int) -> DataLoader[IdAndImage]:
+        """The images that this process predicts; where numbers do not divide, some come twice."""
+        sampler: DistributedSampler[IdAndImage]
+        sampler = DistributedSampler(self.images, world(), rank(), shuffle=False)
+        return DataLoader(
+            self.images, None, sampler=sampler, collate_fn=_as_it_is, num_workers=workers
+        )
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, module: Any, outputs: Any, *_: Any
     ) -> None:
-        found = [int(path.stem.partition("-")[2]) for path in self.folder.glob(_snapshot("*"))]
-        known = gather(found if rank() == 0 else [])
-        # The steps past the checkpoint come again, and with them their averages.
-        self.waiting = sorted(step for step in known if step <= checkpoint["global_step"])
+        self._found |= outputs["found"]
 
-    def on_step(self, trainer: lightning.Trainer, module: Any) -> None:
-        step = trainer.global_step
-        if step % self.every == 0 or step >= module.steps:
-            self._begin(trainer, module)
-        if self.waiting:
-            self._slice(trainer)
-
-    def finish(self, trainer: lightning.Trainer) -> None:
-        """Work until no evaluation waits, or the time is up."""
-        while self.waiting and not self.deadline.passed(trainer):
-            self._slice(trainer)
-
-    def _begin(self, trainer: lightning.Trainer, module: Any) -> None:
-        step = trainer.global_step
-        self.metrics.write(trainer)
-        module.check_average()
+    def on_validation_epoch_end(self, trainer: Trainer, module: Any) -> None:
+        found, self._found = gather(self._found), {}
+        step, figures = trainer.global_step, {}
         if rank() == 0:
-            for path in self.folder.glob(f"evaluating-{step}.*"):
-                path.unlink()  # of a run whose checkpoint is gone
-            save_model(module.average, self.folder / _snapshot(step), {**self.made, "steps": step})
-        # After the average: whoever resumes at this step finds it.
-        write_checkpoint(trainer, module, self.folder / "last.ckpt")
-        self.waiting.append(step)
+            scored = score(self.images.annotations, [r for own in found.values() for r in own])
+            figures = {name: value for name, value in scored.items() if value >= 0}
+            self._keep_best(module.network, step, figures)
+            self._draw(module.predictor, step)
+        self.metrics.write(step, figures)
 
-    def _slice(self, trainer: lightning.Trainer) -> None:
-        """Predict pictures for a while, at least one; after the last one, score."""
-        step = self.waiting[0]
-        if self._current is None:
-            self._current = self._open(trainer, step)
-        seconds = SLICE_SECONDS if len(self.waiting) == 1 else LONG_SLICE_SECONDS
-        current = self._current
-        until = time.monotonic() + min(seconds, self.deadline.left())
-        path = self.folder / self._results_file(step, rank())
-        _append(path, "")  # a kill may have left half a line
-        while current.left:
-            picture = current.left.pop(0)
-            results = self._results(current.predictor, picture)
-            if results is not None:
-                current.results += results
-                _append(path, json.dumps({"id": picture.id, "results": results}))
-            if time.monotonic() >= until:
-                break
-        if not any(gather([len(current.left)])) and not self.deadline.passed(trainer):
-            self._score(step, current)
-            self._current = None
-            self.waiting.pop(0)
-
-    def _open(self, trainer: lightning.Trainer, step: int) -> _Current:
-        network, _ = load_model(self.folder / _snapshot(step))
-        predictor = Predictor(TorchRuntime(network, {}, trainer.strategy.root_device))
-        predictor.thresholds = replace(predictor.thresholds, confidence=0.0, keypoint=0.0)
-        files = list(self.folder.glob(self._results_file(step, "*"))) if rank() == 0 else []
-        known = dict(line for path in files for line in _lines(path))
-        done = set(gather(list(known)))
-        left = [picture for picture in self.pictures if picture.id not in done]
-        results = [entry for entries in known.values() for entry in entries]
-        return _Current(network, predictor, left[rank() :: world()], results, [])
-
-    def _results_file(self, step: int, process: int | str) -> str:
-        return f"evaluating-{step}.{self.val}.{process}.jsonl"
-
-    def _results(
-        self, predictor: Predictor, picture: AnnotatedImage
-    ) -> list[dict[str, Any]] | None:
-        """COCO results of a picture; None if it cannot be read."""
-        try:
-            image = self.source.read(picture.file_name)
-            return coco_results(predictor(image), picture.id)
-        except (ImageError, ValueError) as error:
-            log.warning("left out of evaluation: %s: %s", picture.file_name, error)
-            return None
-
-    def _score(self, step: int, current: _Current) -> None:
-        """Add the figures to the step's row, and keep the model if it is the best so far."""
-        results = gather(current.results)
-        if rank() > 0:
-            return
-        results = current.known + results
-        figures = score_by_protocol(self.truth, results, self.skeleton.sigmas)
-        figures = {name: value for name, value in figures.items() if value >= 0}
-        self.metrics.add_figures(step, figures)
-        self._draw(step, current.predictor)
+    def _keep_best(self, network: Any, step: int, figures: dict[str, float]) -> None:
         best, note = self.folder / "best.safetensors", self.folder / "best.json"
         before = json.loads(note.read_text()) if note.exists() else {}
-        if before.get("val_crc32") != self.val or _worth(figures) > _worth(before):
-            val = {"val": self.annotations.name, "val_crc32": self.val}
-            save_model(current.network, best, {**self.made, "steps": step, "figures": figures})
-            write_json(note, {"step": step, **val, **figures})
-        for path in self.folder.glob(f"evaluating-{step}.*"):
-            path.unlink()
+        known = before.get("val_crc32") == self.val["val_crc32"]
+        if not known or _worth(figures) > _worth(before):
+            save_model(network, best, {**self.made, "steps": step, "figures": figures})
+            write_json(note, {"step": step, **self.val, **figures})
 
-    def _draw(self, step: int, predictor: Predictor) -> None:
-        """Overlays of the first pictures, for TensorBoard."""
-        shown = predictor.runtime.manifest.config.predict
-        predictor.thresholds = replace(
-            predictor.thresholds,
-            confidence=shown.confidence,
-            keypoint=shown.keypoint_threshold,
-        )
-        for picture in self.pictures[:OVERLAYS]:
-            try:
-                image = self.source.read(picture.file_name)
-            except ImageError:
-                continue
-            drawn = draw_people(
-                image, predictor(image), predictor.skeleton, shown.keypoint_threshold
-            )
-            self.metrics.writer.add_image(picture.file_name, drawn, step, dataformats="HWC")
+    def _draw(self, predictor: Predictor, step: int) -> None:
+        """Overlays of the first images, for TensorBoard."""
+        predictor.thresholds = default_thresholds(predictor.config)
+        for place in range(min(OVERLAYS, len(self.images))):
+            _, image = self.images[place]
+            if image is not None:
+                drawn = draw_people(
+                    image, predictor(image), predictor.skeleton, predictor.thresholds.keypoint
+                )
+                name = self.images.annotations.images[place].file_name
+                self.metrics.writer.add_image(name, drawn, step, dataformats="HWC")
 
 
-def _snapshot(step: int | str) -> str:
-    return f"evaluating-{step}.safetensors"
-
-
-def _append(path: Path, line: str) -> None:
-    try:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
-    except OSError as error:
-        raise KdcError(f"cannot write '{path}': {error.strerror}") from error
-
-
-def _lines(path: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Picture id and COCO results of each whole line."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            content = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # empty, or cut by a kill
-        yield content["id"], content["results"]
+def _as_it_is(item: Any) -> Any:
+    return item
 
 
 def _worth(figures: dict[str, float]) -> float:

@@ -1,51 +1,76 @@
-"""Losses: Fields against target Fields (paper equation 2).
-
-Each is a sum over the batch divided by what was there to learn. With several processes the
-divisor is the mean over them (`Share`), so that averaged gradients are those of one process that
-sees the whole batch.
-"""
+"""Losses: Fields against target Fields (paper equation 2)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdc_core.codec.codec import Codec
 from kdc_core.codec.encode import Instances
 from kdc_core.codec.fields import Fields
-from kdc_core.codec.grid import Grid
-from kdc_core.config import DecodeConfig, TrainConfig
-
-# Mean over processes of a divisor; of one process, itself.
-Share = Callable[[Tensor], Tensor]
+from kdc_core.config import TrainConfig
 
 # Offsets are learnt in units near their typical length, so that no term dwarfs the others.
 EMBEDDING_SCALE_PX = 32.0
 # Keypoints' boxes, which decode measures a person by, are smaller than masks' boxes.
 KEYPOINT_BOX = 0.8
-# Least divisor of means over pictures or persons: no batch is that small unless it is empty.
+# Least divisor of means over images or persons: no batch is that small unless it is empty.
 LEAST = 1e-3
-# Least cells of disks a picture counts with: crops of nobody must not outweigh all others.
+# Least cells of disks an image counts with: crops of nobody must not outweigh all others.
 LEAST_CELLS = 50.0
 # The instance loss looks at every second cell of every second row.
 THINNING = 2
 
 
-def alone(divisor: Tensor) -> Tensor:
-    """The Share of a single process."""
-    return divisor
+class Loss(NamedTuple):
+    """A loss before it is divided by what was there to learn.
+
+    Several processes divide by the mean of their divisors: their averaged gradients are then
+    those of one process that sees the whole batch.
+
+    Attributes:
+        total: scalar, sum over the batch.
+        divisor: scalar, of weights, cells or persons.
+        least: what the divisor is at least.
+    """
+
+    total: Tensor
+    divisor: Tensor
+    least: float
+
+    def over(self, divisor: Tensor) -> Tensor:
+        """The loss for a divisor: its own, or the mean over the processes."""
+        return self.total / divisor.clamp(min=self.least)
+
+
+def all_losses(
+    fields: Fields[Tensor],
+    targets: Fields[Tensor],
+    weights: Fields[Tensor],
+    instances: Instances[Tensor],
+    codec: Codec,
+    train: TrainConfig,
+) -> dict[str, Loss]:
+    """The losses of the parts that `train.train` names, in the order of the columns of a run."""
+    losses: dict[str, Loss] = {}
+    if "posenet" in train.train:
+        losses |= pose_losses(fields, targets, weights, codec.disk_radius_px, train.smooth_px)
+    if "segnet" in train.train:
+        losses |= mask_losses(fields, targets, weights, train.smooth_px)
+        losses["instance"] = instance_loss(fields.embedding, weights.mask, instances, codec)
+    return losses
 
 
 def pose_losses(
-    fields: Fields,
-    targets: Fields,
-    weights: Fields,
+    fields: Fields[Tensor],
+    targets: Fields[Tensor],
+    weights: Fields[Tensor],
     disk_radius_px: float,
     smooth_px: float = 2.0,
-    share: Share = alone,
-) -> dict[str, Tensor]:
+) -> dict[str, Loss]:
     """Take the losses of PoseNet's maps.
 
     Args:
@@ -54,36 +79,33 @@ def pose_losses(
         weights: where and how much each loss counts; all zero switches a term off.
         disk_radius_px: R, the scale of the short-range offsets (mid-range: 2 R).
         smooth_px: below it offset losses turn quadratic; 0 = L1, as in the paper.
-        share: mean of a divisor over processes.
 
     Returns:
-        Scalars: heat (binary cross-entropy per disk cell), short and mid (smooth L1).
+        heat (binary cross-entropy per disk cell), short and mid (smooth L1).
     """
-    cells = share(targets.heat.sum()).clamp(min=LEAST_CELLS * targets.heat.shape[0])
-
-    def offset(name: str, scale_px: float) -> Tensor:
-        maps, truth, weight = (getattr(part, name) for part in (fields, targets, weights))
-        return _offset_loss(maps, truth, weight, scale_px, smooth_px, share)
-
     heat = F.binary_cross_entropy_with_logits(fields.heat, targets.heat, reduction="none")
+    scales = {"short": disk_radius_px, "mid": 2 * disk_radius_px}
     return {
-        "heat": (heat * weights.heat).sum() / cells,
-        "short": offset("short", disk_radius_px),
-        "mid": offset("mid", 2 * disk_radius_px),
+        "heat": Loss(
+            (heat * weights.heat).sum(), targets.heat.sum(), LEAST_CELLS * len(targets.heat)
+        ),
+        **{
+            name: _offset_loss(fields, targets, weights, name, scale, smooth_px)
+            for name, scale in scales.items()
+        },
     }
 
 
 def mask_losses(
-    fields: Fields,
-    targets: Fields,
-    weights: Fields,
+    fields: Fields[Tensor],
+    targets: Fields[Tensor],
+    weights: Fields[Tensor],
     smooth_px: float = 2.0,
-    share: Share = alone,
-) -> dict[str, Tensor]:
+) -> dict[str, Loss]:
     """Take the losses of SegNet's maps; arguments as for `pose_losses`.
 
     Returns:
-        Scalars: mask (binary cross-entropy), dice, embedding (smooth L1).
+        mask (binary cross-entropy), dice, embedding (smooth L1).
     """
     bce = F.binary_cross_entropy_with_logits(fields.mask, targets.mask, reduction="none")
     probability = torch.sigmoid(fields.mask) * weights.mask
@@ -94,27 +116,17 @@ def mask_losses(
     )
     has_mask = (weights.mask.sum(axes) > 0).float()
     return {
-        "mask": (bce * weights.mask).sum() / share(weights.mask.sum()).clamp(min=1.0),
-        "dice": (dice * has_mask).sum() / share(has_mask.sum()).clamp(min=LEAST),
+        "mask": Loss((bce * weights.mask).sum(), weights.mask.sum(), 1.0),
+        "dice": Loss((dice * has_mask).sum(), has_mask.sum(), LEAST),
         "embedding": _offset_loss(
-            fields.embedding,
-            targets.embedding,
-            weights.embedding,
-            EMBEDDING_SCALE_PX,
-            smooth_px,
-            share,
+            fields, targets, weights, "embedding", EMBEDDING_SCALE_PX, smooth_px
         ),
     }
 
 
 def instance_loss(
-    embedding: Tensor,
-    weight: Tensor,
-    instances: Instances,
-    grid: Grid,
-    decode: DecodeConfig,
-    share: Share = alone,
-) -> Tensor:
+    embedding: Tensor, weight: Tensor, instances: Instances[Tensor], codec: Codec
+) -> Loss:
     """Take the dice loss of phi_j against person j's cells, centroids where they truly are.
 
     It trains what the assignment of pixels uses (paper III-B): among the cells that people
@@ -123,21 +135,19 @@ def instance_loss(
     Args:
         embedding: (B, T, 2, h, w) of the network.
         weight: (B, 1, h, w) weights of the person map.
-        instances: of the same pictures.
-        grid: where the cells are.
-        decode: sigma, as decode will use it.
-        share: mean of a divisor over processes.
+        instances: of the same images.
+        codec: where the cells are, and sigma as decode will use it.
 
     Returns:
         Mean over the persons of the batch; 0 without any.
     """
     height, width = embedding.shape[-2:]
-    x = grid.to_pixel(torch.arange(width, device=embedding.device))[::THINNING]
-    y = grid.to_pixel(torch.arange(height, device=embedding.device))[::THINNING, None]
+    x = codec.grid.to_pixel(torch.arange(width, device=embedding.device))[::THINNING]
+    y = codec.grid.to_pixel(torch.arange(height, device=embedding.device))[::THINNING, None]
     thin = embedding[..., ::THINNING, ::THINNING]
     cover = instances.cover[..., ::THINNING, ::THINNING]
-    sigma = decode.sigma_scale * KEYPOINT_BOX * instances.size
-    sigma = sigma.clamp(min=decode.sigma_min_px)[..., None, None, None]
+    sigma = codec.settings.sigma_scale * KEYPOINT_BOX * instances.size
+    sigma = sigma.clamp(min=codec.settings.sigma_min_px)[..., None, None, None]
     point = instances.point[..., None, None]
     square = (thin[:, None, :, 0] + x - point[:, :, :, 0]).square()
     square = square + (thin[:, None, :, 1] + y - point[:, :, :, 1]).square()
@@ -149,7 +159,7 @@ def instance_loss(
     each = (phi.square() * people).sum((2, 3)) + (cover.square() * people).sum((2, 3))
     dice = 1 - (2 * both + 1) / (each + 1)
     present = (instances.weight.sum(-1) > 0).to(dice.dtype)
-    return (dice * present).sum() / share(present.sum()).clamp(min=LEAST)
+    return Loss((dice * present).sum(), present.sum(), LEAST)
 
 
 def total_loss(losses: dict[str, Tensor], train: TrainConfig) -> Tensor:
@@ -160,8 +170,14 @@ def total_loss(losses: dict[str, Tensor], train: TrainConfig) -> Tensor:
 
 
 def _offset_loss(
-    offset: Tensor, target: Tensor, weight: Tensor, scale_px: float, smooth_px: float, share: Share
-) -> Tensor:
-    """Weighted mean of the smooth L1 distance, in units of the scale."""
+    fields: Fields[Tensor],
+    targets: Fields[Tensor],
+    weights: Fields[Tensor],
+    name: str,
+    scale_px: float,
+    smooth_px: float,
+) -> Loss:
+    """Weighted mean of the smooth L1 distance of a field, in units of the scale."""
+    offset, target, weight = (getattr(part, name) for part in (fields, targets, weights))
     distance = F.smooth_l1_loss(offset, target, reduction="none", beta=smooth_px)
-    return (distance * weight).sum() / (2 * scale_px * share(weight.sum())).clamp(min=1e-6)
+    return Loss((distance * weight).sum() / (2 * scale_px), weight.sum(), 1e-6)

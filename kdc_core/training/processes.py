@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TypeVar
 
 import torch
@@ -13,28 +14,36 @@ T = TypeVar("T")
 
 
 def world() -> int:
-    """Number of training processes."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Number of training processes, as torchrun says; Lightning joins them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
     """Number of this process, from 0."""
-    return dist.get_rank() if world() > 1 else 0
+    return int(os.environ.get("RANK", "0"))
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
     """Mean of a tensor over the processes; no gradient flows through it."""
-    if world() == 1:
-        return value
     value = value.detach().clone()
-    dist.all_reduce(value)
+    if world() > 1:
+        dist.all_reduce(value)
     return value / world()
+
+
+def gather(parts: dict[int, T]) -> dict[int, T]:
+    """All processes' dictionaries as one, on every process."""
+    if world() == 1:
+        return parts
+    everyone: list[dict[int, T]] = [{} for _ in range(world())]
+    dist.all_gather_object(everyone, parts)
+    return {key: value for own in everyone for key, value in own.items()}
 
 
 class WholeBatchNorm(nn.BatchNorm2d):
     """Batch norm whose statistics are those of all processes' samples together.
 
-    torch's own SyncBatchNorm runs on GPUs only.
+    torch's SyncBatchNorm, which Lightning's `sync_batchnorm` puts in, raises on a CPU.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,11 +59,12 @@ class WholeBatchNorm(nn.BatchNorm2d):
         mean = totals[0] / count
         variance = (totals[1] / count - mean.square()).clamp(min=0)
         if self.running_mean is not None and self.running_var is not None:
-            pace = 0.1 if self.momentum is None else self.momentum
+            momentum = 0.1 if self.momentum is None else self.momentum
             with torch.no_grad():
-                self.running_mean.lerp_(mean, pace)
-                self.running_var.lerp_(variance * count / (count - 1), pace)
-                self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+                self.running_mean.lerp_(mean, momentum)
+                self.running_var.lerp_(variance * count / (count - 1), momentum)
+                if self.num_batches_tracked is not None:
+                    self.num_batches_tracked.add_(1)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
         return (wide * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
@@ -65,12 +75,3 @@ def use_whole_batches(network: nn.Module) -> None:
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = WholeBatchNorm
-
-
-def gather(parts: list[T]) -> list[T]:
-    """All processes' list items, on every process."""
-    if world() == 1:
-        return parts
-    everyone: list[list[T]] = [[] for _ in range(world())]
-    dist.all_gather_object(everyone, parts)
-    return [item for own in everyone for item in own]

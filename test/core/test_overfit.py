@@ -1,4 +1,4 @@
-"""The whole way learns: eight pictures by heart, through the real commands (`make test-slow`)."""
+"""The whole way learns: it overfits eight images, through the real commands (`make test-slow`)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def kdc(*arguments: object) -> None:
 
 @pytest.mark.overfit
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data/coco_person")
-def test_eight_pictures_of_large_people_are_learnt_by_heart(tmp_path: Path) -> None:
+def test_eight_images_of_large_people_are_overfitted(tmp_path: Path) -> None:
     content = json.loads(gzip.decompress((DATA / "train.json.gz").read_bytes()))
     people: dict[int, list[dict[str, float]]] = {}
     for entry in content["annotations"]:

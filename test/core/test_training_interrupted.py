@@ -16,284 +16,239 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdc_core.config import load_preset
+from kdc_core.config import ConfigError
+from kdc_core.errors import KdcError
 from kdc_core.network.weights import load_model, start_from
+from kdc_core.training import callbacks, metrics
 from kdc_core.training.module import TrainingError, TrainingModule
 from kdc_core.training.samples import TrainingSamples
 
-from .conftest import PRESET, command, rows, train
+from .conftest import SAMPLES
+from .runs import command, figures, losses, make_start, rows, small, train
 
-LONG = ["--set", "train.steps=100"]
+STEPS = "train.steps=14"
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_start(tmp_path_factory.mktemp("start"))
+
+
+@pytest.fixture(scope="module")
+def stopped(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 14 steps that was stopped after the first."""
+    return train(start, tmp_path_factory.mktemp("run"), STEPS, max_seconds=0.0)
 
 
 @pytest.fixture
-def checkpoint(data_set: Path, start: Path, tmp_path: Path) -> Path:
-    """The checkpoint of a long run in the folder `run` that was stopped after a second."""
-    assert train(data_set, start, tmp_path / "run", *LONG, "--max-time", "1s").returncode == 0
-    return tmp_path / "run" / "last.ckpt"
+def run(stopped: Path, tmp_path: Path) -> Path:
+    """A copy of the stopped run."""
+    return Path(shutil.copytree(stopped, tmp_path / "run"))
 
 
-@pytest.mark.slow
-def test_a_killed_run_goes_on_where_its_checkpoint_is(
-    data_set: Path, start: Path, tmp_path: Path
+@pytest.fixture
+def each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row and a checkpoint at each step."""
+    monkeypatch.setattr(metrics, "ROW_SECONDS", 0.0)
+    monkeypatch.setattr(callbacks, "CHECKPOINT_SECONDS", 0.0)
+
+
+def segnet(output: Path) -> dict[str, torch.Tensor]:
+    return load_model(output / "model.safetensors")[0].segnet.state_dict()
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(
+    start: Path, tmp_path: Path, run: Path, each_step: None
 ) -> None:
-    start.with_name("small.yaml").write_text(PRESET % 100)
-    whole = train(data_set, start, tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
-    part = train(data_set, start, tmp_path / "part", "--max-time", "2s")
-    assert part.returncode == 0, part.stderr
-    assert 0 < int(rows(tmp_path / "part")[-1]["step"]) < 95, "stopped in the middle"
-    process = subprocess.Popen(command(data_set, start, tmp_path / "part"))
-    time.sleep(3)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    end = train(data_set, start, tmp_path / "part")
-    assert end.returncode == 0, end.stderr
-    one, _ = load_model(tmp_path / "whole" / "model.safetensors")
-    two, _ = load_model(tmp_path / "part" / "model.safetensors")
-    start_network, _ = load_model(start)
-    for name in ("mask.weight", "embedding.weight"):
-        a, b, first = (n.segnet.state_dict()[name] for n in (one, two, start_network))
-        # Other samples after resuming would move the weights apart by a good part of their way.
-        assert (a - b).abs().max() < 0.02 * (a - first).abs().max(), name
-    steps = [int(row["step"]) for row in rows(tmp_path / "part")]
-    assert steps == sorted(set(steps)) and steps[-1] == 100
-
-
-@pytest.mark.slow
-def test_another_configuration_in_the_same_folder_is_refused(
-    data_set: Path, start: Path, tmp_path: Path
-) -> None:
-    assert train(data_set, start, tmp_path / "run").returncode == 0
-    start.with_name("small.yaml").write_text(PRESET % 7)
-    done = train(data_set, start, tmp_path / "run")
-    assert done.returncode == 2 and "another configuration" in done.stderr
+    assert list(losses(run)) == [1]
+    assert load_model(run / "model.safetensors")[1]["steps"] == 1
+    for _ in range(2):
+        train(start, run, STEPS, max_seconds=0.0)
+    assert list(losses(run)) == [1, 2, 3], "four steps are an epoch"
+    train(start, run, STEPS)
+    whole = train(start, tmp_path / "whole", STEPS)
+    assert losses(run) == losses(whole) and list(losses(whole)) == list(range(1, 15))
+    for (name, one), two in zip(segnet(run).items(), segnet(whole).values(), strict=True):
+        assert torch.equal(one, two), name
+    seconds = json.loads((run / "seconds.json").read_text())
+    assert load_model(run / "model.safetensors")[1]["seconds"] == round(seconds)
 
 
 @pytest.mark.slow
 def test_a_killed_run_has_the_loss_curve_of_an_uninterrupted_one(
-    data_set: Path, start: Path, tmp_path: Path
+    start: Path, tmp_path: Path, each_step: None
 ) -> None:
     """A row for each step, a checkpoint for each step, a kill in the middle of an epoch."""
+    part, steps = tmp_path / "part", "train.steps=20"
     code = (
-        "import kdc_core.training.callbacks as c; c.ROW_SECONDS = c.CHECKPOINT_SECONDS = 0.0\n"
+        "import time, kdc_core.training.callbacks as c, kdc_core.training.metrics as m\n"
+        "m.ROW_SECONDS = c.CHECKPOINT_SECONDS = 0.0\n"
+        "write = m.Metrics.write\n"
+        "m.Metrics.write = lambda *arguments: (write(*arguments), time.sleep(0.3))\n"
         "from kdc_core.cli import main; main()"
     )
-
-    def run(output: str) -> list[str]:
-        more = ["--set", "train.steps=30", "--threads", "1"]
-        return [
-            sys.executable,
-            "-c",
-            code,
-            *command(data_set, start, tmp_path / output, *more)[3:],
-        ]
-
-    whole = subprocess.run(run("whole"), capture_output=True, text=True, timeout=600)
-    assert whole.returncode == 0, whole.stderr
-    process = subprocess.Popen(run("part"), stderr=subprocess.DEVNULL)
+    arguments = command(tmp_path, start, part, "--set", steps)
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        table = tmp_path / "part" / "metrics.csv"
-        step = (
-            int(rows(tmp_path / "part")[-1]["step"])
-            if table.exists() and rows(tmp_path / "part")
-            else 0
-        )
-        if step >= 6 and step % 4 == 2:
-            break
-        time.sleep(0.05)
+    while not (part / "metrics.csv").exists() or max(losses(part), default=0) < 6:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    killed_at = int(rows(tmp_path / "part")[-1]["step"])
-    assert 6 <= killed_at < 30 and killed_at % 4, "four steps are an epoch"
-    again = subprocess.run(run("part"), capture_output=True, text=True, timeout=600)
-    assert again.returncode == 0, again.stderr
-    one, two = (
-        {int(r["step"]): float(r["loss"]) for r in rows(tmp_path / name)}
-        for name in ("whole", "part")
-    )
-    assert sorted(one) == sorted(two) == list(range(1, 31))
-    for step, loss in one.items():
-        assert two[step] == pytest.approx(loss, rel=1e-3), step
+    assert max(losses(part)) % 4, "four steps are an epoch"
+    train(start, part, steps)
+    whole = train(start, tmp_path / "whole", steps)
+    assert list(losses(part)) == list(losses(whole)) == list(range(1, 21))
+    assert losses(part) == pytest.approx(losses(whole), rel=1e-3)
 
 
-@pytest.mark.slow
-def test_a_folder_in_use_is_refused(data_set: Path, start: Path, tmp_path: Path) -> None:
+def test_rows_past_an_earlier_checkpoint_are_cut(
+    start: Path, tmp_path: Path, run: Path, each_step: None
+) -> None:
+    earlier = shutil.copy(run / "last.ckpt", tmp_path / "earlier.ckpt")
+    train(start, run, STEPS)
+    assert max(losses(run)) == 14
+    shutil.copy(earlier, run / "last.ckpt")
+    train(start, run, STEPS, max_seconds=0.0)
+    assert [row["step"] for row in rows(run)] == ["1", "2"]
+
+
+def test_another_run_in_the_same_folder_is_refused(start: Path, tmp_path: Path, run: Path) -> None:
+    with pytest.raises(ConfigError, match=r"another configuration .* train\.steps"):
+        train(start, run, "train.steps=7")
+    other = Path(shutil.copy(start, tmp_path / "other.safetensors"))
+    with pytest.raises(ConfigError, match="other weights or data"):
+        train(other, run, STEPS)
+
+
+def test_settings_of_decode_alone_may_change(start: Path, run: Path) -> None:
+    train(start, run, STEPS, "decode.min_peak=0.1", max_seconds=0.0)
+    assert load_model(run / "model.safetensors")[0].config.decode.min_peak == 0.1
+
+
+def test_a_folder_in_use_is_refused(start: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with open(tmp_path / "run" / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = train(data_set, start, tmp_path / "run")
-    assert done.returncode == 2 and "another run is training" in done.stderr
+        with pytest.raises(ConfigError, match="another run is training"):
+            train(start, tmp_path / "run")
 
 
-@pytest.mark.slow
-def test_a_loss_that_is_no_number_names_the_pictures_and_keeps_the_checkpoint(
-    data_set: Path, start: Path, tmp_path: Path, checkpoint: Path
-) -> None:
-    before = checkpoint.read_bytes()
+def poison(checkpoint: Path, part: str, value: float) -> bytes:
+    """Put a number in place of the person map's bias; return the checkpoint."""
     state = torch.load(checkpoint, weights_only=False)
-    state["state_dict"]["network.segnet.mask.bias"].fill_(float("nan"))
+    state[part]["network.segnet.mask.bias"].fill_(value)
     torch.save(state, checkpoint)
-    poisoned = checkpoint.read_bytes()
-    assert poisoned != before
-    done = train(data_set, start, tmp_path / "run", *LONG)
-    assert done.returncode == 2, done.stderr
-    assert "loss is not finite at step" in done.stderr and ".jpg" in done.stderr
-    assert checkpoint.read_bytes() == poisoned
+    return checkpoint.read_bytes()
 
 
-@pytest.mark.slow
-def test_a_damaged_checkpoint_is_named(
-    data_set: Path, start: Path, tmp_path: Path, checkpoint: Path
+def test_a_loss_that_is_no_number_names_the_images_and_keeps_the_checkpoint(
+    start: Path, run: Path
 ) -> None:
-    checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
-    done = train(data_set, start, tmp_path / "run", *LONG)
-    assert done.returncode == 2 and "last.ckpt' is damaged" in done.stderr
+    poisoned = poison(run / "last.ckpt", "current_model_state", float("nan"))
+    with pytest.raises(TrainingError, match=r"loss is not finite at step 1 .*\.jpg"):
+        train(start, run, STEPS)
+    assert (run / "last.ckpt").read_bytes() == poisoned
 
 
-def slowly(arguments: list[str]) -> list[str]:
-    """The command with a row at each step, and one picture of --val after it."""
-    code = (
-        "import kdc_core.training.callbacks as c; c.ROW_SECONDS = 0.0\n"
-        "import kdc_core.training.evaluation as e; e.SLICE_SECONDS = e.LONG_SLICE_SECONDS = 0.0\n"
-        "from kdc_core.cli import main; main()"
-    )
-    return [sys.executable, "-c", code, *arguments[3:]]
-
-
-def figures(folder: Path) -> dict[str, str]:
-    """Keypoint AP by step."""
-    return {row["step"]: row["keypoint_ap"] for row in rows(folder) if row["keypoint_ap"]}
-
-
-@pytest.mark.slow
-def test_a_killed_evaluation_goes_on_between_the_steps_of_the_next_call(
-    data_set: Path, start: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(tmp_path / "few", tmp_path / "val")
-    val = Path(shutil.copy(data_set, tmp_path / "val.json"))
-    more = [
-        "--val",
-        str(val),
-        "--set",
-        "train.evaluate_every=4",
-        "--set",
-        "train.steps=16",
-        "--threads",
-        "1",
-    ]
-    assert train(data_set, start, tmp_path / "whole", *more).returncode == 0
-
-    folder = tmp_path / "part"
-    process = subprocess.Popen(
-        slowly(command(data_set, start, folder, *more)), stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 300
-    while "".join(p.read_text() for p in folder.glob("evaluating-4.*l")).count("results") < 3:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    (known,) = folder.glob("evaluating-4.*.jsonl")
-    assert int(rows(folder)[-1]["step"]) > 4, "steps and rows go on during an evaluation"
-    assert not figures(folder)
-    with open(known, "a") as file:
-        file.write('{"id": 1, "resul')
-    pictures = {i["id"]: i["file_name"] for i in json.loads(val.read_text())["images"]}
-    for line in known.read_text().splitlines()[:-1]:
-        if line:
-            (tmp_path / "val" / pictures[json.loads(line)["id"]]).unlink()
-
-    # Other annotations under the same name start anew; what is known of these stays.
-    content = json.loads(val.read_text())
-    val.write_text(json.dumps({**content, "images": content["images"][-2:]}))
-    run = slowly(command(data_set, start, folder, *more, "--max-time", "0.01s"))
-    other = subprocess.run(run, capture_output=True, text=True, timeout=300)
-    assert other.returncode == 0, other.stderr
-    assert "evaluation of step 4 goes on" in other.stderr
-    val.write_text(json.dumps(content))
-
-    again = train(data_set, start, folder, *more)
-    assert again.returncode == 0, again.stderr
-    assert figures(folder)["4"] == figures(tmp_path / "whole")["4"]
-    assert set(figures(folder)) == {"4", "8", "12", "16"}
-    steps = [int(row["step"]) for row in rows(folder)]
-    assert steps == sorted(set(steps))
-    assert not list(folder.glob("evaluating*"))
-
-
-@pytest.mark.slow
-def test_the_time_limit_holds_during_an_evaluation(
-    data_set: Path, start: Path, tmp_path: Path
-) -> None:
-    more = ["--val", str(data_set), "--set", "train.evaluate_every=1", "--set", "train.steps=2"]
-    for step in ("1", "2"):
-        run = slowly(command(data_set, start, tmp_path / "run", *more, "--max-time", "0.01s"))
-        done = subprocess.run(run, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        assert f"evaluation of step {step} goes on with the next call" in done.stderr
-    assert not figures(tmp_path / "run")
-    # All steps are made: this call only scores.
-    done = train(data_set, start, tmp_path / "run", *more)
-    assert done.returncode == 0, done.stderr
-    assert set(figures(tmp_path / "run")) == {"1", "2"}
-    assert (tmp_path / "run" / "best.safetensors").exists()
-    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
-
-
-@pytest.mark.slow
+@pytest.mark.parametrize("val", [None, SAMPLES], ids=["checkpoint", "evaluation"])
 def test_an_average_that_is_no_number_is_neither_kept_nor_evaluated(
-    data_set: Path, start: Path, tmp_path: Path
+    start: Path, run: Path, val: Path | None
 ) -> None:
-    more = [*LONG, "--val", str(data_set), "--set", "train.evaluate_every=40"]
-    assert train(data_set, start, tmp_path / "run", *more, "--max-time", "1s").returncode == 0
-    checkpoint = tmp_path / "run" / "last.ckpt"
-    state = torch.load(checkpoint, weights_only=False)
-    state["state_dict"]["average.segnet.mask.bias"].fill_(float("inf"))
-    torch.save(state, checkpoint)
-    before = checkpoint.read_bytes()
-    done = train(data_set, start, tmp_path / "run", *more)
-    assert done.returncode == 2, done.stderr
-    assert "average of the weights" in done.stderr and "not finite" in done.stderr
-    assert checkpoint.read_bytes() == before
-    assert not list((tmp_path / "run").glob("evaluating*"))
+    poisoned = poison(run / "last.ckpt", "state_dict", float("inf"))
+    model = (run / "model.safetensors").read_bytes()
+    with pytest.raises(TrainingError, match="average of the weights is not finite"):
+        train(start, run, STEPS, val=val, max_seconds=None if val else 0.0)
+    assert (run / "last.ckpt").read_bytes() == poisoned
+    assert (run / "model.safetensors").read_bytes() == model
+    assert not figures(run) and not (run / "best.safetensors").exists()
 
 
-@pytest.mark.slow
-def test_a_gradient_that_is_no_number_stops_before_the_weights_do(
-    data_set: Path, start: Path
-) -> None:
-    config = load_preset(str(start.with_name("small.yaml")))
-    samples = TrainingSamples([str(data_set)], config)
-    module = TrainingModule(start_from(config, start), samples.steps, samples.names)
-    module._pictures = [0]
+def test_a_gradient_that_is_no_number_stops_before_the_weights_do(start: Path) -> None:
+    samples = TrainingSamples([str(SAMPLES)], small())
+    module = TrainingModule(start_from(small(), start), samples.steps, samples.names)
+    module._numbers = [0]
     for parameter in module.network.segnet.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    module.on_before_optimizer_step(None)
-    module._pictures = [0]
+    optimizer = module.configure_optimizers()[0][0]
+    module.on_before_optimizer_step(optimizer)
+    module._numbers = [0]
     module.network.segnet.mask.bias.grad = torch.tensor([float("inf")])
     with pytest.raises(TrainingError, match=r"gradient is not finite .*\.jpg"):
-        module.on_before_optimizer_step(None)
+        module.on_before_optimizer_step(optimizer)
 
 
-@pytest.mark.slow
+def test_a_damaged_checkpoint_is_named(start: Path, run: Path) -> None:
+    for content in ((run / "last.ckpt").read_bytes()[:5000], b""):
+        (run / "last.ckpt").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"last\.ckpt' is damaged"):
+            train(start, run, STEPS)
+    torch.save({"global_step": 1}, run / "last.ckpt")
+    with pytest.raises(ConfigError, match="of this version"):
+        train(start, run, STEPS)
+
+
 def test_a_full_disk_ends_the_run_with_its_name_and_the_old_checkpoint(
-    data_set: Path, start: Path, tmp_path: Path, checkpoint: Path
+    start: Path, run: Path
 ) -> None:
-    before = checkpoint.read_bytes()
+    before = (run / "last.ckpt").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with pytest.raises(KdcError, match=r"cannot write .*last\.ckpt"):
+            train(start, run, STEPS, max_seconds=0.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (run / "last.ckpt").read_bytes() == before
+    assert not list(run.glob(".*part*"))
 
-    def small_disk() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
-    done = subprocess.run(
-        command(data_set, start, tmp_path / "run", *LONG, "--max-time", "1s"),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        preexec_fn=small_disk,
-    )
-    assert done.returncode == 2, done.stderr
-    assert "cannot write" in done.stderr and "last.ckpt" in done.stderr
-    assert checkpoint.read_bytes() == before
-    assert not list((tmp_path / "run").glob(".*part*"))
+def test_a_killed_evaluation_starts_again_with_the_next_call(
+    start: Path, tmp_path: Path, each_step: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = "train.evaluate_every=4"
+    whole = train(start, tmp_path / "whole", change, val=SAMPLES)
+    assert list(figures(whole)) == [4, 6]
+    calls: list[int] = []
+
+    def killed(prediction: object, image_id: int) -> None:
+        calls.append(image_id)
+        if len(calls) == 3:
+            raise ZeroDivisionError("killed")
+
+    part = tmp_path / "part"
+    with monkeypatch.context() as patched:
+        patched.setattr("kdc_core.training.module.coco_results", killed)
+        with pytest.raises(ZeroDivisionError, match="killed"):
+            train(start, part, change, val=SAMPLES)
+    assert torch.load(part / "last.ckpt", weights_only=False)["global_step"] == 3
+    assert not figures(part)
+    train(start, part, change, val=SAMPLES)
+    assert figures(part) == figures(whole) and losses(part) == losses(whole)
+
+
+def test_the_time_limit_is_overrun_by_one_evaluation_at_most(
+    data_set: Path, start: Path, tmp_path: Path
+) -> None:
+    changes = ("train.evaluate_every=2", "train.steps=5")
+    for evaluated in ([], [2], [2], [2, 4]):
+        run = train(start, tmp_path / "run", *changes, val=data_set, max_seconds=0.0)
+        assert list(figures(run)) == evaluated, "a stop alone is no reason to evaluate"
+    assert list(losses(run)) == [1, 2, 3, 4]
+    assert (run / "best.safetensors").exists()
+    before = json.loads((run / "best.json").read_text())
+    # Figures on other annotations do not compare.
+    content = json.loads(data_set.read_text())
+    data_set.write_text(json.dumps({**content, "images": content["images"][:2]}))
+    train(start, run, *changes, val=data_set)
+    after = json.loads((run / "best.json").read_text())
+    assert set(figures(run)) == {2, 4, 5} and after["step"] == 5
+    assert after["val_crc32"] != before["val_crc32"]
+
+
+def test_images_that_cannot_be_read_are_left_out_of_an_evaluation(
+    data_set: Path, start: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    next(data_set.with_name("few").iterdir()).write_bytes(b"broken")
+    run = train(start, tmp_path / "run", "train.steps=1", val=data_set)
+    assert "left out of evaluation" in caplog.text and set(figures(run)) == {1}
