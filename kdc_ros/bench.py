@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 
 import numpy as np
 
-from kdc_core.bench.predictor import one_person_picture
+from kdc_core.bench.frames import one_person_image
 from kdc_core.inference.predictor import Predictor
 from kdc_ros import env
 from kdc_ros.camera import Camera, node_process
 
 NAMESPACE = "/kdc_bench"
+WARM_UP = 5  # rounds that are not counted
 
 
 def bench_node(rounds: int) -> dict[str, float]:
@@ -27,20 +29,19 @@ def bench_node(rounds: int) -> dict[str, float]:
     """
     env.prepare()
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    picture = one_person_picture()
+    image = one_person_image()
     predictor = Predictor.from_pretrained("kdc_light")
-    with node_process("-r", f"__ns:={NAMESPACE}"):
-        camera = Camera(namespace=NAMESPACE)
-        try:
-            camera.wait_for_node()
-            pairs = []
-            for number in range(rounds + 5):
-                node_s = camera.ask(camera.image(picture))[1]
-                bare_ms = sum(predictor(picture).timings_ms.values())
-                if number >= 5:
-                    pairs.append((1e3 * node_s, bare_ms))
-        finally:
-            camera.close()
+    pairs = []
+    with (
+        node_process("-r", f"__ns:={NAMESPACE}"),
+        closing(Camera(namespace=NAMESPACE)) as camera,
+    ):
+        camera.wait_for_node()
+        for number in range(rounds + WARM_UP):
+            node_s = camera.ask(camera.image(image))[1]
+            bare_ms = sum(predictor(image).timings_ms.values())
+            if number >= WARM_UP:
+                pairs.append((1e3 * node_s, bare_ms))
     node_ms, bare = np.array(pairs).T
     return {
         "node_overhead_ms": round(float(np.median(node_ms - bare)), 3),

@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import rclpy
@@ -22,6 +22,13 @@ from sensor_msgs.msg import Image, PointCloud2
 from kdc_ros.images import fill_image
 
 ANSWERS = {"keypoints": PointCloud2, "persons": PointCloud2, "labels": Image}
+RESEND_S = 0.3  # between frames that nobody may hear yet
+Message: TypeAlias = Any  # any message type with a header
+Stamp: TypeAlias = tuple[int, int]  # seconds, nanoseconds
+
+
+def stamp_of(message: Message) -> Stamp:
+    return message.header.stamp.sec, message.header.stamp.nanosec
 
 
 class NoAnswer(RuntimeError):
@@ -50,25 +57,24 @@ class Camera:
             Image, "image", QoSProfile(depth=1, reliability=policy)
         )
         self.answers = dict(answers or ANSWERS)
-        self.received: dict[tuple[int, int], dict[str, Any]] = {}
+        self.received: dict[Stamp, dict[str, Message]] = {}
         self._subscriptions = [
             self.node.create_subscription(
-                kind,
+                message_type,
                 f"{namespace}/kdc/{topic}",
                 self._keep(topic),
                 QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE),
             )
-            for topic, kind in self.answers.items()
+            for topic, message_type in self.answers.items()
         ]
 
-    def _keep(self, topic: str) -> Any:
-        def keep(message: Any) -> None:
-            stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
-            self.received.setdefault(stamp, {})[topic] = message
+    def _keep(self, topic: str) -> Callable[[Message], None]:
+        def keep(message: Message) -> None:
+            self.received.setdefault(stamp_of(message), {})[topic] = message
 
         return keep
 
-    def spin_until(self, condition: Any, timeout_s: float) -> bool:
+    def spin_until(self, condition: Callable[[], object], timeout_s: float) -> bool:
         """Handle messages until the condition holds; False when the time is over first."""
         end = time.monotonic() + timeout_s
         while not condition():
@@ -80,28 +86,29 @@ class Camera:
     def wait_for_node(self, timeout_s: float = 60.0) -> None:
         """Wait until the node listens and answers; black frames are shown to it meanwhile.
 
-        A match seen from this side may not be one yet on the other.
+        That this side has found the other does not say that the other has found this side.
 
         Raises:
             NoAnswer: it is not there in time.
         """
-        ready = self.spin_until(
-            lambda: (
-                self.publisher.get_subscription_count() > 0
-                and all(s.get_publisher_count() for s in self._subscriptions)
-            ),
-            timeout_s,
-        )
-        if not ready:
-            raise NoAnswer(f"no kdc node listens on '{self.publisher.topic_name}'")
+        shown: list[Stamp] = []  # answers to earlier frames may still come: they do not count
+
+        def answered() -> bool:
+            return any(len(self.received.get(s, ())) == len(self.answers) for s in shown)
+
         end = time.monotonic() + timeout_s
-        while True:
-            try:
-                self.ask(self.image(np.zeros((64, 64, 3), np.uint8)), timeout_s=2.0)
-                return
-            except NoAnswer:
-                if time.monotonic() > end:
-                    raise
+        while not answered():
+            if time.monotonic() > end:
+                heard = "" if self.publisher.get_subscription_count() else "; nobody listens"
+                raise NoAnswer(
+                    f"no kdc node answers frames on '{self.publisher.topic_name}' within "
+                    f"{timeout_s} s{heard}"
+                )
+            frame = self.image(np.zeros((64, 64, 3), np.uint8))
+            shown.append(stamp_of(frame))
+            self.publisher.publish(frame)
+            self.spin_until(answered, RESEND_S)
+        self.received.clear()
 
     def image(self, pixels: np.ndarray, encoding: str = "rgb8") -> Image:
         """A frame stamped now."""
@@ -110,7 +117,7 @@ class Camera:
         message.header.frame_id = "camera"
         return fill_image(message, pixels, encoding)
 
-    def ask(self, message: Image, timeout_s: float = 30.0) -> tuple[dict[str, Any], float]:
+    def ask(self, message: Image, timeout_s: float = 30.0) -> tuple[dict[str, Message], float]:
         """Publish a frame and wait for all answers to it.
 
         Returns:
@@ -119,10 +126,10 @@ class Camera:
         Raises:
             NoAnswer: they did not all come in time.
         """
-        stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
+        stamp = stamp_of(message)
         begun = time.perf_counter()
         self.publisher.publish(message)
-        mine: dict[str, Any] = self.received.setdefault(stamp, {})
+        mine = self.received.setdefault(stamp, {})
         end = time.monotonic() + timeout_s
         while len(mine) < len(self.answers):
             if time.monotonic() > end:

@@ -24,7 +24,7 @@ class Monitor:
         self.faults_in_a_row = 0
         self.persons = 0
         self.last_error = ""
-        self.last_input: float | None = None
+        self._heard_s = 0.0  # when the last image came, or the node began to wait for one
         self._latency: deque[float] = deque(maxlen=WINDOW)
         self._model: deque[float] = deque(maxlen=WINDOW)
         self._ros: deque[float] = deque(maxlen=WINDOW)
@@ -32,11 +32,16 @@ class Monitor:
         self._rates_from = (0, 0)
         self._rates = (0.0, 0.0)
 
+    def activated(self, now_s: float) -> None:
+        with self._lock:
+            self.faults_in_a_row = 0
+            self._heard_s = now_s
+
     def got_image(self, now_s: float) -> None:
         with self._lock:
             self.received += 1
             self.lost_since_input = 0
-            self.last_input = now_s
+            self._heard_s = now_s
 
     def got_result(self, persons: int, latency_s: float, model_ms: float, ros_ms: float) -> None:
         with self._lock:
@@ -77,6 +82,28 @@ class Monitor:
                 self._rates_at = now_s
                 self._rates_from = (self.received, self.frames)
             return self._rates
+
+    def silence(self, now_s: float, timeout_s: float, topic: str, publishers: int) -> str:
+        """Why no image comes, "" while they do.
+
+        Args:
+            now_s: by the clock of `got_image` and `activated`.
+            timeout_s: from which it is told; 0 = never.
+            topic: of the images.
+            publishers: how many it has.
+        """
+        with self._lock:
+            since_s, lost = now_s - self._heard_s, self.lost_since_input
+        if not timeout_s or since_s <= timeout_s:
+            return ""
+        if not publishers:
+            return f"no publisher on {topic}"
+        if lost:
+            return (
+                f"images on {topic} are lost by the middleware: start the camera with "
+                "config/fastdds_shm.xml, or let it publish reliable"
+            )
+        return f"no images on {topic} for {since_s:.0f} s"
 
     def values(self) -> dict[str, str]:
         """Counters and medians by name."""

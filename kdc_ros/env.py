@@ -3,7 +3,7 @@
 ``prepare()`` is called first thing in every process of this package that uses rclpy:
 
 - With rclpy from pip wheels nobody sets ``AMENT_PREFIX_PATH``; share folders are found through it.
-- Fast DDS sends images through shared memory segments of 512 KiB by default. One 640x480 colour
+- Fast DDS sends images through shared memory segments of 512 KiB by default. One 640x480 color
   image is larger, and best-effort readers then lose nearly all of them. The segment that counts
   is the sender's, so cameras need the profile (config/fastdds_shm.xml) as much as the node.
 - glibc gives each image buffer back to the kernel when it is freed; fetching it again costs more

@@ -94,10 +94,10 @@ def check_frame(msg: Any) -> np.ndarray:
 def to_rgb(msg: Any) -> np.ndarray:
     """Convert an Image message to (H, W, 3) uint8 RGB with numpy and OpenCV.
 
-    Sixteen-bit grey keeps its upper eight bits.
+    Sixteen-bit gray keeps its upper eight bits.
 
     Raises:
-        BadFrame: see `check_frame`; or OpenCV refuses the picture.
+        BadFrame: see `check_frame`; or OpenCV refuses the image.
     """
     pixels = check_frame(msg)
     if pixels.dtype == np.uint16:
@@ -163,7 +163,7 @@ class Converter:
             return False
         if got.shape != wanted.shape or got.dtype != np.uint8:
             return False
-        # One grey level of rounding is no error.
+        # One gray level of rounding is no error.
         return bool(np.abs(got.astype(int) - wanted).max() <= 1)
 
 

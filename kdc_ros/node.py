@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import time
 import traceback
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
@@ -27,8 +27,10 @@ from kdc_core.errors import KdcError
 from kdc_core.inference.predictor import Predictor
 from kdc_ros import messages, parameters
 from kdc_ros.diagnostics import Monitor, make_status
+from kdc_ros.image_input import ImageInput
 from kdc_ros.images import BadFrame, Converter
 from kdc_ros.outputs import Outputs
+from kdc_ros.timers import call_soon
 from kdc_ros.worker import LatestBox, Worker
 
 WARM_UP_SIZE = (480, 640)
@@ -41,11 +43,16 @@ FAILED = TransitionCallbackReturn.FAILURE
 class KdcNode(LifecycleNode):
     """See docs/node.md for topics, parameters and states.
 
+    Args:
+        name: of the node.
+        status_period_s: from one diagnostics message to the next.
+        options: of rclpy's LifecycleNode.
+
     Raises:
         BadParameter: a parameter given at start cannot be used.
     """
 
-    def __init__(self, name: str = "kdc", **options: Any):
+    def __init__(self, name: str = "kdc", status_period_s: float = 1.0, **options: Any):
         super().__init__(name, **options)
         self._settings = parameters.declare(self)
         self._configured = False
@@ -56,9 +63,7 @@ class KdcNode(LifecycleNode):
         self._convert = Converter()
         self._box = LatestBox()
         self._worker: Worker | None = None
-        self._subscription: Any = None
-        self._reliable = True
-        self._active_since = 0.0
+        self._input = ImageInput(self, self._on_image, self._on_lost)
         self._next_frame = 0.0
         self._outputs: Outputs | None = None
         self._monitor = Monitor()
@@ -67,9 +72,9 @@ class KdcNode(LifecycleNode):
         self._info = self.create_publisher(String, "~/info", latched)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_service(SetBool, "~/enable", self._on_enable)
-        self.create_timer(1.0, self._each_second)
+        self.create_timer(status_period_s, self._publish_status)
         if self._settings.autostart:
-            self._later(self._start_up)
+            call_soon(self, self._start_up)
 
     # Transitions
 
@@ -84,13 +89,13 @@ class KdcNode(LifecycleNode):
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
         """Unsubscribe and wait for the frame in work."""
         self._deactivate()
-        self._each_second()
+        self._publish_status()
         return OK
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
         """Free the model and the publishers."""
         self._clean_up()
-        self._each_second()
+        self._publish_status()
         return OK
 
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
@@ -103,7 +108,7 @@ class KdcNode(LifecycleNode):
         self._clean_up()
         return OK
 
-    def _guarded(self, name: str, work: Any) -> TransitionCallbackReturn:
+    def _guarded(self, name: str, work: Callable[[], None]) -> TransitionCallbackReturn:
         # An exception in a transition would vanish without a line in the log.
         try:
             work()
@@ -115,10 +120,10 @@ class KdcNode(LifecycleNode):
                 self._clean_up()
             else:
                 self._deactivate()
-            self._each_second()
+            self._publish_status()
             return FAILED
         self._failure = ""
-        self._each_second()
+        self._publish_status()
         return OK
 
     def _configure(self) -> None:
@@ -128,7 +133,7 @@ class KdcNode(LifecycleNode):
             settings.model or "kdc_light", settings.runtime, settings.device
         )
         self._predictor = predictor
-        self._apply_thresholds()
+        predictor.thresholds = settings.thresholds
         for _ in range(2):
             predictor(np.zeros((*WARM_UP_SIZE, 3), np.uint8))
         self._outputs = Outputs(self)
@@ -143,24 +148,14 @@ class KdcNode(LifecycleNode):
     def _activate(self) -> None:
         self._box = LatestBox()
         self._worker = Worker(self._box, self._process)
-        self._monitor.faults_in_a_row = 0
+        self._monitor.activated(time.monotonic())
         self._next_frame = 0.0
         self._active = True
-        self._active_since = time.monotonic()
-        wanted = self._settings.reliability
-        if wanted == "auto":
-            topic = self.resolve_topic_name("image")
-            offers = [p.qos_profile.reliability for p in self.get_publishers_info_by_topic(topic)]
-            reliable = all(offer == ReliabilityPolicy.RELIABLE for offer in offers)
-        else:
-            reliable = wanted == "reliable"
-        self._subscribe(reliable)
+        self._input.open(self._settings.reliability)
 
     def _deactivate(self) -> None:
         self._active = False
-        if self._subscription is not None:
-            self.destroy_subscription(self._subscription)
-            self._subscription = None
+        self._input.close()
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
@@ -181,41 +176,14 @@ class KdcNode(LifecycleNode):
 
     # Callbacks of the executor: they store or switch, and do no work on images
 
-    def _subscribe(self, reliable: bool) -> None:
-        if self._subscription is not None:
-            self.destroy_subscription(self._subscription)
-        self._reliable = reliable
-        policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-        self._subscription = self.create_subscription(
-            Image,
-            "image",
-            self._on_image,
-            QoSProfile(depth=1, reliability=policy),
-            event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=self._on_incompatible_qos,
-                message_lost=lambda event: self._monitor.got_lost(event.total_count_change),
-                use_default_callbacks=False,
-            ),
-        )
-
-    def _subscribe_best_effort(self) -> None:
-        if self._active:
-            self._subscribe(False)
-
     def _on_image(self, image: Image) -> None:
         self._monitor.got_image(time.monotonic())
         self._box.put(image)
 
-    def _on_incompatible_qos(self, event: Any) -> None:
-        if self._settings.reliability == "auto" and self._reliable:
-            # Not from inside the subscription's own callback.
-            self._later(self._subscribe_best_effort)
-        else:
-            self.get_logger().warning(
-                "the camera's QoS does not fit: set the parameter reliability to auto"
-            )
+    def _on_lost(self, count: int) -> None:
+        self._monitor.got_lost(count)
 
-    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> Any:
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._enabled = request.data
         response.success = True
         response.message = "processing" if request.data else "paused"
@@ -225,33 +193,12 @@ class KdcNode(LifecycleNode):
         before = self._settings
         self._settings, result = parameters.try_change(before, changes, self._configured)
         if self._settings != before:
-            self._apply_thresholds()
             self._next_frame = 0.0
             if self._configured:
                 self._publish_info()
         return result
 
-    def _apply_thresholds(self) -> None:
-        if self._predictor is not None:
-            self._predictor.thresholds = replace(
-                self._predictor.thresholds,
-                confidence=self._settings.confidence,
-                keypoint=self._settings.keypoint_threshold,
-                mask=self._settings.mask_threshold,
-                max_persons=self._settings.max_persons,
-            )
-
-    def _later(self, work: Any) -> None:
-        """Call once from the executor, soon."""
-
-        def once() -> None:
-            timer.cancel()
-            self.destroy_timer(timer)
-            work()
-
-        timer = self.create_timer(0.001, once)
-
-    def _each_second(self) -> None:
+    def _publish_status(self) -> None:
         level, text = self._health()
         monitor = self._monitor
         received, published = monitor.rates(time.monotonic())
@@ -262,8 +209,8 @@ class KdcNode(LifecycleNode):
             "runtime": about.get("runtime", ""),
             "device": about.get("device", ""),
             "precision": about.get("precision", ""),
-            "input_topic": self.resolve_topic_name("image"),
-            "input_reliability": "reliable" if self._reliable else "best_effort",
+            "input_topic": self._input.topic,
+            "input_reliability": "reliable" if self._input.reliable else "best_effort",
             "input_hz": f"{received:.1f}",
             "output_hz": f"{published:.1f}",
             "dropped": str(self._box.dropped),
@@ -278,7 +225,7 @@ class KdcNode(LifecycleNode):
         if self._active and monitor.faults_in_a_row >= FAULTS_IN_A_ROW:
             self._failure = f"{FAULTS_IN_A_ROW} faults in a row, last: {monitor.last_error}"
             self.get_logger().error(f"deactivating: {self._failure}")
-            self._later(self.trigger_deactivate)
+            call_soon(self, self.trigger_deactivate)
 
     def _health(self) -> tuple[bytes, str]:
         if self._failure:
@@ -287,19 +234,10 @@ class KdcNode(LifecycleNode):
             return DiagnosticStatus.WARN, self._state_name()
         if not self._enabled:
             return DiagnosticStatus.OK, "paused by ~/enable"
-        now, timeout = time.monotonic(), self._settings.input_timeout
-        since = max(self._monitor.last_input or 0.0, self._active_since)
-        if timeout and now - since > timeout:
-            topic = self.resolve_topic_name("image")
-            if not self.count_publishers(topic):
-                return DiagnosticStatus.WARN, f"no publisher on {topic}"
-            if self._monitor.lost_since_input:
-                return DiagnosticStatus.WARN, (
-                    f"images on {topic} are lost by the middleware: start the camera with "
-                    "config/fastdds_shm.xml, or let it publish reliable"
-                )
-            return DiagnosticStatus.WARN, f"no images on {topic} for {now - since:.0f} s"
-        return DiagnosticStatus.OK, "running"
+        topic, timeout = self._input.topic, self._settings.input_timeout
+        publishers = self.count_publishers(topic)
+        silence = self._monitor.silence(time.monotonic(), timeout, topic, publishers)
+        return (DiagnosticStatus.WARN, silence) if silence else (DiagnosticStatus.OK, "running")
 
     def _state_name(self) -> str:
         if self._active:
@@ -325,6 +263,7 @@ class KdcNode(LifecycleNode):
         """Handle one frame; whatever goes wrong with it, the next one comes."""
         if not self._enabled:
             return
+        # One snapshot for the whole frame: parameters may change while it is in work.
         settings, begun = self._settings, time.monotonic()
         if settings.max_rate > 0:
             if begun < self._next_frame:
@@ -333,12 +272,14 @@ class KdcNode(LifecycleNode):
             self._next_frame += 1 / settings.max_rate
         try:
             pixels = self._convert(image)
-            assert self._predictor is not None and self._outputs is not None
+            predictor, outputs = self._predictor, self._outputs
+            assert predictor is not None and outputs is not None
+            predictor.thresholds = settings.thresholds
             predicting = time.monotonic()
-            prediction = self._predictor(pixels)
+            prediction = predictor(pixels)
             predicted = time.monotonic()
-            threshold = self._predictor.thresholds.keypoint
-            self._outputs.publish(image, pixels, prediction, self._predictor.skeleton, threshold)
+            threshold = settings.keypoint_threshold
+            outputs.publish(image, pixels, prediction, predictor.skeleton, threshold)
             ros_ms = 1e3 * (time.monotonic() - begun - (predicted - predicting))
             model_ms = prediction.timings_ms["model"]
             self._monitor.got_result(len(prediction), self._age_s(image), model_ms, ros_ms)

@@ -19,6 +19,8 @@ from rclpy.exceptions import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from kdc_core.inference.assembly import Thresholds
+
 TYPE_NAMES = {
     bool: "true or false",
     int: "a whole number",
@@ -76,7 +78,7 @@ class Settings:
         0.3, "Score from which a keypoint counts as visible.", (0.0, 1.0), dynamic=True
     )
     mask_threshold: float = parameter(
-        0.5, "Confidence from which a pixel belongs to a person.", (0.0, 1.0), dynamic=True
+        0.5, "Mask probability from which a pixel belongs to a person.", (0.0, 1.0), dynamic=True
     )
     max_persons: int = parameter(32, "Most people published, best first.", (1, 32), dynamic=True)
     max_rate: float = parameter(
@@ -85,6 +87,16 @@ class Settings:
     input_timeout: float = parameter(
         2.0, "Seconds without an image before a warning; 0 = never.", (0.0, 60.0), dynamic=True
     )
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Those of these values that the predictor applies."""
+        return Thresholds(
+            confidence=self.confidence,
+            keypoint=self.keypoint_threshold,
+            mask=self.mask_threshold,
+            max_persons=self.max_persons,
+        )
 
 
 TABLE: dict[str, Field[Any]] = {row.name: row for row in fields(Settings)}

@@ -6,8 +6,8 @@ only, so that Humble to Kilted load it alike.
 
 import os
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+from launch import Action, LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
@@ -15,8 +15,15 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from kdc_ros import env
 
-TEXTS = ("model", "device", "runtime")
-FLAGS = ("autostart", "use_sim_time")
+# Parameters of the node that go over params_file where they are given, with their types: launch
+# reads untyped values as YAML, and model:=1 would become a number.
+PARAMETERS = {
+    "autostart": bool,
+    "model": str,
+    "device": str,
+    "runtime": str,
+    "use_sim_time": bool,
+}
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -26,11 +33,11 @@ def generate_launch_description() -> LaunchDescription:
         "namespace": ("", "namespace of the node, for several cameras"),
         "name": ("kdc", "name of the node"),
         "params_file": (str(env.find_config("kdc.yaml")), "parameters of the node"),
-        "autostart": ("true", "configure and activate by itself; goes over params_file"),
-        "model": ("", "model, empty for the shipped one; goes over params_file"),
-        "device": ("auto", "auto, cpu, cuda or cuda:N; goes over params_file"),
-        "runtime": ("auto", "what executes the model; goes over params_file"),
-        "use_sim_time": ("false", "take the time from /clock; goes over params_file"),
+        "autostart": ("", "configure and activate by itself; empty: as in params_file"),
+        "model": ("", "kdc_light or a file; empty: as in params_file"),
+        "device": ("", "auto, cpu, cuda or cuda:N; empty: as in params_file"),
+        "runtime": ("", "what executes the model; empty: as in params_file"),
+        "use_sim_time": ("", "take the time from /clock; empty: as in params_file"),
         "fastdds_profile": (
             os.environ.get(env.PROFILE_SWITCH, "true"),
             "use config/fastdds_shm.xml, without which images get lost, unless the environment "
@@ -39,36 +46,39 @@ def generate_launch_description() -> LaunchDescription:
         "respawn": ("false", "start the node again when it ends by a fault"),
         "log_level": ("info", "debug, info, warn, error or fatal"),
     }
-    actions = [
+    actions: list[Action] = [
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, (default, description) in arguments.items()
     ]
-    value = {name: LaunchConfiguration(name) for name in arguments}
-
     # For all that this launch starts, not for the node alone: the sender of the images counts.
     profile = env.profile_setting()
     if profile is not None:
-        actions.append(
-            SetEnvironmentVariable(*profile, condition=IfCondition(value["fastdds_profile"]))
-        )
+        switch = IfCondition(LaunchConfiguration("fastdds_profile"))
+        actions.append(SetEnvironmentVariable(*profile, condition=switch))
+    # Which parameters are given is known only when the launch runs.
+    return LaunchDescription([*actions, OpaqueFunction(function=start_node)])
 
-    # Typed, because launch reads untyped values as YAML: model:=1 would become a number.
-    texts = {name: ParameterValue(value[name], value_type=str) for name in TEXTS}
-    flags = {name: ParameterValue(value[name], value_type=bool) for name in FLAGS}
-    actions.append(
-        LifecycleNode(
-            package="kdc_ros",
-            executable="kdc_node",
-            namespace=value["namespace"],
-            name=value["name"],
-            parameters=[value["params_file"], {**texts, **flags}],
-            remappings=[("image", value["image"])],
-            ros_arguments=["--log-level", value["log_level"]],
-            # The node sets the profile by itself where nobody did; false has to reach it.
-            additional_env={env.PROFILE_SWITCH: value["fastdds_profile"]},
-            output="screen",
-            respawn=value["respawn"],
-            respawn_delay=2.0,
-        )
+
+def start_node(context: LaunchContext) -> list[Action]:
+    """The node, with params_file and the parameters that were given as arguments."""
+    value = LaunchConfiguration
+    given = {
+        name: ParameterValue(value(name), value_type=python_type)
+        for name, python_type in PARAMETERS.items()
+        if value(name).perform(context)
+    }
+    node = LifecycleNode(
+        package="kdc_ros",
+        executable="kdc_node",
+        namespace=value("namespace"),
+        name=value("name"),
+        parameters=[value("params_file"), *([given] if given else [])],
+        remappings=[("image", value("image"))],
+        ros_arguments=["--log-level", value("log_level")],
+        # The node sets the profile by itself where nobody did; false has to reach it.
+        additional_env={env.PROFILE_SWITCH: value("fastdds_profile")},
+        output="screen",
+        respawn=value("respawn"),
+        respawn_delay=2.0,
     )
-    return LaunchDescription(actions)
+    return [node]

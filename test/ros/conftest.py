@@ -1,4 +1,4 @@
-"""Fixtures with real rclpy: a DDS domain of this test run's own, nodes and cameras in it."""
+"""Fixtures with real rclpy: a DDS domain of this process's own, nodes and cameras in it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import fcntl
 import importlib.util
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,11 +18,20 @@ import pytest
 
 from kdc_ros import env
 
+if TYPE_CHECKING:  # these need rclpy
+    from .local import Local
+    from .peer import MakePeer
+    from .process import Start
+
 NEED_RCLPY = (
+    "test_bench.py",
+    "test_demo.py",
+    "test_image_input.py",
     "test_messages.py",
     "test_parameters.py",
     "test_node.py",
     "test_node_faults.py",
+    "test_node_left_out.py",
     "test_node_lifecycle.py",
 )
 HAS_RCLPY = importlib.util.find_spec("rclpy") is not None
@@ -31,14 +40,16 @@ HAS_RCLPY = importlib.util.find_spec("rclpy") is not None
 class WithoutRclpy(pytest.Module):
     """A module that cannot be imported here: skipped, but an error where CI would not notice."""
 
-    def collect(self) -> list[Any]:
+    def collect(self) -> list[pytest.Item | pytest.Collector]:
         reason = "rclpy is not installed; `make dev` installs it"
         if os.environ.get("CI"):
             pytest.fail(f"CI must run the ROS tests: {reason}", pytrace=False)
         pytest.skip(reason, allow_module_level=True)
 
 
-def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> pytest.Module | None:
+def pytest_pycollect_makemodule(
+    module_path: Path, parent: pytest.Collector
+) -> pytest.Module | None:
     if HAS_RCLPY or module_path.name not in NEED_RCLPY:
         return None
     return WithoutRclpy.from_parent(parent, path=module_path)
@@ -46,9 +57,10 @@ def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> pytest.Module
 
 @pytest.fixture(scope="session")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A ROS_DOMAIN_ID that no other test run on this machine has, for as long as this one lasts.
+    """A ROS_DOMAIN_ID that no other test process on this machine has while this one lasts.
 
-    Domains over 101 would collide with the ports of ordinary connections.
+    So workers of one run do not meet, nor do two runs. Domains over 101 would collide with the
+    ports of ordinary connections.
     """
     lock = None
     for number in range(1, 101):
@@ -72,63 +84,85 @@ def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
             if not os.environ[name]:
                 patch.delenv(name)
         env.prepare()
+        if env.profile_variable() in os.environ:
+            quick = quick_profile(Path(os.environ[env.profile_variable()]))
+            path = tmp_path_factory.mktemp("fastdds") / env.PROFILE
+            path.write_text(quick)
+            patch.setenv(env.profile_variable(), str(path))
         yield number
     lock.close()
 
 
-@pytest.fixture(scope="module")
-def start(domain: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
-    """start(*ros_args): a node process, stopped at the end of the module if not before.
+def quick_profile(profile: Path) -> str:
+    """The profile, with announcements every 0.1 s.
 
-    Its output goes to the file `process.log_file`.
+    A process that misses the first ones of another would wait three seconds for the next.
     """
+    period = "<leaseAnnouncement><sec>0</sec><nanosec>100000000</nanosec></leaseAnnouncement>"
+    builtin = f"<builtin><discovery_config>{period}</discovery_config></builtin>"
+    text = profile.read_text(encoding="utf-8")
+    return text if "<builtin>" in text else text.replace("<rtps>", f"<rtps>{builtin}", 1)
+
+
+@pytest.fixture(scope="module")
+def start(domain: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """start(*ros_args): a NodeProcess, stopped at the end of the module if not before."""
     from kdc_ros.camera import node_process
+
+    from .process import NodeProcess
 
     with ExitStack() as stack:
 
-        def start(*ros_args: str) -> Any:
+        def start(*ros_args: str) -> NodeProcess:
             log = tmp_path_factory.mktemp("node") / "log.txt"
-            process = stack.enter_context(node_process(*ros_args, log=log))
-            process.log_file = log
-            return process
+            return NodeProcess(stack.enter_context(node_process(*ros_args, log=log)), log)
 
         yield start
 
 
 @pytest.fixture(scope="module")
-def module_peers(domain: int) -> Iterator[Callable[..., Any]]:
+def module_peers(domain: int) -> Iterator[MakePeer]:
     """peer(...): a Peer that lasts as long as the module."""
-    from .peer import Peer
-
     with ExitStack() as stack:
-
-        def peer(*args: Any, **options: Any) -> Peer:
-            made = Peer(*args, **options)
-            stack.callback(made.close)
-            return made
-
-        yield peer
+        yield peers(stack)
 
 
 @pytest.fixture
-def peer(domain: int) -> Iterator[Callable[..., Any]]:
+def peer(domain: int) -> Iterator[MakePeer]:
     """peer(...): a Peer that lasts as long as the test."""
+    with ExitStack() as stack:
+        yield peers(stack)
+
+
+def peers(stack: ExitStack) -> MakePeer:
     from .peer import Peer
 
-    with ExitStack() as stack:
+    def peer(
+        namespace: str, reliable: bool = True, answers: dict[str, type] | None = None
+    ) -> Peer:
+        made = Peer(namespace, reliable, answers)
+        stack.callback(made.close)
+        return made
 
-        def peer(*args: Any, **options: Any) -> Peer:
-            made = Peer(*args, **options)
-            stack.callback(made.close)
-            return made
+    return peer
 
-        yield peer
+
+@pytest.fixture
+def local(domain: int, monkeypatch: pytest.MonkeyPatch, peer: MakePeer) -> Iterator[Local]:
+    """A node in this process, active; its predictor, a stub; and a peer."""
+    from .local import Local, local_node
+
+    with local_node(monkeypatch, spin=True, autostart=True) as (node, predictor):
+        camera = peer(node.get_namespace())
+        camera.meet()
+        yield Local(node, predictor, camera)
 
 
 @pytest.fixture(scope="module")
 def people() -> np.ndarray:
-    """A real picture with several people, 320 wide."""
+    """A real image with several people, 320 wide."""
     folder = Path(str(files("kdc_core") / "samples"))
-    picture = cv2.imread(str(sorted(folder.glob("*.jpg"))[0]))[..., ::-1]
-    height = round(picture.shape[0] * 320 / picture.shape[1])
-    return cv2.resize(picture, (320, height), interpolation=cv2.INTER_AREA)
+    image = cv2.imread(str(sorted(folder.glob("*.jpg"))[0]))
+    assert image is not None
+    height = round(image.shape[0] * 320 / image.shape[1])
+    return cv2.resize(image[..., ::-1], (320, height), interpolation=cv2.INTER_AREA)

@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,20 +21,25 @@ from rclpy.signals import SignalHandlerOptions
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.inference.assembly import Thresholds
-from kdc_ros import node as node_module
+from kdc_core.inference.predictor import Predictor
 from kdc_ros.node import KdcNode
 
+from .peer import Peer
+
 NUMBERS = itertools.count(1)
+STATUS_PERIOD_S = 0.1  # so that nobody waits a second for the next
 
 
 class StubPredictor:
     """Stands in for the Predictor: finds nobody, and fails when told to.
 
     Attributes:
-        error: raised for each picture while it is set.
+        while_busy: called while it predicts.
+        error: raised for each image while it is set.
     """
 
     def __init__(self) -> None:
+        self.while_busy: Callable[[], object] = lambda: None
         self.error: Exception | None = None
         self.closed = False
         self.skeleton = COCO17
@@ -46,11 +52,20 @@ class StubPredictor:
     def __call__(self, image: np.ndarray) -> Prediction:
         if self.error is not None:
             raise self.error
-        size = image.shape[:2]
-        return Prediction(size, (), np.zeros(size, np.uint16), {"model": 1.0})
+        self.while_busy()
+        return Prediction((image.shape[0], image.shape[1]), (), {"model": 1.0})
 
     def close(self) -> None:
         self.closed = True
+
+
+@dataclass
+class Local:
+    """A node in this process, its stub of the model, and a camera on its topics."""
+
+    node: KdcNode
+    predictor: StubPredictor
+    peer: Peer
 
 
 @contextmanager
@@ -68,14 +83,13 @@ def local_node(
         values: parameters given at start; autostart is off unless it is among them.
     """
     predictor = StubPredictor()
-    monkeypatch.setattr(
-        node_module.Predictor, "from_pretrained", staticmethod(lambda *_, **__: predictor)
-    )
+    monkeypatch.setattr(Predictor, "from_pretrained", lambda *_: predictor)
     context = rclpy.Context()
     rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = KdcNode(
             namespace=f"/local_{next(NUMBERS)}",
+            status_period_s=STATUS_PERIOD_S,
             context=context,
             parameter_overrides=[
                 Parameter(name, value=value)
@@ -93,7 +107,7 @@ def local_node(
         rclpy.shutdown(context=context)
 
 
-def _spin(node: KdcNode, context: Any) -> Callable[[], None]:
+def _spin(node: KdcNode, context: rclpy.Context) -> Callable[[], None]:
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     thread = threading.Thread(target=executor.spin, daemon=True)

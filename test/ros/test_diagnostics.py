@@ -38,6 +38,21 @@ def test_an_image_ends_what_was_lost_before_it() -> None:
     assert (monitor.lost, monitor.lost_since_input) == (3, 0)
 
 
+def test_a_silence_is_told_with_its_cause() -> None:
+    monitor = Monitor()
+    monitor.activated(10.0)
+    assert monitor.silence(12.0, 2.0, "/image", 0) == ""
+    assert monitor.silence(12.5, 2.0, "/image", 0) == "no publisher on /image"
+    assert monitor.silence(13.0, 2.0, "/image", 1) == "no images on /image for 3 s"
+    assert monitor.silence(99.0, 0.0, "/image", 0) == "", "0 = never"
+    monitor.got_lost(1)
+    assert "lost by the middleware" in monitor.silence(13.0, 2.0, "/image", 1)
+    monitor.got_image(13.0)
+    assert monitor.silence(15.0, 2.0, "/image", 1) == ""
+    monitor.activated(20.0)
+    assert monitor.silence(21.0, 2.0, "/image", 1) == "", "the wait begins anew"
+
+
 def test_a_good_frame_ends_a_row_of_faults() -> None:
     monitor = Monitor()
     monitor.got_fault("one")

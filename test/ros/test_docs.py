@@ -14,7 +14,7 @@ rosbags = pytest.importorskip("rosbags.rosbag2")
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_pictures_come_out_of_a_bag(tmp_path: Path) -> None:
+def test_images_come_out_of_a_bag(tmp_path: Path) -> None:
     from rosbags.typesys import Stores, get_typestore
 
     store = get_typestore(Stores.ROS2_HUMBLE)

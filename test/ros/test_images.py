@@ -26,14 +26,14 @@ SUBSAMPLED = ("yuv422", "uyvy", "yuv422_yuy2", "yuyv", "nv12")
 Convert = Callable[[Any], np.ndarray]
 
 
-def picture() -> np.ndarray:
+def scene() -> np.ndarray:
     """Smooth RGB with channels far apart, so that each mix-up of them shows."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     return np.stack([170 + x, 60 + 2 * y, 150 - x - y], -1).astype(np.uint8)
 
 
-def grey() -> np.ndarray:
-    """All the grey values."""
+def gray() -> np.ndarray:
+    """All the gray values."""
     return np.linspace(0, 255, HEIGHT * WIDTH).astype(np.uint8).reshape(HEIGHT, WIDTH)
 
 
@@ -41,8 +41,8 @@ def mosaic(rgb: np.ndarray, pattern: str) -> np.ndarray:
     """What a sensor under this pattern sees; the pattern is read along the first two rows."""
     raw = np.zeros(rgb.shape[:2], np.uint8)
     for index, color in enumerate(pattern):
-        window = np.s_[index // 2 :: 2, index % 2 :: 2]
-        raw[window] = rgb[(*window, "rgb".index(color))]
+        rows, columns = slice(index // 2, None, 2), slice(index % 2, None, 2)
+        raw[rows, columns] = rgb[rows, columns, "rgb".index(color)]
     return raw
 
 
@@ -76,11 +76,11 @@ def encode_nv12(rgb: np.ndarray) -> np.ndarray:
 
 
 def encode(encoding: str) -> tuple[np.ndarray, np.ndarray, int]:
-    """The picture in this encoding, the RGB that must come back, and the greatest error."""
-    rgb = picture()
+    """The image in this encoding, the RGB that must come back, and the greatest error."""
+    rgb = scene()
     alpha = np.full((HEIGHT, WIDTH, 1), 7, np.uint8)
     if encoding in ("mono8", "8UC1", "mono16"):
-        values = grey()
+        values = gray()
         wanted = np.repeat(values[..., None], 3, -1)
         return (values * np.uint16(257) if encoding == "mono16" else values), wanted, 0
     if encoding.startswith("bayer_"):
@@ -103,7 +103,7 @@ def encode(encoding: str) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def frame(encoding: str, padding: int = 0, /, **changes: Any) -> SimpleNamespace:
-    """A message of the picture in this encoding, `padding` bytes of rubbish after each row."""
+    """A message of the image in this encoding, `padding` bytes of rubbish after each row."""
     pixels = encode(encoding)[0]
     if changes.get("is_bigendian"):
         pixels = pixels.byteswap()
@@ -121,7 +121,7 @@ def frame(encoding: str, padding: int = 0, /, **changes: Any) -> SimpleNamespace
     return message
 
 
-def assert_is_picture(got: np.ndarray, encoding: str) -> None:
+def assert_is_scene(got: np.ndarray, encoding: str) -> None:
     wanted, tolerance = encode(encoding)[1:]
     assert got.dtype == np.uint8
     assert got.shape == (HEIGHT, WIDTH, 3)
@@ -152,45 +152,45 @@ def convert(request: pytest.FixtureRequest) -> Convert:
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_every_encoding(convert: Convert, encoding: str) -> None:
-    assert_is_picture(convert(frame(encoding)), encoding)
+    assert_is_scene(convert(frame(encoding)), encoding)
 
 
 @pytest.mark.parametrize("padding", [1, 2, 4, 12])
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_row_padding_is_skipped(convert: Convert, encoding: str, padding: int) -> None:
-    assert_is_picture(convert(frame(encoding, padding)), encoding)
+    assert_is_scene(convert(frame(encoding, padding)), encoding)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_last_row_may_come_without_padding(convert: Convert, encoding: str) -> None:
     message = frame(encoding, 12)
     message.data = message.data[:-12]
-    assert_is_picture(convert(message), encoding)
+    assert_is_scene(convert(message), encoding)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_longer_data_is_accepted(convert: Convert, encoding: str) -> None:
     message = frame(encoding)
     message.data.extend([0xA5] * 100)
-    assert_is_picture(convert(message), encoding)
+    assert_is_scene(convert(message), encoding)
 
 
 @pytest.mark.parametrize("padding", [0, 1, 12])
 def test_big_endian_mono16_is_swapped(convert: Convert, padding: int) -> None:
-    pixels = (np.uint16(257) * grey()).astype(">u2")
+    pixels = (np.uint16(257) * gray()).astype(">u2")
     rows = np.pad(pixels.view(np.uint8), ((0, 0), (0, padding)))
     message = frame("mono16", is_bigendian=1)
     message.step, message.data = rows.shape[1], array("B", rows.tobytes())
-    assert_is_picture(convert(message), "mono16")
+    assert_is_scene(convert(message), "mono16")
 
 
 def test_mono16_keeps_the_upper_eight_bits(convert: Convert) -> None:
     low_bits = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH))
-    values = (256 * grey().astype(int) + low_bits).astype("<u2")
+    values = (256 * gray().astype(int) + low_bits).astype("<u2")
     message = frame("mono16")
     message.data = array("B", values.tobytes())
     # cv_bridge rounds where numpy cuts off.
-    assert np.abs(convert(message)[..., 0].astype(int) - grey()).max() <= 1
+    assert np.abs(convert(message)[..., 0].astype(int) - gray()).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -223,8 +223,8 @@ def test_bad_frames_are_refused(convert: Convert, message: Any, text: str) -> No
 
 @pytest.mark.parametrize("pixels", [(1, 1), (1, 2), (2, 1), (2, 2), (3, 3)], ids=str)
 @pytest.mark.parametrize("encoding", [e for e in ENCODINGS if e not in SUBSAMPLED])
-def test_tiny_pictures(convert: Convert, encoding: str, pixels: tuple[int, int]) -> None:
-    """Either the picture in its size or a BadFrame: a few pixels are too few for some."""
+def test_tiny_images(convert: Convert, encoding: str, pixels: tuple[int, int]) -> None:
+    """Either the image in its size or a BadFrame: a few pixels are too few for some."""
     height, width = pixels
     message = frame(encoding, height=height, width=width)
     try:
@@ -236,14 +236,14 @@ def test_tiny_pictures(convert: Convert, encoding: str, pixels: tuple[int, int])
 
 
 class Raising:
-    """Stub of the leftover of ROS 1 on PyPI with colour images: raises."""
+    """Stub of the leftover of ROS 1 on PyPI with color images: raises."""
 
     def imgmsg_to_cv2(self, img_msg: Any, desired_encoding: str = "passthrough") -> Any:
         raise AttributeError("'numpy.ndarray' object has no attribute 'tostring'")
 
 
 class WrongType:
-    """Stub of the same with grey images: sixteen bits come back as bytes, no RGB."""
+    """Stub of the same with gray images: sixteen bits come back as bytes, no RGB."""
 
     def imgmsg_to_cv2(self, img_msg: Any, desired_encoding: str = "passthrough") -> Any:
         return np.frombuffer(img_msg.data, np.uint8)[: img_msg.height * img_msg.width].reshape(
@@ -279,10 +279,10 @@ def test_a_broken_cv_bridge_is_not_used(
     monkeypatch.setattr(cv_bridge, "CvBridge", broken)
     converter = Converter()
     assert converter.bridged == frozenset()
-    assert_is_picture(converter(frame("bgr8")), "bgr8")
+    assert_is_scene(converter(frame("bgr8")), "bgr8")
 
 
-def test_a_cv_bridge_of_swapped_colours_is_used_for_grey_at_most(
+def test_a_cv_bridge_of_swapped_colors_is_used_for_gray_at_most(
     cv_bridge: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cv_bridge, "CvBridge", WrongOrder)
@@ -293,7 +293,7 @@ def test_a_cv_bridge_that_does_not_import_is_not_used(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "cv_bridge", None)  # import raises ImportError
     converter = Converter()
     assert converter.bridged == frozenset()
-    assert_is_picture(converter(frame("bgr8")), "bgr8")
+    assert_is_scene(converter(frame("bgr8")), "bgr8")
 
 
 def test_a_good_cv_bridge_is_used_where_it_knows_the_encoding(cv_bridge: Any) -> None:

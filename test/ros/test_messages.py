@@ -46,7 +46,13 @@ THRESHOLD = 0.25
 HEADER = Header(stamp=Time(sec=1_700_000_000, nanosec=123_456_789), frame_id="left_eye")
 
 
-def person(mask: np.ndarray, origin: tuple[int, int], score: float, **changes: object) -> Person:
+def person(
+    mask: np.ndarray,
+    origin: tuple[int, int],
+    score: float,
+    box: np.ndarray | None = None,
+    id: int | None = None,
+) -> Person:
     """A person whose box lies around its mask; keypoint k at (k, 10 + k), scores 0, .05, .1..."""
     height, width = mask.shape
     x, y = origin
@@ -54,23 +60,20 @@ def person(mask: np.ndarray, origin: tuple[int, int], score: float, **changes: o
     keypoints[:, 0] = np.arange(17)
     keypoints[:, 1] = 10 + np.arange(17)
     keypoints[:, 2] = np.arange(17) * 0.0625
-    box = np.array([x - 0.5, y - 0.5, x + width - 0.5, y + height - 0.5], np.float32)
-    values = dict(
+    around = np.array([x - 0.5, y - 0.5, x + width - 0.5, y + height - 0.5], np.float32)
+    return Person(
         score=score,
         keypoints=keypoints,
-        box=box,
+        box=around if box is None else box,
         mask=mask,
         mask_origin=origin,
         centroids=np.zeros((0, 4), np.float32),
+        id=id,
     )
-    return Person(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def predict(*persons: Person) -> Prediction:
-    labels = np.zeros(SIZE, np.uint16)
-    for index, one in enumerate(persons):
-        labels[one.full_mask(SIZE)] = index + 1
-    return Prediction(SIZE, persons, labels)
+    return Prediction(SIZE, persons)
 
 
 @pytest.fixture
@@ -144,11 +147,11 @@ def test_persons_have_the_documented_layout(two: Prediction) -> None:
 
 
 def test_persons_have_centroid_box_score_and_counts(two: Prediction) -> None:
-    rows = person_records(persons_cloud(HEADER, two, THRESHOLD))
+    rows = [list(row) for row in person_records(persons_cloud(HEADER, two, THRESHOLD))]
     # Pixel centers are whole numbers: columns 10..15 have their middle at 12.5.
-    assert rows[0] == (12.5, 21.5, 9.5, 19.5, 6.0, 4.0, 0.75, 24, 1, 13, 0)
+    assert rows[0] == [12.5, 21.5, 9.5, 19.5, 6.0, 4.0, 0.75, 24, 1, 13, 0]
     third = np.float32(1 / 3)
-    assert rows[1] == (30 + third, np.float32(5 + 2 / 3), 29.5, 4.5, 2, 2, 0.5, 3, 2, 13, 0)
+    assert rows[1] == [30 + third, np.float32(5 + 2 / 3), 29.5, 4.5, 2, 2, 0.5, 3, 2, 13, 0]
 
 
 def test_a_person_without_pixels_has_the_middle_of_its_box() -> None:

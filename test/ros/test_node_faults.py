@@ -1,110 +1,139 @@
-"""Faults that no picture provokes: the node in this process, with a stub of the model."""
+"""Bad frames and faults of inference: the node in this process, with a stub of the model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from array import array
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from sensor_msgs.msg import Image
 
 from kdc_ros import outputs
+from kdc_ros.camera import stamp_of
+from kdc_ros.images import ENCODINGS
 
-from .local import local_node
-from .peer import BLACK, OUTPUTS, WITH_ANNOTATED, Peer
+from .local import Local
+from .peer import BLACK, OUTPUTS, WITH_ANNOTATED, MakePeer
 
 pytestmark = pytest.mark.ros
 
 FAULTS_BEFORE_GIVING_UP = 10
 
 
-@pytest.fixture
-def faulty(
-    domain: int, monkeypatch: pytest.MonkeyPatch, peer: Callable[..., Peer]
-) -> Iterator[Any]:
-    """A node in this process, active; its predictor, a stub; and a peer."""
-    with local_node(monkeypatch, spin=True, autostart=True) as (node, predictor):
-        camera = peer(node.get_namespace())
-        camera.meet()
-        yield SimpleNamespace(node=node, predictor=predictor, peer=camera)
+def unknown_encoding(frame: Image) -> str:
+    frame.encoding = "rgb9"
+    return "encoding 'rgb9' is not known; expected one of " + ", ".join(ENCODINGS)
 
 
-def test_an_inference_fault_is_counted_and_the_next_frame_answered(faulty: Any) -> None:
-    faulty.predictor.error = RuntimeError("out of luck")
-    faulty.peer.publisher.publish(faulty.peer.frame())
-    status = faulty.peer.status(
-        lambda status: faulty.peer.values(status)["faults"] == "1", "fault counted"
+def zero_size(frame: Image) -> str:
+    frame.height = frame.width = frame.step = 0
+    frame.data = array("B")
+    return "size 0x0"
+
+
+def short_data(frame: Image) -> str:
+    frame.data = frame.data[:-1]
+    return "data has 9215 bytes, expected at least 9216"
+
+
+@pytest.mark.parametrize("spoil", [unknown_encoding, zero_size, short_data])
+def test_a_bad_frame_is_counted_and_the_next_one_answered(
+    local: Local, spoil: Callable[[Image], str]
+) -> None:
+    peer, frame = local.peer, local.peer.frame()
+    cause = spoil(frame)
+    before = int(peer.counters()["bad"])
+    peer.publisher.publish(frame)
+    status = peer.status(
+        lambda status: int(peer.values(status)["bad"]) == before + 1, "bad frame counted"
     )
-    assert faulty.peer.values(status)["last_error"] == "RuntimeError: out of luck"
-    assert faulty.peer.values(status)["state"] == "active"
-    faulty.predictor.error = None
-    assert set(faulty.peer.answer()) == set(OUTPUTS)
+    assert cause in peer.values(status)["last_error"]
+    assert peer.values(status)["state"] == "active"
+    assert not peer.received.get(stamp_of(frame))
+    assert set(peer.answer()) == set(OUTPUTS)
 
 
-def test_faults_with_good_frames_between_do_not_stop_the_node(faulty: Any) -> None:
+def test_an_inference_fault_is_counted_and_the_next_frame_answered(local: Local) -> None:
+    local.predictor.error = RuntimeError("out of luck")
+    local.peer.publisher.publish(local.peer.frame())
+    status = local.peer.status(
+        lambda status: local.peer.values(status)["faults"] == "1", "fault counted"
+    )
+    assert local.peer.values(status)["last_error"] == "RuntimeError: out of luck"
+    assert local.peer.values(status)["state"] == "active"
+    local.predictor.error = None
+    assert set(local.peer.answer()) == set(OUTPUTS)
+
+
+def test_faults_with_good_frames_between_do_not_stop_the_node(local: Local) -> None:
+
+    def faults_exceed(count: int) -> bool:
+        return local.node._monitor.faults > count
+
     for count in range(FAULTS_BEFORE_GIVING_UP + 1):
-        faulty.predictor.error = RuntimeError("now and then")
-        begun = faulty.node._monitor.faults
-        faulty.peer.publisher.publish(faulty.peer.frame())
-        faulty.peer.wait(lambda begun=begun: faulty.node._monitor.faults > begun, f"fault {count}")
-        faulty.predictor.error = None
-        faulty.peer.answer()
-    faulty.peer.status()  # with this one it would give up
-    assert faulty.peer.counters()["state"] == "active"
+        local.predictor.error = RuntimeError("now and then")
+        local.peer.publisher.publish(local.peer.frame())
+        local.peer.wait(partial(faults_exceed, count), f"fault {count}")
+        local.predictor.error = None
+        local.peer.answer()
+    local.peer.status()  # with this one it would give up
+    assert local.peer.counters()["state"] == "active"
 
 
-def give_up(faulty: Any) -> DiagnosticStatus:
+def give_up(local: Local) -> DiagnosticStatus:
     """Let inference fail until the node deactivates itself."""
-    faulty.predictor.error = RuntimeError("out of luck")
-    faulty.peer.forget_statuses()
+    local.predictor.error = RuntimeError("out of luck")
+    local.peer.forget_statuses()
 
     def inactive() -> bool:
-        return any(faulty.peer.values(s)["state"] == "inactive" for s in faulty.peer.statuses)
+        return any(local.peer.values(s)["state"] == "inactive" for s in local.peer.statuses)
 
-    faulty.peer.send_until(inactive, "the node deactivates itself")
-    return faulty.peer.statuses[-1]
+    local.peer.send_until(inactive, "the node deactivates itself")
+    return local.peer.statuses[-1]
 
 
-def test_ten_faults_in_a_row_deactivate_the_node(faulty: Any) -> None:
-    status = give_up(faulty)
+def test_ten_faults_in_a_row_deactivate_the_node(local: Local) -> None:
+    status = give_up(local)
     assert status.level == DiagnosticStatus.ERROR
     assert "faults in a row, last: RuntimeError: out of luck" in status.message
-    assert int(faulty.peer.values(status)["faults"]) >= FAULTS_BEFORE_GIVING_UP
-    assert faulty.peer.state() == "inactive"
+    assert int(local.peer.values(status)["faults"]) >= FAULTS_BEFORE_GIVING_UP
+    assert local.peer.state() == "inactive"
 
 
-def test_a_node_that_gave_up_can_be_activated_again(faulty: Any) -> None:
-    give_up(faulty)
-    faulty.predictor.error = None
-    assert faulty.peer.change_state("activate")
-    faulty.peer.meet()
-    status = faulty.peer.status()
-    assert faulty.peer.values(status)["state"] == "active"
+def test_a_node_that_gave_up_can_be_activated_again(local: Local) -> None:
+    give_up(local)
+    local.predictor.error = None
+    assert local.peer.change_state("activate")
+    local.peer.meet()
+    status = local.peer.status()
+    assert local.peer.values(status)["state"] == "active"
     assert status.level == DiagnosticStatus.OK
 
 
-def test_a_configure_that_fails_late_frees_the_model(faulty: Any) -> None:
-    """The model opens and fails with the first picture."""
-    assert faulty.peer.change_state("deactivate")
-    assert faulty.peer.change_state("cleanup")
-    faulty.predictor.closed = False
-    faulty.predictor.error = RuntimeError("no memory")
-    assert not faulty.peer.change_state("configure")
-    assert faulty.predictor.closed
-    assert faulty.peer.status().message == "configure failed: no memory"
+def test_a_configure_that_fails_late_frees_the_model(local: Local) -> None:
+    """The model opens and fails with the first image."""
+    assert local.peer.change_state("deactivate")
+    assert local.peer.change_state("cleanup")
+    local.predictor.closed = False
+    local.predictor.error = RuntimeError("no memory")
+    assert not local.peer.change_state("configure")
+    assert local.predictor.closed
+    assert local.peer.status().message == "configure failed: no memory"
 
 
-def test_cleanup_closes_the_model(faulty: Any) -> None:
-    assert faulty.peer.change_state("deactivate")
-    assert not faulty.predictor.closed
-    assert faulty.peer.change_state("cleanup")
-    assert faulty.predictor.closed
+def test_cleanup_closes_the_model(local: Local) -> None:
+    assert local.peer.change_state("deactivate")
+    assert not local.predictor.closed
+    assert local.peer.change_state("cleanup")
+    assert local.predictor.closed
 
 
 def test_annotated_is_drawn_only_for_subscribers(
-    faulty: Any, peer: Callable[..., Peer], monkeypatch: pytest.MonkeyPatch
+    local: Local, peer: MakePeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = []
 
@@ -113,9 +142,11 @@ def test_annotated_is_drawn_only_for_subscribers(
         return pixels.copy()
 
     monkeypatch.setattr(outputs, "draw_people", draw)
-    faulty.peer.answer()
+    local.peer.answer()
     # Drawing comes after all other outputs: with the next answer the last frame is done.
-    faulty.peer.answer()
+    local.peer.answer()
     assert not drawn
-    peer(faulty.peer.namespace, answers=WITH_ANNOTATED).meet()
+    viewer = peer(local.peer.namespace, answers=WITH_ANNOTATED)
+    viewer.meet()
+    viewer.answer()
     assert BLACK.shape in drawn

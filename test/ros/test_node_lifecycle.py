@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from .peer import Peer, persons
+from .peer import MakePeer, Peer, persons
+from .process import NodeProcess, Start
 
 pytestmark = pytest.mark.ros
-
-STOP_TIMEOUT_S = 20
 
 
 # Both reliabilities, both start orders
 
 
 @pytest.mark.parametrize("reliable", [True, False], ids=["reliable", "best effort"])
-def test_camera_before_node(
-    start: Callable[..., Any], peer: Callable[..., Peer], reliable: bool
-) -> None:
+def test_camera_before_node(start: Start, peer: MakePeer, reliable: bool) -> None:
     namespace = f"/camera_first_{'reliable' if reliable else 'best_effort'}"
     camera = peer(namespace, reliable)
     start("-r", f"__ns:={namespace}")
@@ -38,39 +32,49 @@ def test_camera_before_node(
     )
 
 
-@pytest.mark.parametrize("reliable", [True, False], ids=["reliable", "best effort"])
-def test_node_before_camera(
-    start: Callable[..., Any], peer: Callable[..., Peer], reliable: bool
-) -> None:
-    namespace = f"/node_first_{'reliable' if reliable else 'best_effort'}"
-    observer = peer(namespace, answers={})
+@pytest.fixture(scope="module")
+def waiting(start: Start, module_peers: MakePeer) -> Peer:
+    """Who sees that a node subscribes and nobody publishes."""
+    observer = module_peers("/node_first", answers={})
     observer.node.destroy_publisher(observer.publisher)
-    start("-r", f"__ns:={namespace}", "-p", "input_timeout:=0.25")
-    observer.status(
-        lambda status: status.message == f"no publisher on {namespace}/image",
+    start("-r", "__ns:=/node_first", "-p", "input_timeout:=0.25")
+    return observer
+
+
+@pytest.mark.parametrize("reliable", [True, False], ids=["reliable", "best effort"])
+def test_node_before_camera(waiting: Peer, peer: MakePeer, reliable: bool) -> None:
+    """A reliable one first: the node follows to best effort, and there it stays."""
+    waiting.status(
+        lambda status: status.message == "no publisher on /node_first/image",
         "the node subscribes and nobody publishes",
     )
-    peer(namespace, reliable).meet()
+    camera = peer("/node_first", reliable)
+    camera.meet()
+    wanted = "reliable" if reliable else "best_effort"
+    camera.status(
+        lambda status: camera.values(status)["input_reliability"] == wanted, f"{wanted} input"
+    )
 
 
 # Lifecycle, managed from outside
 
 
+@dataclass
+class ByHand:
+    """The process of a node that somebody else manages, and who does."""
+
+    process: NodeProcess
+    peer: Peer
+
+
 @pytest.fixture(scope="module")
-def by_hand(start: Callable[..., Any], module_peers: Callable[..., Peer]) -> SimpleNamespace:
-    process = start(
-        "-r",
-        "__ns:=/by_hand",
-        "-p",
-        "autostart:=false",
-        "-p",
-        "confidense:=0.3",
-    )
-    return SimpleNamespace(process=process, peer=module_peers("/by_hand"))
+def by_hand(start: Start, module_peers: MakePeer) -> ByHand:
+    parameters = ("-p", "autostart:=false", "-p", "confidense:=0.3")
+    return ByHand(start("-r", "__ns:=/by_hand", *parameters), module_peers("/by_hand"))
 
 
 @pytest.fixture
-def managed(by_hand: SimpleNamespace) -> Peer:
+def managed(by_hand: ByHand) -> Peer:
     """The peer of a node that is unconfigured."""
     if by_hand.peer.state() == "active":
         assert by_hand.peer.change_state("deactivate")
@@ -117,7 +121,7 @@ def test_a_transition_that_is_not_possible_now_is_refused(managed: Peer) -> None
     assert managed.change_state("configure")
 
 
-def test_configure_may_fail_and_succeed_later(managed: Peer, by_hand: SimpleNamespace) -> None:
+def test_configure_may_fail_and_succeed_later(managed: Peer, by_hand: ByHand) -> None:
     managed.set_parameters(model="/nonexistent.onnx")
     assert not managed.change_state("configure")
     assert managed.state() == "unconfigured"
@@ -125,7 +129,7 @@ def test_configure_may_fail_and_succeed_later(managed: Peer, by_hand: SimpleName
     assert status.level == DiagnosticStatus.ERROR
     assert status.message.startswith("configure failed: ")
     assert "/nonexistent.onnx" in status.message
-    assert "Traceback" not in by_hand.process.log_file.read_text()
+    assert "Traceback" not in by_hand.process.log
 
     managed.set_parameters(model="")
     assert managed.change_state("configure")
@@ -144,21 +148,21 @@ def test_parameters_set_before_configure_are_used(managed: Peer, people: np.ndar
 
 
 def test_a_camera_that_does_not_fit_the_wanted_reliability_is_warned_of(
-    managed: Peer, by_hand: SimpleNamespace, peer: Callable[..., Peer]
+    managed: Peer, by_hand: ByHand, peer: MakePeer
 ) -> None:
     managed.set_parameters(reliability="reliable")
     assert managed.change_state("configure")
     assert managed.change_state("activate")
     peer("/by_hand", reliable=False)
     managed.wait(
-        lambda: "the camera's QoS does not fit" in by_hand.process.log_file.read_text(),
+        lambda: "the camera's QoS does not fit" in by_hand.process.log,
         "a warning",
     )
     managed.meet()
 
 
-def test_a_misspelt_parameter_is_warned_of(managed: Peer, by_hand: SimpleNamespace) -> None:
-    log = by_hand.process.log_file.read_text()
+def test_a_misspelt_parameter_is_warned_of(managed: Peer, by_hand: ByHand) -> None:
+    log = by_hand.process.log
     assert "parameter 'confidense' does not exist" in log
     assert "confidence" in log
 
@@ -175,19 +179,8 @@ def shared_memory(pid: int) -> set[Path]:
     }
 
 
-def assert_ends_well(process: Any) -> None:
-    """Within a time in which nothing can hang, with exit code 0 and nothing to complain of."""
-    try:
-        code = process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        pytest.fail(f"still there {STOP_TIMEOUT_S} s after the signal")
-    log = process.log_file.read_text()
-    assert code == 0, log
-    assert "Traceback" not in log
-
-
 @pytest.fixture(scope="module")
-def staying(module_peers: Callable[..., Peer]) -> Peer:
+def staying(module_peers: MakePeer) -> Peer:
     """A camera that stays while nodes come and go."""
     return module_peers("/stop")
 
@@ -198,7 +191,7 @@ def staying(module_peers: Callable[..., Peer]) -> Peer:
     ids=" ".join,
 )
 def test_a_signal_ends_the_node_cleanly(
-    start: Callable[..., Any], staying: Peer, signals: tuple[str, ...]
+    start: Start, staying: Peer, signals: tuple[str, ...]
 ) -> None:
     """Also with a frame in work, and a second signal: Ctrl-C and ros2 launch send one each.
 
@@ -210,8 +203,8 @@ def test_a_signal_ends_the_node_cleanly(
     own_memory = shared_memory(process.pid) - others
     staying.publisher.publish(staying.frame())
     for name in signals:
-        process.send_signal(getattr(signal, name))
-    assert_ends_well(process)
+        process.process.send_signal(getattr(signal, name))
+    process.assert_ends_well()
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)  # it was started as the head of a group
 
@@ -223,34 +216,28 @@ def test_a_signal_ends_the_node_cleanly(
     staying.wait(lambda: not staying.publisher.get_subscription_count(), "the node is gone")
 
 
-def test_a_signal_that_another_thread_takes_ends_the_node(
-    start: Callable[..., Any], peer: Callable[..., Peer]
-) -> None:
+def test_a_signal_that_another_thread_takes_ends_the_node(start: Start, peer: MakePeer) -> None:
     """The system may give a signal to any thread, and Python handles it in the main one only."""
     process = start("-r", "__ns:=/threads", "-p", "autostart:=false")
     assert peer("/threads", answers={}).state() == "unconfigured"
     threads = sorted(int(entry.name) for entry in Path(f"/proc/{process.pid}/task").iterdir())
     os.kill(threads[-1], signal.SIGINT)
-    assert_ends_well(process)
+    process.assert_ends_well()
 
 
-def test_a_signal_ends_a_finalized_node(
-    start: Callable[..., Any], peer: Callable[..., Peer]
-) -> None:
+def test_a_signal_ends_a_finalized_node(start: Start, peer: MakePeer) -> None:
     process = start("-r", "__ns:=/finalized", "-p", "autostart:=false")
     manager = peer("/finalized", answers={})
     assert manager.change_state("shutdown")
     assert manager.state() == "finalized"
-    process.send_signal(signal.SIGINT)
-    assert_ends_well(process)
+    process.process.send_signal(signal.SIGINT)
+    process.assert_ends_well()
 
 
-def test_a_node_that_cannot_configure_stays_until_a_signal(
-    start: Callable[..., Any], peer: Callable[..., Peer]
-) -> None:
+def test_a_node_that_cannot_configure_stays_until_a_signal(start: Start, peer: MakePeer) -> None:
     process = start("-r", "__ns:=/useless", "-p", "model:=/nonexistent.onnx")
     manager = peer("/useless", answers={})
     manager.status(lambda status: status.level == DiagnosticStatus.ERROR, "the failure")
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    assert_ends_well(process)
+    assert process.runs
+    process.process.send_signal(signal.SIGINT)
+    process.assert_ends_well()

@@ -11,12 +11,17 @@ import pytest
 import yaml
 from rcl_interfaces.msg import ParameterDescriptor, ParameterType
 from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
 
+from kdc_core.inference.assembly import Thresholds
 from kdc_ros import env
+from kdc_ros.images import fill_image
 from kdc_ros.node import KdcNode
+from kdc_ros.outputs import Outputs
 from kdc_ros.parameters import TABLE, BadParameter, Settings, try_change
 
 from .local import local_node
+from .peer import BLACK
 
 pytestmark = pytest.mark.ros
 
@@ -191,21 +196,51 @@ def test_thresholds_reach_the_predictor(domain: int, monkeypatch: pytest.MonkeyP
         node.trigger_configure()
         changes = {"keypoint_threshold": 0.25, "mask_threshold": 0.75, "max_persons": 3}
         node.set_parameters([Parameter(name, value=value) for name, value in changes.items()])
-        found = predictor.thresholds
-    assert (found.confidence, found.keypoint, found.mask) == (0.125, 0.25, 0.75)
-    assert found.max_persons == 3
+        node._process(fill_image(Image(), BLACK, "rgb8"))
+        assert predictor.thresholds == Thresholds(0.125, 0.25, 0.75, 3)
+
+
+def test_a_change_while_a_frame_is_in_work_counts_from_the_next(
+    domain: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The predictor and all outputs of a frame use one threshold."""
+    predicted, published = [], []
+
+    def publish(self: Outputs, *arguments: Any) -> None:
+        published.append(arguments[-1])
+
+    monkeypatch.setattr(Outputs, "publish", publish)
+    with local_node(monkeypatch, keypoint_threshold=0.25) as (node, predictor):
+
+        def change_it() -> None:
+            predicted.append(predictor.thresholds.keypoint)
+            assert change(node, "keypoint_threshold", 0.75).successful
+            predicted.append(predictor.thresholds.keypoint)
+
+        node.trigger_configure()
+        predictor.while_busy = change_it
+        for _ in range(2):
+            node._process(fill_image(Image(), BLACK, "rgb8"))
+    assert predicted == [0.25, 0.25, 0.75, 0.75]
+    assert published == [0.25, 0.75]
 
 
 def test_of_several_changes_at_once_all_or_none_are_taken() -> None:
     before = Settings()
-    changes = [Parameter("confidence", value=0.25), Parameter("max_persons", value=99)]
+    changes: list[Parameter[Any]] = [
+        Parameter("confidence", value=0.25),
+        Parameter("max_persons", value=99),
+    ]
     after, result = try_change(before, changes, configured=False)
     assert after == before
     assert not result.successful
 
 
 def test_several_good_changes_at_once_are_all_taken() -> None:
-    changes = [Parameter("confidence", value=0.25), Parameter("max_persons", value=9)]
+    changes: list[Parameter[Any]] = [
+        Parameter("confidence", value=0.25),
+        Parameter("max_persons", value=9),
+    ]
     after, result = try_change(Settings(), changes, configured=True)
     assert result.successful
     assert (after.confidence, after.max_persons) == (0.25, 9)

@@ -2,7 +2,7 @@
 
 It really converts, and has the habits of the real one: rows are cut into whole pixels
 (`step / channels` rounded down), every row must have its padding, the OpenCV types (8UC3 and
-such) are no colours, and what it does not know raises CvBridgeError. Sixteen bits become eight
+such) are no colors, and what it does not know raises CvBridgeError. Sixteen bits become eight
 by the factor 255 / 65535, rounded.
 """
 

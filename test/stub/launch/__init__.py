@@ -9,7 +9,13 @@ prove that the real one accepts the file; test_launch.py has a test for that, wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
+
+
+class Condition(Protocol):
+    """Whether an action is to be carried out."""
+
+    def evaluate(self, context: LaunchContext) -> bool: ...
 
 
 class LaunchContext:
@@ -20,18 +26,24 @@ class LaunchContext:
         self.environment: dict[str, str] = {}
         self.nodes: list[dict[str, Any]] = []
 
+    def visit(self, entities: Iterable[Action]) -> None:
+        """Visit actions, and what they put in their place."""
+        for entity in entities:
+            self.visit(entity.visit(self) or [])
+
 
 class Action:
     """Something a description holds; skipped where its condition is false."""
 
-    def __init__(self, *, condition: Any = None) -> None:
+    def __init__(self, *, condition: Condition | None = None) -> None:
         self.condition = condition
 
-    def visit(self, context: LaunchContext) -> None:
+    def visit(self, context: LaunchContext) -> list[Action] | None:
         if self.condition is None or self.condition.evaluate(context):
-            self.execute(context)
+            return self.execute(context)
+        return None
 
-    def execute(self, context: LaunchContext) -> None:
+    def execute(self, context: LaunchContext) -> list[Action] | None:
         raise NotImplementedError
 
 
@@ -47,6 +59,5 @@ class LaunchDescription:
     def run(self, **arguments: str) -> LaunchContext:
         """Visit all actions as ``ros2 launch ... name:=value`` would (not in the real class)."""
         context = LaunchContext(arguments)
-        for entity in self.entities:
-            entity.visit(context)
+        context.visit(self.entities)
         return context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from launch import Action, LaunchContext
@@ -35,6 +36,27 @@ class DeclareLaunchArgument(Action):
             context.launch_configurations[self.name] = perform(context, self.default_value)
         if self.choices and context.launch_configurations[self.name] not in self.choices:
             raise RuntimeError(f"argument '{self.name}' is not one of {self.choices}")
+
+
+class OpaqueFunction(Action):
+    """A function called when the launch runs; the actions it returns are visited next."""
+
+    def __init__(
+        self,
+        *,
+        function: Callable[..., list[Action] | None],
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if not callable(function):
+            raise TypeError(f"expected a callable for 'function', got {type(function)}")
+        self.function = function
+        self.args = tuple(args or ())
+        self.kwargs = dict(kwargs or {})
+
+    def execute(self, context: LaunchContext) -> list[Action] | None:
+        return self.function(context, *self.args, **self.kwargs)
 
 
 class SetEnvironmentVariable(Action):

@@ -11,7 +11,7 @@ import pytest
 
 from kdc_ros import env
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PROFILE = ROOT / "config" / env.PROFILE
 
 

@@ -10,12 +10,15 @@ from pathlib import Path
 import cv2
 import pytest
 
-pytest.importorskip("rclpy")
+from kdc_ros import env
 
 
 @pytest.mark.ros
 @pytest.mark.slow
-def test_demo_answers_every_frame_and_leaves_pictures(tmp_path: Path) -> None:
+def test_demo_answers_every_frame_and_leaves_images(
+    domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(env.profile_variable(), raising=False)  # with the profile as shipped
     done = subprocess.run(
         [sys.executable, "-m", "kdc_ros.demo"],
         cwd=tmp_path,
