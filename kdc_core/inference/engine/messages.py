@@ -82,9 +82,17 @@ RULES = (
     _rule(r"OutOfMemory|[Oo]ut of memory", _OUT_OF_MEMORY),
     _rule(
         r"no optimization profile|MIN<=OPT<=MAX|missing dimensions in profile"
-        r"|Dimension mismatch for tensor|broadcast dimensions must be conformable"
-        r"|Resize shape dims should be",
+        r"|Dimension mismatch for tensor|broadcast dimensions must be conformable",
         _SIZES,
+    ),
+    _rule(
+        r"Resize shape dims should be",
+        "sizes do not fit the network: {shapes} begins too small: begin at a larger size, or "
+        "build for one size",
+    ),
+    _rule(
+        r"Cannot compile operation '(?P<node>[^']*)' for (?P<gpu>[^:]*): (?P<why>[^.]*)",
+        "{library} cannot build this network for {gpu}: {why} (at '{node}')",
     ),
     _rule(
         r"MODEL_DESERIALIZE_FAILED|Network must have at least one (?:in|out)put",
@@ -127,6 +135,7 @@ def explain(said: Iterable[str], fallback: str, **context: object) -> str:
     for rule in RULES:
         found = rule.symptom.search(text)
         if found is not None:
+            values |= found.groupdict()
             values["line"] = next(line for line in kept if found[0].splitlines()[-1] in line)[:300]
             return rule.message.format_map(values)
     return f"{fallback}: {kept[0][:300] if kept else 'TensorRT gave no reason'}"

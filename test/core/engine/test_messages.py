@@ -51,6 +51,11 @@ SMALL = (
     "~op_constraints_msg_streamer_t] \nError during shape inference of\nupsample_bilinear2d_10 : "
     "f32[1, 80] = resize(add_1333)\nError is:\nResize shape dims should be non-negativ)"
 )
+TURING = (
+    "IBuilder::buildSerializedNetwork: Error Code 1: Myelin ([pass.cpp:337: "
+    "check_turing_op_compatibility] Cannot compile operation 'node_matmul' for Turing (SM75): "
+    "FP32 GEMM is not supported. In compileGraph at /_src/optimizer/myelin/codeGenerator.cpp:2012)"
+)
 NO_KERNEL = (
     "Error Code 10: Internal Error (Could not find any implementation for node "
     "{ForeignNode[node_conv2d...node_relu]}.)"
@@ -71,7 +76,11 @@ BUILD = [
     ({"said": [NO_PROFILE, DRIVER], "build": "none"}, "sizes do not fit the network: 448x576: I"),
     ({"said": [ORDER], "build": "none", "profile": 0}, "satisfy MIN<=OPT<=MAX"),
     ({"profile": -1}, "TensorRT 10.3.0 built no engine: TensorRT gave no reason"),
-    ({"said": [SMALL], "build": "none"}, "448x576: Resize shape dims should be non-negativ"),
+    ({"said": [SMALL], "build": "none"}, "448x576 begins too small: begin at a larger size"),
+    (
+        {"said": [TURING], "build": "none"},
+        "for Turing (SM75): FP32 GEMM is not supported (at 'node_matmul')",
+    ),
     ({"said": [DRIVER], "build": "none"}, NO_DRIVER),
     (
         {"said": ["Error Code 2: unheard of"], "build": "none"},
@@ -119,7 +128,17 @@ def test_rows_for_loading(said: list[str], text: str) -> None:
 
 
 def test_every_row_of_the_table_is_tried() -> None:
-    said = [MIXED, UINT8, f"DequantizeLinear {INT32}", UNSIGNED, NO_KERNEL, MEMORY, NO_PROFILE]
+    said = [
+        MIXED,
+        UINT8,
+        f"DequantizeLinear {INT32}",
+        UNSIGNED,
+        NO_KERNEL,
+        MEMORY,
+        NO_PROFILE,
+        SMALL,
+        TURING,
+    ]
     said += ["factory function returned nullptr", "MODEL_DESERIALIZE_FAILED", "magicTag"]
     said += ["Version tag does not match", "incompatible device", "BuildCanceled"]
     assert {next(r for r in RULES if r.symptom.search(text)) for text in said} == set(RULES)

@@ -2,28 +2,108 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from core.engine.conftest import SHIPPED
 from kdc_core.inference.engine.cache import Cache, get_engine
 from kdc_core.inference.engine.entries import list_entries
-from kdc_core.inference.engine.key import Target
+from kdc_core.inference.engine.job import Job
+from kdc_core.inference.engine.key import Key, Target
 from kdc_core.inference.engine.library import find_library
 from kdc_core.inference.engine.messages import EngineError
+from kdc_core.inference.engine.program import ProgramFile
 from kdc_core.inference.engine.shapes import Shapes, parse_profile
+from kdc_core.inference.engine.worker import Builder
+from kdc_core.inference.manifest import read_file
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 
 PROGRAMS = sorted(SHIPPED.parent.glob("*.onnx"))
+MANIFEST = read_file(SHIPPED)
 ADA = Target.named("8.9")
+# Operators that TensorRT-RTX 1.7.1 has parsed and built in a program of ours.
+PROVED = set(
+    """
+Add And ArgMax BatchNormalization Cast Clip Concat ConstantOfShape Conv Div Equal Exp Expand Floor
+Gather GatherElements GatherND Greater GreaterOrEqual Less LessOrEqual Log MatMul Max MaxPool Min
+Mod Mul Neg Not Or Pad Pow Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
+Relu Reshape Resize Round Shape Sigmoid Slice Softmax Sqrt Squeeze Sub TopK Transpose Unsqueeze
+Where
+""".split()
+)
 
 
 def test_it_has_every_name_a_build_needs() -> None:
     library = find_library("tensorrt-rtx")
     assert {"7.5", "8.0", "8.6", "8.9", "12.0", "12.1"} <= set(library.targets)
     assert "9.0" not in library.targets and "8.7" not in library.targets
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
+def test_programs_use_only_operators_that_were_proved(path: Path) -> None:
+    used = {node.op_type for node in onnx.load(path).graph.node}
+    assert used <= PROVED, "build it with TensorRT-RTX, then add them"
+
+
+def model(nodes: list[onnx.NodeProto], kind: int, *constants: onnx.TensorProto) -> bytes:
+    """A graph from x (2, 4) to z, of a type."""
+    x, z = (helper.make_tensor_value_info(name, kind, [2, 4]) for name in "xz")
+    graph = helper.make_graph(nodes, "graph", [x], [z], list(constants))
+    opset = helper.make_opsetid("", 20)
+    return bytes(helper.make_model(graph, opset_imports=[opset]).SerializeToString())
+
+
+def constant(name: str, value: np.ndarray) -> onnx.TensorProto:
+    return numpy_helper.from_array(value, name)
+
+
+node = helper.make_node
+HALF, FLOAT, UINT8 = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8
+SCALE = constant("s", np.array(0.1, np.float32))
+REFUSED = {
+    "the ONNX file mixes types at Add 'sum'": model(
+        [node("Cast", ["x"], ["y"], to=HALF), node("Add", ["x", "y"], ["z"], name="sum")], FLOAT
+    ),
+    "the ONNX file mixes types at Transpose 'turn'": model(
+        [node("Transpose", ["x"], ["z"], perm=[0, 1], name="turn")], UINT8
+    ),
+    "this int8 file is for CPU runtimes": model(
+        [node("DequantizeLinear", ["b", "s", "o"], ["y"]), node("Add", ["x", "y"], ["z"])],
+        FLOAT,
+        SCALE,
+        constant("o", np.array(0, np.int32)),
+        constant("b", np.zeros(4, np.int32)),
+    ),
+    "this int8 file is for CPU runtimes: use the int8-trt file": model(
+        [node("QuantizeLinear", ["x", "s", "o"], ["y"])]
+        + [node("DequantizeLinear", ["y", "s", "o"], ["z"])],
+        FLOAT,
+        SCALE,
+        constant("o", np.array(128, np.uint8)),
+    ),
+    "found the inputs ['x'] and the outputs ['z']": model([node("Neg", ["x"], ["z"])], FLOAT),
+    "found the inputs [] and the outputs []": b"hello",
+    "is not an ONNX file of ours, or was cut short": SHIPPED.read_bytes()[:100000],
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_it_says_of_bad_programs_is_understood(text: str, folder: Path) -> None:
+    """The table of errors against TensorRT-RTX itself, which has no driver to help it."""
+    library = find_library("tensorrt-rtx")
+    program = ProgramFile(folder / "bad.onnx", sha256(REFUSED[text]).hexdigest(), MANIFEST)
+    program.path.write_bytes(REFUSED[text])
+    key = Key.of(program, Shapes.fixed((448, 576)), ADA, library)
+    job = Job(program=program.path, key=key, gpu=None, part=folder / "part", timing=None)
+    with pytest.raises(EngineError) as error:
+        Builder(job, library, lambda answer: None).build()
+    assert text in str(error.value) and "driver" not in str(error.value)
 
 
 @pytest.mark.all
@@ -53,5 +133,5 @@ def test_a_range_of_sizes_builds(profile: str, folder: Path) -> None:
 @pytest.mark.all
 def test_a_range_that_begins_too_small_is_explained(folder: Path) -> None:
     shapes = Shapes(smallest=(128, 128), usual=(448, 576), largest=(576, 576))
-    with pytest.raises(EngineError, match="sizes do not fit the network: 128x128 to 448x576"):
+    with pytest.raises(EngineError, match="128x128 to 448x576 to 576x576 begins too small"):
         get_engine(SHIPPED, shapes, ADA, find_library("tensorrt-rtx"), Cache(folder))
