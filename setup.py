@@ -65,9 +65,10 @@ setup(
         "typer",
     ],
     extras_require={
-        "eval": ["pycocotools"],
+        "eval": ["faster-coco-eval>=1.8", "pycocotools"],
         "ray": ["pyarrow>=17", "pycocotools", "ray[client,data]>=2.60"],
         "train": [
+            "faster-coco-eval>=1.8",
             "lightning>=2.5",
             "matplotlib",
             "onnx",

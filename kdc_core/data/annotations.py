@@ -62,9 +62,12 @@ class AnnotatedPerson:
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """An image's id, name, (height, width) and persons.
+    """An image and everybody annotated on it.
 
     Attributes:
+        id, file_name: of the file's `images`.
+        size: (height, width).
+        persons: crowd regions included.
         crowd_index: of CrowdPose, 0..1; None elsewhere.
     """
 

@@ -29,7 +29,14 @@ class Raw:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What counts as a person, a visible keypoint, a pixel of a mask."""
+    """What counts.
+
+    Attributes:
+        confidence: least score of a person.
+        keypoint: least score of a visible keypoint.
+        mask: least mask probability of a person's pixel.
+        max_persons: most persons, the best first.
+    """
 
     confidence: float
     keypoint: float

@@ -14,7 +14,11 @@ from kdc_core.network.kdc import KDC
 
 
 class Program(nn.Module):
-    """What a runtime executes: a letterboxed frame in, people out."""
+    """What a runtime executes: a letterboxed frame in, people out.
+
+    Args:
+        network: with its weights.
+    """
 
     def __init__(self, network: KDC):
         super().__init__()

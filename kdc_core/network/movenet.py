@@ -74,7 +74,14 @@ HEADS = {"center": 1, "kpt_heatmap": 17, "kpt_offset": 34, "kpt_regress": 34}
 
 
 class SameConv(nn.Conv2d):
-    """k x k convolution with TensorFlow's SAME padding, for inputs of even height and width."""
+    """k x k convolution with TensorFlow's SAME padding, for inputs of even height and width.
+
+    Args:
+        inputs, outputs: channels.
+        kernel: k, odd.
+        stride: 1 or 2.
+        groups: as of `nn.Conv2d`.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
         padding = kernel // 2 if stride == 1 else 0
@@ -87,7 +94,13 @@ class SameConv(nn.Conv2d):
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expand, 3x3 depthwise, 1x1 project; identity added where shapes allow."""
+    """1x1 expand, 3x3 depthwise, 1x1 project; identity added where shapes allow.
+
+    Args:
+        inputs, outputs: channels.
+        stride: of the depthwise convolution.
+        expand: to six times the inputs; else there is no first convolution.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int, expand: bool):
         super().__init__()
@@ -105,7 +118,11 @@ class InvertedResidual(nn.Module):
 
 
 class Separable(nn.Module):
-    """3x3 depthwise without bias or activation, then 1x1 and ReLU."""
+    """3x3 depthwise without bias or activation, then 1x1 and ReLU.
+
+    Args:
+        inputs, outputs: channels.
+    """
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -117,7 +134,11 @@ class Separable(nn.Module):
 
 
 class Head(nn.Module):
-    """Separable 3x3 to 96 channels, then 1x1 to the outputs."""
+    """Separable 3x3 to 96 channels, then 1x1.
+
+    Args:
+        outputs: channels.
+    """
 
     def __init__(self, outputs: int):
         super().__init__()
@@ -130,6 +151,9 @@ class Head(nn.Module):
 
 class MoveNet(nn.Module):
     """PoseNet of the published structure.
+
+    Args:
+        widths: channels of the published size.
 
     Attributes:
         taps: channels of the taps in `PoseMaps`.

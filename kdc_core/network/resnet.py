@@ -22,7 +22,13 @@ OFFSET_UNIT_PX = 32.0  # one unit of an offset head
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 with batch norm; the first 3x3 of a stage may stride or dilate."""
+    """1x1, 3x3, 1x1 with batch norm; the first 3x3 of a stage may stride or dilate.
+
+    Args:
+        inputs: channels.
+        width: channels of the 3x3; four times as many leave the block.
+        stride, dilation: of the 3x3.
+    """
 
     def __init__(self, inputs: int, width: int, stride: int, dilation: int):
         super().__init__()

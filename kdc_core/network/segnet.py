@@ -14,7 +14,11 @@ EMBEDDING_UNIT_PX = 32.0
 
 
 class Block(nn.Module):
-    """5x5 depthwise, 1x1, batch norm, ReLU, with the input added where channels agree."""
+    """5x5 depthwise, 1x1, batch norm, ReLU, with the input added where channels agree.
+
+    Args:
+        inputs, outputs: channels.
+    """
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()

@@ -20,7 +20,16 @@ OWN_PROGRAMS = 3
 
 
 class OpenVinoRuntime:
-    """A program in OpenVINO's CPU plugin, computing in fp32 what the file does not quantize."""
+    """A program in OpenVINO's CPU plugin, computing in fp32 what the file does not quantize.
+
+    Args:
+        path: the .onnx file.
+        device: `auto` or `cpu`.
+        threads: CPU threads.
+
+    Raises:
+        UnusableRuntime: no OpenVINO, another device, or a file it cannot run.
+    """
 
     name = "openvino"
 

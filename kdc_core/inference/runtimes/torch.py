@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 
 class TorchRuntime:
-    """A model's weights run by torch."""
+    """A model's weights run by torch.
+
+    Args:
+        network: with its weights.
+        provenance: how they were made.
+        device: to run on.
+        weights_sha256: of their file; empty where there is none.
+    """
 
     name = "torch"
 
