@@ -33,7 +33,7 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 # Two workers, of one thread each, run what is not timed; then one runs what is.
 # A sourced ROS brings pytest plugins of its own, and old ones stop a new pytest at the start.
 PYTEST := PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 .venv-dev/bin/python -m pytest
-BESIDE := -p xdist -n 2
+BESIDE := -p xdist -n 2 --dist loadfile
 
 .PHONY: demo dev lint test test-all test-slow coverage
 
@@ -81,5 +81,5 @@ $(DEV): setup.py
 	@echo ".venv-dev: installing $(TORCH) (one to five minutes)"
 	@.venv-dev/bin/python $(PIP) install '$(TORCH)' $(if $(NUMPY),'$(NUMPY)')
 	@echo ".venv-dev: installing kdc and its tools (two to five minutes)"
-	@.venv-dev/bin/python $(PIP) install -e '.[eval,train$(WHEELS),dev]' $(if $(NUMPY),'$(NUMPY)')
+	@.venv-dev/bin/python $(PIP) install -e '.[eval,train,openvino,rtx$(WHEELS),dev]' $(if $(NUMPY),'$(NUMPY)')
 	@touch $@

@@ -57,6 +57,7 @@ setup(
         "numpy>=1.24",
         "onnxruntime",
         "opencv-python",
+        "platformdirs",
         "pydantic>=2",
         "pyyaml",
         "rich",
@@ -65,6 +66,10 @@ setup(
         "typer",
     ],
     extras_require={
+        # TensorRT itself comes with the robot; RTX, for desktop GPUs, comes by pip.
+        "cuda": ["cuda-python"],
+        "rtx": ["cuda-python", "tensorrt-rtx>=1.7"],
+        "openvino": ["openvino>=2026.4"],
         "eval": ["faster-coco-eval>=1.8", "pycocotools"],
         "ray": ["pyarrow>=17", "pycocotools", "ray[client,data]>=2.60"],
         "train": [
@@ -94,6 +99,7 @@ setup(
             "hypothesis",
             # A new minor of these two changes what passes.
             "mypy==2.4.*",
+            "pre-commit",
             "pytest",
             "pytest-xdist",
             "ray[client,data]>=2.60",

@@ -31,21 +31,19 @@ def check(result: tuple[Any, ...], what: str) -> Any:
     """
     error, *values = result
     if error == cudart.cudaError_t.cudaErrorMemoryAllocation:
-        free, total = _memory()
         raise CudaError(
-            f"out of GPU memory: {what} failed with {free} of {total} MiB free; close other "
-            "programs on the GPU, or take a smaller input size"
+            f"out of GPU memory: {what} failed with {free_mib()} MiB free; close other programs "
+            "on the GPU, or take a smaller input size"
         )
     if error != cudart.cudaError_t.cudaSuccess:
         raise CudaError(f"{what} failed: {error.name}")
     return values[0] if values else None
 
 
-def _memory() -> tuple[int, int]:
-    error, free, total = cudart.cudaMemGetInfo()
-    if error != cudart.cudaError_t.cudaSuccess:
-        return 0, 0
-    return free >> 20, total >> 20
+def free_mib() -> int:
+    """Free memory of the GPU, MiB; 0 where it does not say."""
+    error, free, _ = cudart.cudaMemGetInfo()
+    return free >> 20 if error == cudart.cudaError_t.cudaSuccess else 0
 
 
 @dataclass(frozen=True)

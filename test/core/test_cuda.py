@@ -144,9 +144,7 @@ def test_too_little_memory_is_told_with_what_is_free(
     monkeypatch: pytest.MonkeyPatch, predictor: Predictor
 ) -> None:
     device = use(FakeCuda(free_mib=0), monkeypatch)
-    with pytest.raises(
-        cuda.CudaError, match="out of GPU memory: allocating .* with 0 of 4096 MiB"
-    ):
+    with pytest.raises(cuda.CudaError, match="out of GPU memory: allocating .* with 0 MiB free"):
         EngineSession(FULL_TENSORRT, engine(device, predictor), "an engine")
 
 
@@ -159,14 +157,16 @@ class FakeTensorRt:
     Attributes:
         loads: sizes for which an engine was asked for.
         spoiled: engines whose keypoints lie elsewhere.
+        says: what is said of an engine instead of loading it.
     """
 
     def __init__(self, device: FakeCuda, monkeypatch: pytest.MonkeyPatch):
         self.device, self.loads, self.spoiled = device, list[tuple[int, int]](), False
+        self.says, self.said = "", list[str]()
         module = SimpleNamespace(nptype=lambda dtype: dtype, Runtime=lambda logger: self)
         library = Library("tensorrt", cast(ModuleType, module), "10.99")
         monkeypatch.setattr(tensorrt, "find_library", lambda family: library)
-        monkeypatch.setattr(tensorrt, "make_logger", lambda module, said: None)
+        monkeypatch.setattr(tensorrt, "make_logger", self.make_logger)
         monkeypatch.setattr(tensorrt, "get_engine", self.get_engine)
         monkeypatch.setattr(Target, "at_hand", lambda index: Target("8.9", GPU))
 
@@ -177,11 +177,15 @@ class FakeTensorRt:
         if size != SIZE:
             raise EngineError(f"no engine for frames of {size}")
         try:
-            check(SimpleNamespace(path="an engine"), b"plan")
+            sidecar = SimpleNamespace(workspace_mib=1024)
+            check(SimpleNamespace(path="an engine", sidecar=sidecar), b"plan")
         except BrokenEngine as error:
             raise EngineError(f"the engine just built is refused: {error}") from error
 
-    def deserialize_cuda_engine(self, plan: bytes) -> FakeEngine:
+    def deserialize_cuda_engine(self, plan: bytes) -> FakeEngine | None:
+        if self.says:
+            self.said.append(self.says)
+            return None
         engine = FakeEngine(
             self.device, make_session(str(find_model("kdc_light", (".onnx",))), 2), SIZE
         )
@@ -230,3 +234,18 @@ def test_an_engine_that_puts_keypoints_elsewhere_is_refused(fake: FakeTensorRt) 
     with pytest.raises(UnusableRuntime, match="does not find the people it should"):
         TensorRtRuntime.open(PROGRAM, "tensorrt", size=SIZE)
     assert not fake.device.memory, "and leaves nothing on the GPU"
+
+
+@pytest.mark.parametrize(
+    ("says", "text"),
+    [
+        ("Cuda Runtime (out of memory)", "^out of GPU memory while loading: 4096 MiB free"),
+        ("magicTag does not match", "refused: not a TensorRT engine"),
+    ],
+)
+def test_an_engine_for_which_there_is_no_memory_is_kept(
+    fake: FakeTensorRt, says: str, text: str
+) -> None:
+    fake.says = says
+    with pytest.raises(UnusableRuntime, match=text):
+        TensorRtRuntime.open(PROGRAM, "tensorrt", size=SIZE)

@@ -16,7 +16,7 @@ from kdc_core.inference.assembly import Raw
 from kdc_core.inference.engine.cache import Cache, EngineFile, get_engine
 from kdc_core.inference.engine.key import Target
 from kdc_core.inference.engine.library import Family, Library, find_library
-from kdc_core.inference.engine.messages import BrokenEngine, explain
+from kdc_core.inference.engine.messages import BrokenEngine, EngineError, explain
 from kdc_core.inference.engine.session import EngineSession
 from kdc_core.inference.engine.worker import make_logger
 from kdc_core.inference.manifest import read_file
@@ -144,15 +144,29 @@ class TensorRtRuntime:
 
         Raises:
             BrokenEngine: it cannot be deserialised, is not of this program, or fails its test.
+            EngineError: there is no memory for it.
         """
         self._said.clear()
         loaded = self._trt_runtime.deserialize_cuda_engine(plan)
         if loaded is None:
-            raise BrokenEngine(explain(self._said, "it could not be loaded", engine=engine.path))
-        session = EngineSession(self._library.module, loaded, str(engine.path))
+            free = cuda.free_mib()
+            text = explain(
+                self._said,
+                f"the engine '{engine.path}' could not be loaded",
+                doing="loading",
+                free=free,
+                workspace=engine.sidecar.workspace_mib,
+                library=self._library,
+            )
+            # A good engine for which there is no memory just now is kept.
+            raise EngineError(text) if "out of GPU memory" in text else BrokenEngine(text)
+        try:
+            session = EngineSession(self._library.module, loaded, str(engine.path))
+        except cuda.CudaError as error:
+            raise EngineError(str(error)) from error
         try:
             self_test(_OneSize(self, session), size, self._path)
-        except (SelfTestFailed, cuda.CudaError) as error:
+        except SelfTestFailed as error:
             session.close()
             raise BrokenEngine(str(error)) from error
         return session
