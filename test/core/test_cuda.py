@@ -170,6 +170,9 @@ class FakeTensorRt:
         monkeypatch.setattr(tensorrt, "get_engine", self.get_engine)
         monkeypatch.setattr(Target, "at_hand", lambda index: Target("8.9", GPU))
 
+    def make_logger(self, module: object, said: list[str]) -> None:
+        self.said = said
+
     def get_engine(self, path: Path, size: tuple[int, int], *others: object) -> None:
         """As of the cache: what its check refuses is refused for good."""
         check = cast(Callable[[object, bytes], None], others[-1])
