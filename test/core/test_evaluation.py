@@ -49,9 +49,9 @@ def kdc(*arguments: object) -> Done:
 
 @pytest.fixture
 def few(data_set: Path) -> tuple[str | Path, ...]:
-    """Options that name three annotated images."""
+    """Options that name two annotated images."""
     content = json.loads(data_set.read_text())
-    data_set.write_text(json.dumps({**content, "images": content["images"][:3]}))
+    data_set.write_text(json.dumps({**content, "images": content["images"][:2]}))
     return ("--annotations", data_set, "--images", data_set.with_name("few"))
 
 
@@ -382,6 +382,7 @@ def test_images_that_cannot_be_read_are_told_and_mistakes_are_not(samples: Path)
 # Ablations and tables
 
 
+@pytest.mark.slow
 def test_centroids_are_compared_on_one_pass_of_the_network(
     few: tuple[str | Path, ...], tmp_path: Path
 ) -> None:
@@ -399,7 +400,7 @@ def test_the_representation_is_compared_on_ground_truth_maps(
     name: str, rows: int, data_set: Path, oracle_config: Config
 ) -> None:
     content = json.loads(data_set.read_text())
-    content["images"] = content["images"][:2]
+    content["images"] = content["images"][:1]
     data_set.write_text(json.dumps(content))
     found, failed = ablate(name, data_set, data_set.with_name("few"), oracle_config, untracked)
     assert len(found) == rows and not failed
@@ -421,6 +422,7 @@ def test_an_ablation_the_model_has_no_maps_for_is_refused(samples: Path) -> None
             ablate(name, samples / "annotations.json", samples, LIGHT, untracked)
 
 
+@pytest.mark.slow
 def test_the_papers_tables_stand_beside_ours(few: tuple[str | Path, ...], tmp_path: Path) -> None:
     out, plot = tmp_path / "3.json", tmp_path / "4.png"
     printed = kdc("paper", "table3", "--model", "kdc_light", *few, "--json", out).stdout

@@ -1,4 +1,4 @@
-"""Misses are called by their names, and the breakdown scores the right pictures."""
+"""Misses are called by their names, and the breakdown scores the right images."""
 
 from __future__ import annotations
 

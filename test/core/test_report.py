@@ -113,11 +113,11 @@ def test_the_page_shows_figures_counts_and_images(
     assert any(row[:2] == ["missed", "8"] for row in cells)
     assert any(row[:3] == ["2-4", "5", "13"] for row in cells)
     assert any(row[:4] == ["1", "0", "0", "–"] for row in cells)
-    pictures = page.values("img", "src")
-    assert pictures == [*(f"missed-{i:02}.jpg" for i in range(1, 9)), "false-01.jpg"]
-    assert page.values("a", "href") == pictures
+    shown = page.values("img", "src")
+    assert shown == [*(f"missed-{i:02}.jpg" for i in range(1, 9)), "false-01.jpg"]
+    assert page.values("a", "href") == shown
     names = {p.name for p in (tmp_path / "new" / "folder").iterdir()}
-    assert names == {"index.html", *pictures}
+    assert names == {"index.html", *shown}
 
 
 def test_the_page_needs_nothing_else(sample: Annotations, samples: Path, tmp_path: Path) -> None:
