@@ -6,7 +6,8 @@ import gzip
 import json
 import logging
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -270,35 +271,41 @@ def describe(error: Exception) -> str:
 
 
 def decode_mask(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
-    """Rasterise COCO polygons or RLE to (H, W) bool.
+    """Rasterise COCO polygons or RLE to (H, W) bool; arguments and errors as for `as_rle`."""
+    rle = as_rle(segmentation, size)
+    with _refused():
+        mask: np.ndarray = rle_tools.decode(rle).astype(bool)
+    return mask
+
+
+def as_rle(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
+    """COCO polygons or RLE as a compressed RLE.
 
     Args:
         segmentation: list of polygons (flat x, y lists) or an RLE object.
-        size: (height, width).
+        size: (height, width) of the image.
 
     Raises:
         AnnotationError: neither.
     """
+    with _refused():
+        if isinstance(segmentation, dict):
+            if isinstance(segmentation["counts"], list):
+                return dict(rle_tools.frPyObjects(segmentation, *size))
+            return segmentation
+        if not isinstance(segmentation, list):
+            raise TypeError(type(segmentation).__name__)
+        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+        if not polygons:
+            return dict(rle_tools.encode(np.zeros(size, np.uint8, order="F")))
+        return dict(rle_tools.merge(rle_tools.frPyObjects(polygons, *size)))
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
     try:
-        mask: np.ndarray = rle_tools.decode(as_rle(segmentation, size)).astype(bool)
-        return mask
-    # pycocotools raises bare exceptions of many classes.
-    except (TypeError, KeyError, IndexError, AttributeError, ValueError) as error:
+        yield
+    except Exception as error:  # pycocotools raises bare ones
         raise AnnotationError(
             f"a segmentation is neither polygons nor RLE: {describe(error)}"
         ) from error
-
-
-def as_rle(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
-    """COCO polygons or RLE as a compressed RLE of an image of (height, width)."""
-    height, width = size
-    if isinstance(segmentation, dict):
-        if isinstance(segmentation["counts"], list):
-            return dict(rle_tools.frPyObjects(segmentation, height, width))
-        return segmentation
-    if not isinstance(segmentation, list):
-        raise TypeError(type(segmentation).__name__)
-    polygons = [p for p in segmentation if len(p) >= 6]
-    if not polygons:
-        return dict(rle_tools.encode(np.zeros(size, np.uint8, order="F")))
-    return dict(rle_tools.merge(rle_tools.frPyObjects(polygons, height, width)))

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from kdc_core.errors import KdcError
+from kdc_core.files import whole_file
 
 
 class ImageError(KdcError):
@@ -34,6 +35,26 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
             f"tiff, got {len(data)} bytes starting {data[:8]!r}"
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def write_image(path: Path, image: np.ndarray, quality: int) -> None:
+    """Encode (H, W, 3) uint8 RGB into a file, whole or not at all.
+
+    OpenCV sees no name but the suffix: some names crash it.
+
+    Args:
+        path: .jpg, .png or another suffix that OpenCV knows.
+        image: to encode.
+        quality: of a jpeg, 0 to 100.
+
+    Raises:
+        KdcError: the file cannot be written.
+    """
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    _, encoded = cv2.imencode(path.suffix.lower(), bgr, options)
+    with whole_file(path) as part:
+        part.write_bytes(encoded.tobytes())
 
 
 class Images:

@@ -11,10 +11,8 @@ import numpy as np
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.codec.skeleton import Skeleton
 from kdc_core.data.annotations import AnnotatedImage, decode_mask
-from kdc_core.data.images import Images
+from kdc_core.data.images import Images, write_image
 from kdc_core.datacheck.check import Check
-from kdc_core.errors import KdcError
-from kdc_core.files import whole_file
 from kdc_core.show.drawing import color_of, draw_people
 
 TILE_PX = 448  # side of one image of the sheet
@@ -54,11 +52,7 @@ def write_sheet(path: Path, check: Check, skeleton: Skeleton, samples: int) -> i
     blank = np.full_like(tiles[0], GROUND)
     tiles += [blank] * (-len(tiles) % columns)
     rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
-    bgr = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
-    quality = [] if path.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    with whole_file(path) as part:
-        if not cv2.imwrite(str(part), bgr, quality):
-            raise KdcError(f"cannot write an image to '{path}'")
+    write_image(path, np.vstack(rows), JPEG_QUALITY)
     return len(places)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.data.annotations import AnnotatedImage, AnnotationError, Annotations, decode_mask
-from kdc_core.data.images import ImageError, Images
+from kdc_core.data.images import ImageError, Images, write_image
 from kdc_core.errors import KdcError
 from kdc_core.evaluation.coco import Result
 from kdc_core.evaluation.misses import KINDS, Miss, count_misses, find_misses
@@ -123,7 +123,7 @@ def write_report(
                 break
             name, mine = f"{kind}-{len(entries) + 1:02}.jpg", by_image[image_id]
             try:
-                _write_jpg(folder / name, artist.pair(image_id, mine))
+                write_image(folder / name, artist.pair(image_id, mine), JPEG_QUALITY)
             except (ImageError, AnnotationError) as error:
                 failed[image_id] = str(error)
                 continue
@@ -240,13 +240,6 @@ def _corners(result: Result) -> np.ndarray:
     """The box of a result as x0, y0, x1, y1."""
     x, y, width, height = result["bbox"]
     return np.array((x, y, x + width, y + height), np.float32)
-
-
-def _write_jpg(path: Path, image: np.ndarray) -> None:
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    with whole_file(path) as part:
-        if not cv2.imwrite(str(part), bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
-            raise KdcError(f"cannot write an image to '{path}'")
 
 
 def _figures(figures: dict[str, float]) -> str:

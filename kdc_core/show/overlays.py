@@ -7,11 +7,13 @@ from pathlib import Path
 import cv2
 
 from kdc_core.codec.results import Prediction
+from kdc_core.data.images import write_image
 from kdc_core.data.sources import Frame
 from kdc_core.errors import KdcError
-from kdc_core.files import whole_file
 from kdc_core.inference.predictor import Predictor
 from kdc_core.show.drawing import draw_people
+
+JPEG_QUALITY = 92
 
 
 class OverlayWriter:
@@ -43,18 +45,15 @@ class OverlayWriter:
         overlay = draw_people(
             frame.image, prediction, self.predictor.skeleton, self.predictor.thresholds.keypoint
         )
-        bgr = cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR)
         if frame.index is None:
-            with whole_file(self._name(frame.source, ".jpg")) as part:
-                if not cv2.imwrite(str(part), bgr, [cv2.IMWRITE_JPEG_QUALITY, 92]):
-                    raise KdcError(f"cannot write the overlay of '{frame.source}' to '{part}'")
+            write_image(self._name(frame.source, ".jpg"), overlay, JPEG_QUALITY)
             return
         if self._video is None or self._video_source != frame.source:
             self._finish_video()
             self._video_source = frame.source
             path = self._name(frame.source, ".mp4")
             self._video_part = path.with_name(f".{path.stem}.part.mp4")
-            height, width = bgr.shape[:2]
+            height, width = overlay.shape[:2]
             self._video = cv2.VideoWriter(
                 str(self._video_part),
                 cv2.VideoWriter.fourcc(*"mp4v"),
@@ -63,7 +62,7 @@ class OverlayWriter:
             )
             if not self._video.isOpened():
                 raise KdcError(f"cannot write a video to '{path}'")
-        self._video.write(bgr)
+        self._video.write(cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
 
     def _name(self, source: str, suffix: str) -> Path:
         if source not in self._names:
