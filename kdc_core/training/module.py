@@ -164,15 +164,17 @@ class TrainingModule(lightning.LightningModule):
         return warm * (LEAST_RATE + (1 - LEAST_RATE) * fallen)
 
 
-def young_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def young_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
     """For WeightAveraging: a moving average that follows closely while it is young.
 
     EMAWeightAveraging has the same decay from the beginning on.
     """
 
-    def update(mean: Tensor, value: Tensor, count: Tensor) -> Tensor:
+    @torch.no_grad()
+    def update(means: list[Tensor], values: list[Tensor], count: Tensor) -> None:
         now = min(decay, (1 + int(count)) / (10 + int(count)))
-        return mean + (1 - now) * (value - mean)
+        for mean, value in zip(means, values, strict=True):
+            mean.lerp_(value, 1 - now) if mean.is_floating_point() else mean.copy_(value)
 
     return update
 

@@ -107,7 +107,7 @@ def _train(
     metrics = Metrics(folder, samples, first)
     # Lightning would leave the average on the CPU.
     device = "cuda" if torch.cuda.is_available() else None
-    average = WeightAveraging(device, avg_fn=young_average(settings.ema))
+    average = WeightAveraging(device, multi_avg_fn=young_average(settings.ema))
     callbacks: list[Callback] = [average, Steps(last, metrics, end)]
     images = None
     if val is not None:

@@ -76,9 +76,10 @@ def test_a_run_changes_segnet_alone_and_says_how_it_was_made(start: Path, tmp_pa
 
 def test_a_young_average_follows_closely_and_slows_down() -> None:
     update = young_average(0.9)
-    one, two = torch.zeros(1), torch.ones(1)
     for count, decay in ((1, 2 / 11), (10, 11 / 20), (1000, 0.9)):
-        assert update(one, two, torch.tensor(count)) == pytest.approx(1 - decay)
+        mean, batches = torch.zeros(1), torch.tensor(0)
+        update([mean, batches], [torch.ones(1), torch.tensor(7)], torch.tensor(count))
+        assert mean == pytest.approx(1 - decay) and batches == 7
 
 
 def test_a_frozen_posenet_must_come_from_somewhere(tmp_path: Path) -> None:
