@@ -39,7 +39,9 @@ setup(
     author_email="maintainers@kdc.example.org",
     python_requires=">=3.10",
     packages=find_packages(include=["kdc_core", "kdc_core.*", "kdc_ros", "kdc_ros.*"]),
-    package_data={"kdc_core": ["py.typed", "presets/*.yaml", "models/*", "samples/*"]},
+    package_data={
+        "kdc_core": ["py.typed", "evaluation/*.yaml", "presets/*.yaml", "models/*", "samples/*"]
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -74,7 +76,7 @@ setup(
         "ray": ["pyarrow>=17", "pycocotools", "ray[client,data]>=2.60"],
         "train": [
             "faster-coco-eval>=1.8",
-            "lightning>=2.5",
+            "lightning>=2.6",
             "matplotlib",
             "onnx",
             "onnxscript",

@@ -16,7 +16,7 @@ from kdc_core.commands.models import Evaluated, by_predictor, by_test_time, weig
 from kdc_core.commands.options import Annotations, Images, Json, Model, Models, Plot, choice
 from kdc_core.commands.printing import print_table, save
 from kdc_core.errors import KdcError
-from kdc_core.evaluation import paper
+from kdc_core.evaluation.paper import COLUMNS, cells, masks_of, read_table
 from kdc_core.show.progress import track
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def table1(
 
     texts = {"coco_persons": (COCO_PERSONS, KEYPOINT_PERSONS), "all": (FULL, ALL)}
     title = f"Table I, COCO val; ours on {annotations.name}"
-    compare(title, paper.TABLE_1, model, ours, texts, json_file)
+    compare(title, "table1", model, ours, texts, json_file)
 
 
 @app.command("table2")
@@ -80,7 +80,7 @@ def table2(
         keys = ("image_id", "category_id", "score", key)
         save(path, [{k: result[k] for k in keys} for result in results])
         typer.echo(f"wrote '{path}', {len(results)} people of {len(listed.images)} images")
-    show("Table II, COCO test-dev", paper.TABLE_2, [])
+    show("Table II, COCO test-dev", "table2", [])
     refuse(failed)
 
 
@@ -89,7 +89,7 @@ def table3(
     model: Models,
     annotations: Annotations,
     images: Images,
-    split: Annotated[str, choice(*paper.TABLE_3, help="val or test.")] = "val",
+    split: Annotated[str, choice("val", "test", help="val or test.")] = "val",
     json_file: Json = None,
 ) -> None:
     """Masks on OCHuman: end to end, and with ground-truth keypoints as Pose2Seg is fed."""
@@ -101,7 +101,7 @@ def table3(
 
     texts = {"end_to_end": ("end to end", ALL), "given_keypoints": ("keypoints given", ALL)}
     title = f"Table III, OCHuman {split}; ours on {annotations.name}"
-    compare(title, paper.TABLE_3[split], model, ours, texts, json_file)
+    compare(title, f"table3_{split}", model, ours, texts, json_file)
 
 
 @app.command("table4")
@@ -119,7 +119,7 @@ def table4(
 
     texts = {label: (text, KEYPOINT_PERSONS) for label, text in CENTROIDS.items()}
     title = f"Table IV, COCO val; ours on {annotations.name}, persons with keypoints"
-    compare(title, paper.TABLE_4, model, ours, texts, json_file)
+    compare(title, "table4", model, ours, texts, json_file)
 
 
 @app.command("figure4")
@@ -169,7 +169,7 @@ def score(
 
 def compare(
     title: str,
-    published: Iterable[paper.Published],
+    table: str,
     models: list[str],
     ours: Callable[[str], Ours],
     texts: dict[str, tuple[str, str]],
@@ -178,7 +178,8 @@ def compare(
     """Print published rows and below them ours, and write ours where asked for.
 
     Args:
-        title, published: of the table.
+        title: above the table.
+        table: the published one, as for `read_table`.
         models: names.
         ours: figures of a model's evaluations, by their name.
         texts: what the row of an evaluation is called, and the protocol whose figures it shows.
@@ -186,24 +187,18 @@ def compare(
     """
     figures = {name: ours(name) for name in models}
     rows = [
-        paper.masks_of(f"ours: {name}, {text}", figures[name][key], protocol)
+        (f"ours: {name}, {text}", *cells(masks_of("", figures[name][key], protocol)))
         for name in models
         for key, (text, protocol) in texts.items()
     ]
-    show(title, published, rows)
+    show(title, table, rows)
     save(json_file, figures)
 
 
-def show(
-    title: str, published: Iterable[paper.Published], ours: Iterable[paper.Published]
-) -> None:
+def show(title: str, table: str, ours: Iterable[tuple[str, ...]]) -> None:
     """Print published rows, marked so, and ours below."""
-    print_table(
-        title,
-        ("", *paper.COLUMNS),
-        [(f"{row.model} (published)", *paper.cells(row)) for row in published],
-        [(row.model, *paper.cells(row)) for row in ours],
-    )
+    published = [(f"{row.model} (published)", *cells(row)) for row in read_table(table)]
+    print_table(title, ("", *COLUMNS), published, ours)
 
 
 def refuse(failed: Iterable[str]) -> None:

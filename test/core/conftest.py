@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -29,9 +26,6 @@ from kdc_core.config import Config, DecodeConfig, load_preset
 from kdc_core.datacheck.check import Check, check_data
 from kdc_core.inference.assembly import Thresholds, assemble
 from kdc_core.inference.program import as_raw
-from kdc_core.inference.runtimes.choice import find_model
-from kdc_core.network.kdc import KDC
-from kdc_core.network.weights import load_model, save_model
 
 SAMPLES = Path(str(files("kdc_core") / "samples"))
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -189,56 +183,3 @@ def poses_of(*keypoints: np.ndarray) -> Poses:
     position = torch.from_numpy(points.astype(np.float32))
     ones = torch.ones(position.shape[:2])
     return Poses(position, torch.ones(position.shape[:3]), ones, ones.long())
-
-
-# Training runs
-
-
-PRESET = """
-name: small
-fields: {edges: [star_out], disk_radius_px: 16.0}
-network: {segnet_width: 16, segnet_tower: 16, segnet_depth: 1}
-train: {crop: 128, longer_side: [160, 320], batch: 2, steps: %d, warmup_steps: 1, workers: 0}
-"""
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Path:
-    """Weights to start from: the shipped trunk with a small SegNet."""
-    (tmp_path / "small.yaml").write_text(PRESET % 6)
-    network = KDC(load_preset(str(tmp_path / "small.yaml")))
-    shipped, _ = load_model(find_model("kdc_light", (".safetensors",)))
-    network.posenet.load_state_dict(shipped.posenet.state_dict())
-    save_model(network, tmp_path / "start.safetensors", {})
-    return tmp_path / "start.safetensors"
-
-
-def command(data_set: Path, start: Path, output: Path, *more: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "kdc_core",
-        "train",
-        str(start.with_name("small.yaml")),
-        "--data",
-        str(data_set),
-        "--start",
-        str(start),
-        "--output",
-        str(output),
-        *more,
-    ]
-
-
-def rows(output: Path) -> list[dict[str, str]]:
-    with open(output / "metrics.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def train(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),  # type: ignore[arg-type]
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
