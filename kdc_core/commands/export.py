@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from typer import Argument, Option
 
-from kdc_core.commands.models import weights_of
+from kdc_core.commands.models import by_predictor, weights_of
+from kdc_core.commands.options import choice
 from kdc_core.errors import KdcError
+
+if TYPE_CHECKING:
+    from kdc_core.config import Config
+    from kdc_core.inference.manifest import Precision
+
+PRECISIONS = ("fp32", "fp16", "int8-trt", "int8-cpu")
 
 
 def export(
@@ -22,28 +29,87 @@ def export(
             "model with them beside the ONNX file."
         ),
     ] = None,
+    precision: Annotated[
+        str, choice(*PRECISIONS, help=f"Of the network: {', '.join(PRECISIONS)}.")
+    ] = "fp32",
+    calibrate: Annotated[
+        str | None, Option(help="Data set of training images, for int8; as for kdc train --data.")
+    ] = None,
+    size: Annotated[
+        str | None, Option(help="HEIGHTxWIDTH of the only frame it takes; default: any.")
+    ] = None,
 ) -> None:
-    """Export preprocessing, network and decode as one ONNX file."""
-    from kdc_core.config import load_preset
+    """Export preprocessing, network and decode as one ONNX file, and check it on sample images."""
+    from kdc_core.inference.compare import Difference
+
+    int8 = precision.startswith("int8")
+    if int8 != (calibrate is not None):
+        raise KdcError(
+            "--calibrate and --precision int8-... go together: int8 needs training images to see "
+            "what values the network has, and nothing else needs them"
+        )
+    from kdc_core.inference.check import check_program
+    from kdc_core.inference.engine.shapes import parse_size
     from kdc_core.inference.export import export_onnx
+    from kdc_core.inference.quantize import training_frames
+    from kdc_core.network.weights import load_model
+
+    path = weights_of(model) if preset is None else _with_preset(weights_of(model), preset, output)
+    frame = None if size is None else parse_size(size)
+    config = load_model(path)[0].config
+    frames = training_frames(calibrate, config, frame) if calibrate is not None else ()
+    export_onnx(path, output, cast("Precision", precision), frame, frames)
+    typer.echo(f"wrote '{output}', {output.stat().st_size / 1e6:.1f} MB; beside the model itself:")
+    worst = Difference()
+    for name, difference in check_program(output, path):
+        typer.echo(f"{name}: {difference}")
+        worst |= difference
+    typer.echo(f"all: {worst}")
+    if calibrate is not None:
+        _measure_loss(calibrate, path, output, config)
+
+
+def _with_preset(path: Path, preset: str, output: Path) -> Path:
+    """The model with the settings of a preset, written beside the output."""
+    from kdc_core.config import load_preset
     from kdc_core.network.backbones import check_structure
     from kdc_core.network.weights import load_model, save_model
 
-    path = weights_of(model)
-    if preset is not None:
-        network, provenance = load_model(path)
-        chosen = load_preset(preset)
-        network.config = network.config.model_copy(
-            update={"decode": chosen.decode, "predict": chosen.predict}
+    network, provenance = load_model(path)
+    chosen = load_preset(preset)
+    network.config = network.config.model_copy(
+        update={"decode": chosen.decode, "predict": chosen.predict}
+    )
+    check_structure(network.config)
+    target = output.with_suffix(".safetensors")
+    if target.resolve() == path.resolve():
+        raise KdcError(
+            f"with --preset the model is written beside the ONNX file, which would overwrite "
+            f"'{path}': give another --output"
         )
-        check_structure(network.config)
-        target = output.with_suffix(".safetensors")
-        if target.resolve() == path.resolve():
-            raise KdcError(
-                f"with --preset the model is written beside the ONNX file, which would overwrite "
-                f"'{path}': give another --output"
-            )
-        path = target
-        save_model(network, path, provenance)
-    export_onnx(path, output)
-    typer.echo(f"wrote '{output}', {output.stat().st_size / 1e6:.1f} MB")
+    save_model(network, target, provenance)
+    return target
+
+
+def _measure_loss(data: str, weights: Path, program: Path, config: Config) -> None:
+    """Write into the program what AP it loses on the validation images, if there are any."""
+    from kdc_core.data.annotations import AnnotationError
+    from kdc_core.data.datasets import find_data
+    from kdc_core.data.images import Images
+    from kdc_core.inference.export import write_ap_loss
+
+    training, _ = find_data(data, "train")
+    try:
+        annotations, folder = find_data(data, "val")
+    except AnnotationError:
+        annotations = training
+    if annotations == training:
+        typer.echo(f"'{data}' has no validation images: what AP it loses is not measured")
+        return
+    images = Images(folder)
+    scores = []
+    for model, runtime in ((weights, "torch"), (program, "onnxruntime")):
+        done = by_predictor(str(model), images, runtime).evaluate(annotations, runtime)
+        scores.append(done.figures["keypoint_ap"])
+    write_ap_loss(program, round(scores[0] - scores[1], 4))
+    typer.echo(f"keypoint AP on '{annotations}': {scores[0]:.3f} -> {scores[1]:.3f}")

@@ -8,16 +8,26 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from torch import nn
 
 from kdc_core.files import whole_file
-from kdc_core.inference.manifest import KEY, OUTPUTS, Manifest, field_names, read_manifest
+from kdc_core.inference.manifest import (
+    KEY,
+    OUTPUTS,
+    Manifest,
+    Precision,
+    field_names,
+    read_file,
+)
+from kdc_core.inference.precision import to_fp16
 from kdc_core.inference.program import Program
+from kdc_core.inference.quantize import to_int8
 from kdc_core.network.backbones import side_rule
 from kdc_core.network.weights import load_model
 
@@ -25,47 +35,89 @@ OPSET = 20
 LARGEST_SIDE = 4096
 
 
-def export_onnx(model: str | os.PathLike[str], path: str | os.PathLike[str]) -> Manifest:
+def export_onnx(
+    model: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    precision: Precision = "fp32",
+    size: tuple[int, int] | None = None,
+    frames: Iterable[np.ndarray] = (),
+) -> Manifest:
     """Write the program of a model file as ONNX, whole or not at all.
 
-    Height and width stay free (within `side_rule`). The network's maps keep their names
-    inside the graph, so that the program can be cut there for measurement.
+    The network's maps keep their names inside the graph, so that the program can be cut there
+    for measurement.
 
     Args:
         model: safetensors file of `save_model`.
         path: the ONNX file to write.
+        precision: of the network.
+        size: (H, W) of the only frame it takes; None = any that `side_rule` allows.
+        frames: of real images, (H, W, 3) uint8, to see what values the network has; for int8.
+
+    Raises:
+        ModelFileError: not a model file of ours.
+        FrameError: no such size fits the model.
     """
     network, provenance = load_model(model)
     digest = hashlib.sha256(Path(model).read_bytes()).hexdigest()
-    manifest = Manifest(config=network.config, provenance=provenance, weights_sha256=digest)
-    names = [*OUTPUTS, *field_names(network.config)]
-    graph = to_onnx(Program(network), side_rule(network.config), names)
+    manifest = Manifest(
+        config=network.config,
+        provenance=provenance,
+        weights_sha256=digest,
+        precision=precision,
+        size=size,
+    )
+    if size is not None:
+        manifest.check_size(size)
+    maps = field_names(network.config)
+    graph = to_onnx(Program(network), side_rule(network.config), [*OUTPUTS, *maps], size)
     graph.graph.value_info.extend(graph.graph.output[len(OUTPUTS) :])
     del graph.graph.output[len(OUTPUTS) :]
+    if precision == "fp16":
+        to_fp16(graph, maps)
+    elif precision != "fp32":
+        to_int8(graph, maps, precision, frames)
     del graph.metadata_props[:]
     for node in graph.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
+    _save(graph, manifest, path)
+    return manifest
+
+
+def write_ap_loss(path: str | os.PathLike[str], loss: float) -> None:
+    """Write into an exported program how much AP its precision costs."""
+    graph = onnx.load(path)
+    manifest = read_file(path).model_copy(update={"ap_loss": loss})
+    del graph.metadata_props[:]
+    _save(graph, manifest, path)
+
+
+def _save(graph: onnx.ModelProto, manifest: Manifest, path: str | os.PathLike[str]) -> None:
     graph.metadata_props.add(key=KEY, value=manifest.model_dump_json())
     onnx.checker.check_model(graph)
     with whole_file(path) as part:
         onnx.save(graph, part)
-    return manifest
 
 
 def to_onnx(
-    module: nn.Module, sides: tuple[int, int], outputs: list[str] | None = None
+    module: nn.Module,
+    sides: tuple[int, int],
+    outputs: list[str] | None = None,
+    size: tuple[int, int] | None = None,
 ) -> onnx.ModelProto:
-    """Write a module as ONNX whose only input is the frame; height and width stay free.
+    """Write a module as ONNX whose only input is the frame.
 
     Args:
         module: maps a frame (H, W, 3) uint8 to a tuple of tensors.
         sides: (m, r); H and W are n * m + r.
         outputs: their names; None = torch's.
+        size: (H, W); None = they stay free.
     """
     step, rest = sides
     # An input of neither equal nor round sides: the exporter must not take them for constants.
-    example = torch.zeros(5 * step + rest, 7 * step + rest, 3, dtype=torch.uint8)
+    example_size = size or (5 * step + rest, 7 * step + rest)
+    example = torch.zeros(*example_size, 3, dtype=torch.uint8)
     free = {
         axis: step * torch.export.Dim(name, min=1, max=LARGEST_SIDE // step) + rest
         for axis, name in enumerate(("rows", "columns"))
@@ -77,7 +129,7 @@ def to_onnx(
             (example,),
             dynamo=True,
             opset_version=OPSET,
-            dynamic_shapes=(free,),
+            dynamic_shapes=(free,) if size is None else None,
             input_names=["frame"],
             output_names=outputs,
             verbose=False,
@@ -89,10 +141,8 @@ def to_onnx(
 
 def cut_before_decode(path: str | os.PathLike[str]) -> onnx.ModelProto:
     """The network of an exported program alone: frame to Fields."""
-    model = onnx.load(path)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    names = field_names(read_manifest(metadata, str(path)).config)
-    return onnx.utils.Extractor(model).extract_model(["frame"], names)
+    names = field_names(read_file(path).config)
+    return onnx.utils.Extractor(onnx.load(path)).extract_model(["frame"], names)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,252 @@
+"""int8: convolutions with 8-bit inputs and weights, in TensorRT's dialect or the CPU runtimes'.
+
+Two measurements on real images decide the rest: the range of each convolution's input, and what
+8 bits change in its output. The mean of that change is taken out again by its bias; a convolution
+that they change by too much even so stays in fp32.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from kdc_core.codec.skeleton import SKELETONS
+from kdc_core.config import Config
+from kdc_core.data.datasets import open_data
+from kdc_core.errors import KdcError
+from kdc_core.inference.precision import drop_unused, fold_batch_norms, network_nodes
+from kdc_core.inference.predictor import fit_letterbox, letterbox_image
+from kdc_core.inference.runtimes.onnxruntime import make_session
+from kdc_core.inference.runtimes.threads import default_threads
+
+# Images that are looked at.
+IMAGES = 64
+# A convolution is quantized if the change of its output is below this fraction of its variance.
+LARGEST_CHANGE = 1e-3
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How numbers become 8 bits; weights are symmetric, one scale for each output channel.
+
+    Attributes:
+        zero_point: whether inputs have one (uint8), or are symmetric around 0 (int8).
+        largest: of a weight. AVX2 adds two products in 16 bits, which 7-bit weights cannot exceed.
+    """
+
+    zero_point: bool
+    largest: int
+
+
+DIALECTS = {"int8-trt": Dialect(False, 127), "int8-cpu": Dialect(True, 63)}
+
+
+def training_frames(
+    data: str | Path, config: Config, size: tuple[int, int] | None = None, count: int = IMAGES
+) -> Iterator[np.ndarray]:
+    """Frames of training images, evenly from the whole data set.
+
+    Args:
+        data: data set, as for `find_data`.
+        config: of the model.
+        size: (H, W) of each frame; None = as the image needs.
+        count: of images.
+
+    Raises:
+        AnnotationError, ImageError: no such data set.
+    """
+    annotations, images = open_data(data, "train", SKELETONS[config.fields.skeleton])
+    every = max(1, len(annotations.images) // count)
+    for annotated in annotations.images[::every][:count]:
+        image = images.read(annotated.file_name)
+        letterbox = fit_letterbox((image.shape[0], image.shape[1]), config, frame_size=size)
+        yield letterbox_image(image, letterbox)
+
+
+def to_int8(
+    model: onnx.ModelProto, maps: list[str], precision: str, frames: Iterable[np.ndarray]
+) -> onnx.ModelProto:
+    """A program whose network computes its convolutions in 8 bits, where that changes little.
+
+    Args:
+        model: an exported program in fp32; is changed.
+        maps: names of the network's maps.
+        precision: one of DIALECTS.
+        frames: (H, W, 3) uint8 of real images.
+
+    Raises:
+        KdcError: there is no frame.
+    """
+    kept = list(frames)
+    if not kept:
+        raise KdcError("int8 needs training images to see what values the network has, got none")
+    fold_batch_norms(model)
+    shaped = onnx.shape_inference.infer_shapes(model)
+    network = onnx.utils.Extractor(shaped).extract_model(["frame"], maps)
+    convs = [node for node in network_nodes(network, maps) if node.op_type == "Conv"]
+    writer = Writer(DIALECTS[precision], _ranges(network, convs, kept))
+    changes = _changes(network, convs, writer, kept)
+    writer.quantize(
+        model, {name: c.mean for name, c in changes.items() if c.fraction < LARGEST_CHANGE}
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+@dataclass(frozen=True)
+class Change:
+    """What 8 bits change in the output of a convolution.
+
+    Attributes:
+        mean: (C,) of what is missing in each channel.
+        fraction: mean square of the rest over the output's variance.
+    """
+
+    mean: np.ndarray
+    fraction: float
+
+
+class Writer:
+    """Writes convolutions in 8 bits.
+
+    Args:
+        dialect: how.
+        ranges: least and largest value of each input.
+    """
+
+    def __init__(self, dialect: Dialect, ranges: dict[str, tuple[float, float]]):
+        self._dialect, self._ranges = dialect, ranges
+
+    def quantize(self, model: onnx.ModelProto, convs: dict[str, np.ndarray]) -> None:
+        """Quantize these convolutions in place.
+
+        Args:
+            model: with them.
+            convs: by name, what is added to their bias.
+        """
+        graph = model.graph
+        values = {tensor.name: tensor for tensor in graph.initializer}
+        nodes: list[NodeProto] = []
+        made: set[str] = set()
+        for node in graph.node:
+            if node.name in convs:
+                nodes += self.inputs(node, values, made)
+                bias = numpy_helper.to_array(values[node.input[2]]) if len(node.input) > 2 else 0.0
+                name = f"{node.output[0]}.bias"
+                value = np.asarray(bias + convs[node.name], np.float32)
+                values[name] = numpy_helper.from_array(value, name)
+                node.input[:] = [*(f"{name}.int8" for name in node.input[:2]), name]
+            nodes.append(node)
+        del graph.node[:], graph.initializer[:]
+        graph.node.extend(nodes)
+        graph.initializer.extend(values.values())
+        drop_unused(model)
+
+    def inputs(
+        self, conv: NodeProto, values: dict[str, TensorProto], made: set[str]
+    ) -> list[NodeProto]:
+        """Nodes that give a convolution's input and weights in 8 bits, named NAME.int8.
+
+        Args:
+            conv: it.
+            values: constants of its graph; new ones are added.
+            made: inputs and weights that have been written; new ones are added.
+        """
+        nodes = []
+        x, weight = conv.input[0], conv.input[1]
+        if x not in made:
+            low, high = (min(0.0, self._ranges[x][0]), max(0.0, self._ranges[x][1], 1e-6))
+            if self._dialect.zero_point:
+                scale = (high - low) / 255
+                zero = np.array(round(-low / scale), np.uint8)
+            else:
+                scale, zero = max(-low, high) / 127, np.array(0, np.int8)
+            names = _keep(values, x, scale=np.array(scale, np.float32), zero=zero)
+            nodes.append(helper.make_node("QuantizeLinear", [x, *names], [f"{x}.q"]))
+            nodes.append(helper.make_node("DequantizeLinear", [f"{x}.q", *names], [f"{x}.int8"]))
+        if weight not in made:
+            value, most = numpy_helper.to_array(values[weight]), self._dialect.largest
+            scales = np.maximum(np.abs(value).reshape(len(value), -1).max(1), 1e-8) / most
+            whole = np.rint(value / scales.reshape(-1, *[1] * (value.ndim - 1))).astype(np.int8)
+            zeros = np.zeros(len(value), np.int8)
+            names = _keep(values, weight, q=whole, scale=scales.astype(np.float32), zero=zeros)
+            nodes.append(helper.make_node("DequantizeLinear", names, [f"{weight}.int8"], axis=0))
+        made.update((x, weight))
+        return nodes
+
+
+def _keep(values: dict[str, TensorProto], of: str, **arrays: np.ndarray) -> list[str]:
+    for name, array in arrays.items():
+        values[f"{of}.{name}"] = numpy_helper.from_array(array, f"{of}.{name}")
+    return [f"{of}.{name}" for name in arrays]
+
+
+def _ranges(
+    network: onnx.ModelProto, convs: list[NodeProto], frames: list[np.ndarray]
+) -> dict[str, tuple[float, float]]:
+    """Least and largest value of the input of each convolution."""
+    names = list(dict.fromkeys(conv.input[0] for conv in convs))
+    model = copy.deepcopy(network)
+    for name in names:
+        for kind in ("ReduceMin", "ReduceMax"):
+            model.graph.node.append(helper.make_node(kind, [name], [f"{name}.{kind}"], keepdims=0))
+    ends = ("ReduceMin", "ReduceMax")
+    found = _measure(model, [f"{name}.{end}" for name in names for end in ends], frames)
+    return {
+        n: (float(found[2 * i].min()), float(found[2 * i + 1].max())) for i, n in enumerate(names)
+    }
+
+
+def _changes(
+    network: onnx.ModelProto, convs: list[NodeProto], writer: Writer, frames: list[np.ndarray]
+) -> dict[str, Change]:
+    """What 8 bits change in each convolution, by name; its input is that of the fp32 network."""
+    model = copy.deepcopy(network)
+    graph = model.graph
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    (axes,) = _keep(values, "each channel", axes=np.array([0, 2, 3]))
+    made: set[str] = set()
+    for conv in convs:
+        y = conv.output[0]
+        graph.node.extend(writer.inputs(conv, values, made))
+        beside = copy.deepcopy(conv)
+        beside.input[:2] = [f"{name}.int8" for name in conv.input[:2]]
+        beside.output[0], beside.name = f"{y}.beside", f"{conv.name}.beside"
+        change = f"{y}.change"
+        graph.node.append(beside)
+        graph.node.append(helper.make_node("Sub", [y, f"{y}.beside"], [change]))
+        for name in (y, change):
+            graph.node.append(helper.make_node("Mul", [name, name], [f"{name}.square"]))
+            for of in (name, f"{name}.square"):
+                graph.node.append(
+                    helper.make_node("ReduceMean", [of, axes], [f"{of}.mean"], keepdims=0)
+                )
+    del graph.initializer[:]
+    graph.initializer.extend(values.values())
+    ends = ("", ".square", ".change", ".change.square")
+    names = [f"{conv.output[0]}{end}.mean" for conv in convs for end in ends]
+    found = iter([values.mean(0) for values in _measure(model, names, frames)])
+    changes = {}
+    for conv in convs:
+        mean, square, change, change_square = (next(found) for _ in ends)
+        fraction = (change_square - change**2).mean() / (square - mean**2).mean()
+        changes[conv.name] = Change(change, float(fraction))
+    return changes
+
+
+def _measure(
+    model: onnx.ModelProto, outputs: list[str], frames: list[np.ndarray]
+) -> list[np.ndarray]:
+    """Values of these tensors for all frames: (frames, ...) each."""
+    del model.graph.output[:]
+    for name in outputs:
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    session = make_session(model.SerializeToString(), default_threads())
+    found = [session.run(outputs, {"frame": frame}) for frame in frames]
+    return [np.stack(values) for values in zip(*found, strict=True)]

@@ -1,0 +1,390 @@
+"""Which runtime is taken and why, what each refuses, and how many threads it gets."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from kdc_core.inference.assembly import Raw
+from kdc_core.inference.manifest import OUTPUTS, FrameError, Manifest, Precision, read_file
+from kdc_core.inference.predictor import Predictor
+from kdc_core.inference.runtimes import choice
+from kdc_core.inference.runtimes.choice import (
+    MODELS,
+    ORDER,
+    choose_runtime,
+    find_program,
+    open_runtime,
+)
+from kdc_core.inference.runtimes.onnxruntime import OnnxRuntime
+from kdc_core.inference.runtimes.protocol import Runtime, UnusableRuntime
+from kdc_core.inference.runtimes.threads import cpu_quota, default_threads
+from kdc_core.inference.selftest import SelfTestFailed, self_test
+
+HERE = ("onnxruntime", "openvino", "torch")
+PROGRAM = MODELS / "kdc_light.onnx"
+
+
+@pytest.fixture(scope="module", params=HERE)
+def runtime(request: pytest.FixtureRequest) -> Runtime:
+    if request.param == "openvino":
+        pytest.importorskip("openvino")
+    return open_runtime("kdc_light", request.param, threads=1)
+
+
+# What runs
+
+
+@pytest.mark.parametrize("size", [(450, 576), (448, 570), (0, 576), (448, 16)])
+def test_sides_that_do_not_fit_are_refused_by_every_runtime(
+    runtime: Runtime, size: tuple[int, int]
+) -> None:
+    with pytest.raises(FrameError, match=f"{size[0]} x {size[1]} does not fit .* of 32"):
+        runtime.run(np.zeros((*size, 3), np.uint8))
+
+
+def test_other_frames_are_refused_by_every_runtime(runtime: Runtime) -> None:
+    frame = np.zeros((64, 128, 3), np.uint8)
+    for wrong in (frame.astype(np.float32), frame[:, ::2], frame[..., 0]):
+        with pytest.raises(FrameError, match="expected a contiguous .H, W, 3. uint8 frame"):
+            runtime.run(wrong)
+    assert runtime.run(frame).score.shape == (32,)
+
+
+def test_every_runtime_says_what_it_is(runtime: Runtime) -> None:
+    about = runtime.describe()
+    assert about["runtime"] == runtime.name and about["device"] == "cpu"
+    assert about["precision"] == "fp32" and about["threads"] == "1"
+
+
+def test_openvino_keeps_few_programs_of_one_size() -> None:
+    pytest.importorskip("openvino")
+    from kdc_core.inference.runtimes.openvino import OWN_PROGRAMS, OpenVinoRuntime
+
+    opened = OpenVinoRuntime(PROGRAM, "cpu", 1)
+    sizes = [(64 + 32 * i, 64) for i in range(OWN_PROGRAMS + 1)]
+    for size in [*sizes, *sizes]:
+        assert opened.run(np.zeros((*size, 3), np.uint8)).owner.shape == (size[0] // 2, 32)
+    assert list(opened._programs) == [*sizes[:OWN_PROGRAMS], None]
+
+
+# Which is taken
+
+
+def test_auto_says_why_each_faster_runtime_is_not_taken() -> None:
+    chosen = choose_runtime("kdc_light", device="cpu")
+    assert chosen.runtime.name == "onnxruntime"
+    assert list(chosen.refused) == ["tensorrt", "tensorrt-rtx", "onnxruntime-cuda"]
+    assert all("cpu" in reason for reason in chosen.refused.values())
+    predictor = Predictor.from_pretrained("kdc_light", device="cpu")
+    assert predictor.refused == chosen.refused
+
+
+class Opened:
+    """Stands in for opening runtimes: those named in `broken` cannot be had.
+
+    Attributes:
+        tried: runtime and name of the file, in turn.
+    """
+
+    def __init__(self, broken: tuple[str, ...], monkeypatch: pytest.MonkeyPatch):
+        self.broken, self.tried = broken, [("", "")][:0]
+        monkeypatch.setattr(choice, "_open", self)
+
+    def __call__(self, name: str, path: Path, request: choice.Request) -> str:
+        self.tried.append((name, path.name))
+        if name in self.broken:
+            raise UnusableRuntime(f"{name} is broken")
+        return name
+
+
+def test_auto_goes_on_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Opened(ORDER[:4], monkeypatch)
+    chosen = choose_runtime("kdc_light")
+    assert chosen.runtime == "openvino"  # type: ignore[comparison-overlap]
+    assert {name for name, _ in opened.tried} == set(ORDER[:5])
+    for name in ORDER[:4]:
+        assert chosen.refused[name] == f"{name} is broken"
+
+
+def test_what_nothing_can_run_says_why_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    Opened(ORDER, monkeypatch)
+    with pytest.raises(UnusableRuntime, match="no runtime can execute") as raised:
+        choose_runtime("kdc_light")
+    assert all(f"{name} is broken" in str(raised.value) for name in ORDER)
+
+
+@pytest.mark.parametrize("name", choice.RUNTIMES)
+def test_a_runtime_named_never_falls_back(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Opened((name,), monkeypatch)
+    with pytest.raises(UnusableRuntime, match=f"^{name} is broken$"):
+        choose_runtime("kdc_light", name)
+    assert {tried for tried, _ in opened.tried} == {name}
+
+
+def test_a_cuda_device_is_never_exchanged_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UnusableRuntime, match="onnxruntime runs on the CPU.*torch finds no"):
+        choose_runtime("kdc_light", device="cuda")
+
+
+def _copy(folder: Path, name: str, precision: Precision) -> Path:
+    """The shipped program, which says of itself that it is of this precision."""
+    import onnx
+
+    from kdc_core.inference.manifest import KEY
+
+    model = onnx.load(PROGRAM)
+    manifest = read_file(PROGRAM).model_copy(update={"precision": precision})
+    del model.metadata_props[:]
+    model.metadata_props.add(key=KEY, value=manifest.model_dump_json())
+    onnx.save(model, folder / name)
+    return folder / name
+
+
+def test_a_precision_asked_for_is_had_or_refused(tmp_path: Path) -> None:
+    half = _copy(tmp_path, "m.fp16.onnx", "fp16")
+    assert find_program(str(half), "fp16") == half
+    with pytest.raises(UnusableRuntime, match="m.fp16.onnx' is fp16, and there is no .*m.onnx'"):
+        find_program(str(half), "fp32")
+    whole = _copy(tmp_path, "m.onnx", "fp32")
+    assert find_program(str(half), "fp32") == whole
+    assert find_program(str(whole), "fp16") == half
+    assert choose_runtime(str(half), "onnxruntime").runtime.manifest.precision == "fp16"
+    with pytest.raises(UnusableRuntime, match="torch runs models in fp32"):
+        choose_runtime("kdc_light", "torch", precision="fp16")
+
+
+def test_auto_takes_fp16_with_tensorrt_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (MODELS / "kdc_light.fp16.onnx").is_file():
+        pytest.skip("no kdc_light.fp16.onnx")
+    opened = Opened(("tensorrt", "tensorrt-rtx", "onnxruntime-cuda"), monkeypatch)
+    chosen = choose_runtime("kdc_light")
+    assert [file for name, file in opened.tried if name == "tensorrt"] == [
+        "kdc_light.fp16.onnx",
+        "kdc_light.onnx",
+    ]
+    assert opened.tried[-1] == ("onnxruntime", "kdc_light.onnx")
+    assert list(chosen.refused)[:2] == ["tensorrt fp16", "tensorrt"]
+
+
+# ONNX Runtime's providers, of a package that has them
+
+
+class Session:
+    """Stands in for onnxruntime.InferenceSession, and takes the providers it can start."""
+
+    starts = True
+    asked: list[object] = []
+
+    def __init__(self, model: str, options: object, providers: list[object]):
+        Session.asked = providers
+        names = [entry if isinstance(entry, str) else entry[0] for entry in providers]  # type: ignore[index]
+        self.providers = names if Session.starts else names[-1:]
+
+    def get_providers(self) -> list[str]:
+        return self.providers
+
+    def get_inputs(self) -> list[object]:
+        return [type("Input", (), {"name": "frame", "type": "tensor(uint8)"})]
+
+    def get_outputs(self) -> list[object]:
+        return [type("Output", (), {"name": name}) for name in OUTPUTS]
+
+
+@pytest.fixture
+def gpu_package(monkeypatch: pytest.MonkeyPatch) -> type[Session]:
+    """An onnxruntime with providers for GPUs; nothing runs."""
+    names = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(Session, "starts", True)
+    return Session
+
+
+def test_cuda_is_asked_for_with_its_device(gpu_package: type[Session]) -> None:
+    opened = OnnxRuntime(PROGRAM, "cuda:1", 2, "onnxruntime-cuda")
+    provider, options = gpu_package.asked[0]  # type: ignore[misc]
+    assert provider == "CUDAExecutionProvider" and options["device_id"] == "1"
+    assert gpu_package.asked[1:] == ["CPUExecutionProvider"]
+    assert opened.describe()["device"] == "cuda:1"
+    assert opened.describe()["runtime"] == "onnxruntime-cuda"
+
+
+def test_tensorrt_of_onnxruntime_keeps_no_engines(gpu_package: type[Session]) -> None:
+    OnnxRuntime(PROGRAM, "auto", 2, "onnxruntime-tensorrt")
+    (provider, options), (second, _), last = gpu_package.asked  # type: ignore[misc]
+    assert provider == "TensorrtExecutionProvider" and second == "CUDAExecutionProvider"
+    assert options["trt_engine_cache_enable"] == "False" and last == "CPUExecutionProvider"
+    assert "onnxruntime-tensorrt" not in ORDER
+
+
+def test_a_provider_that_does_not_start_is_no_cpu(
+    gpu_package: type[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_package, "starts", False)
+    with pytest.raises(UnusableRuntime, match="took CPUExecutionProvider instead"):
+        OnnxRuntime(PROGRAM, "cuda", 2, "onnxruntime-cuda")
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-cuda", "onnxruntime-tensorrt"])
+def test_a_package_without_the_provider_says_what_to_install(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(UnusableRuntime, match="install onnxruntime-gpu in its place"):
+        OnnxRuntime(PROGRAM, "auto", 2, name)
+    with pytest.raises(UnusableRuntime, match="got device 'cpu': expected cuda or cuda:N"):
+        OnnxRuntime(PROGRAM, "cpu", 2, name)
+
+
+# Self-test
+
+
+class Bent:
+    """A runtime whose answers are changed."""
+
+    name = "bent"
+
+    def __init__(self, runtime: Runtime, manifest: Manifest, bend: str):
+        self._runtime, self.manifest, self._bend = runtime, manifest, bend
+
+    def describe(self) -> dict[str, str]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+    def run(self, frame: np.ndarray) -> Raw:
+        raw = self._runtime.run(frame)
+        if self._bend == "nobody":
+            return replace(raw, score=0 * raw.score)
+        if self._bend == "nan":
+            score = raw.score.copy()
+            score[-1] = np.nan
+            return replace(raw, score=score)
+        if self._bend == "masks":
+            owner, mask = (np.roll(m, 8, 1) for m in (raw.owner, raw.mask_probability))
+            return replace(raw, owner=owner, mask_probability=mask)
+        keypoints = raw.keypoints.copy()
+        keypoints[..., 0] += float(self._bend)
+        return replace(raw, keypoints=keypoints)
+
+
+@pytest.fixture(scope="module")
+def straight() -> Runtime:
+    return OnnxRuntime(PROGRAM, "cpu", 1)
+
+
+def test_a_runtime_that_finds_everybody_passes(runtime: Runtime) -> None:
+    difference = self_test(runtime)
+    assert difference.people == 4 and difference.keypoint_px < 0.05 < 0.99 < difference.mask_iou
+
+
+@pytest.mark.parametrize("size", [(352, 448), (480, 640)])
+def test_the_size_of_the_frame_moves_nobody(straight: Runtime, size: tuple[int, int]) -> None:
+    difference = self_test(straight, size)
+    assert difference.people == 4 and difference.keypoint_px < 0.2
+
+
+@pytest.mark.parametrize(
+    ("bend", "precision", "text"),
+    [
+        ("nobody", "fp32", "4 missed"),
+        ("nan", "fp32", "gives 1 of 32 values of 'score' that are not finite"),
+        ("masks", "int8-cpu", "mask IoU from 0.0"),
+        ("0.6", "fp32", "within 0.6.* px"),
+        ("2.1", "fp16", "within 2.1.* px"),
+        ("4.1", "int8-trt", "within 4.1.* px"),
+    ],
+)
+def test_a_runtime_that_answers_otherwise_is_refused_by_how_much(
+    straight: Runtime, bend: str, precision: Precision, text: str
+) -> None:
+    manifest = straight.manifest.model_copy(update={"precision": precision})
+    with pytest.raises(SelfTestFailed, match=text):
+        self_test(Bent(straight, manifest, bend))
+
+
+@pytest.mark.parametrize(("bend", "precision"), [("0.4", "fp32"), ("1.8", "fp16")])
+def test_a_runtime_that_is_near_enough_passes(
+    straight: Runtime, bend: str, precision: Precision
+) -> None:
+    manifest = straight.manifest.model_copy(update={"precision": precision})
+    self_test(Bent(straight, manifest, bend))
+
+
+def test_other_weights_are_compared_with_onnxruntime(straight: Runtime) -> None:
+    other = straight.manifest.model_copy(update={"weights_sha256": "of nobody"})
+    assert self_test(Bent(straight, other, "0"), None, PROGRAM).people == 4
+    with pytest.raises(SelfTestFailed, match="within 1.0.* px"):
+        self_test(Bent(straight, other, "1"), None, PROGRAM)
+    assert self_test(Bent(straight, other, "1")).people == 0
+
+
+# Threads
+
+
+def _machine(root: Path, group: str, files: dict[str, str]) -> Path:
+    for path, text in {"proc/self/cgroup": group, **files}.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "quota"),
+    [
+        ("0::/\n", {}, math.inf),
+        ("0::/\n", {"sys/fs/cgroup/cpu.max": "max 100000\n"}, math.inf),
+        ("0::/\n", {"sys/fs/cgroup/cpu.max": "150000 100000\n"}, 1.5),
+        ("0::/a/b\n", {"sys/fs/cgroup/a/cpu.max": "50000 100000\n"}, 0.5),
+        ("0::/../x\n", {"sys/fs/cgroup/cpu.max": "50000 100000\n"}, 0.5),
+        (
+            "0::/a/b\n",
+            {
+                "sys/fs/cgroup/a/cpu.max": "300000 100000\n",
+                "sys/fs/cgroup/a/b/cpu.max": "max 100000\n",
+            },
+            3.0,
+        ),
+        (
+            "5:memory:/m\n4:cpu,cpuacct:/docker/1\n",
+            {
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "200000\n",
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+            },
+            2.0,
+        ),
+        (
+            "4:cpu:/\n",
+            {
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            math.inf,
+        ),
+    ],
+)
+def test_the_quota_of_control_groups(
+    group: str, files: dict[str, str], quota: float, tmp_path: Path
+) -> None:
+    assert cpu_quota(_machine(tmp_path, group, files)) == quota
+
+
+@pytest.mark.parametrize(("quota", "cores", "threads"), [(150, 8, 2), (50, 8, 1), (900, 8, 4)])
+def test_threads_are_limited_by_quota_and_cores(
+    quota: int, cores: int, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = _machine(tmp_path, "0::/\n", {"sys/fs/cgroup/cpu.max": f"{quota}000 100000\n"})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    assert default_threads(root) == threads
+    assert cpu_quota(tmp_path / "nothing") == math.inf
