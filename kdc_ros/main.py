@@ -57,6 +57,7 @@ def main(args: list[str] | None = None) -> int:
     thread = threading.Thread(target=spin, name="kdc_executor", daemon=True)
     thread.start()
     os.read(awake, 1)
+    node.stopping.set()
     executor.shutdown(timeout_sec=5.0)
     thread.join(timeout=5.0)
     if thread.is_alive():

@@ -6,13 +6,13 @@ or switch; the worker, alive only while the node is active, converts, predicts a
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
@@ -29,11 +29,11 @@ from kdc_ros import messages, parameters
 from kdc_ros.diagnostics import Monitor, make_status
 from kdc_ros.image_input import ImageInput
 from kdc_ros.images import BadFrame, Converter
+from kdc_ros.model import open_predictor
 from kdc_ros.outputs import Outputs
 from kdc_ros.timers import call_soon
 from kdc_ros.worker import LatestBox, Worker
 
-WARM_UP_SIZE = (480, 640)
 FAULTS_IN_A_ROW = 10  # then the node deactivates itself
 WARN_EVERY_S = 5.0
 OK = TransitionCallbackReturn.SUCCESS
@@ -48,6 +48,9 @@ class KdcNode(LifecycleNode):
         status_period_s: from one diagnostics message to the next.
         options: of rclpy's LifecycleNode.
 
+    Attributes:
+        stopping: set by whoever ends the process, so that a build does not hold it up.
+
     Raises:
         BadParameter: a parameter given at start cannot be used.
     """
@@ -55,6 +58,9 @@ class KdcNode(LifecycleNode):
     def __init__(self, name: str = "kdc", status_period_s: float = 1.0, **options: Any):
         super().__init__(name, **options)
         self._settings = parameters.declare(self)
+        self.stopping = threading.Event()
+        self._building = ""  # what the build of an engine does, while one is under way
+        self._told_at = 0.0
         self._configured = False
         self._active = False
         self._enabled = True
@@ -129,13 +135,11 @@ class KdcNode(LifecycleNode):
     def _configure(self) -> None:
         settings = self._settings
         self._monitor = Monitor()
-        predictor = Predictor.from_pretrained(
-            settings.model or "kdc_light", settings.runtime, settings.device
-        )
+        predictor = open_predictor(settings, self._on_build, self.stopping.is_set)
         self._predictor = predictor
-        predictor.thresholds = settings.thresholds
-        for _ in range(2):
-            predictor(np.zeros((*WARM_UP_SIZE, 3), np.uint8))
+        for name, reason in predictor.refused.items():
+            self.get_logger().info(f"runtime {name} is not used: {reason}")
+        self._building = ""
         self._outputs = Outputs(self)
         self._configured = True
         self._publish_info()
@@ -144,6 +148,16 @@ class KdcNode(LifecycleNode):
             f"model {predictor.runtime.manifest.config.name} ready; {about}; images by "
             f"{'cv_bridge and ' if self._convert.bridged else ''}numpy"
         )
+
+    def _on_build(self, phase: str, done: int, total: int) -> None:
+        """What the build of an engine does; called in the thread that waits for it."""
+        part = f" {done} of {total}" if total else ""
+        self._building = f"building an engine: {phase}{part}"
+        self.get_logger().info(self._building, throttle_duration_sec=WARN_EVERY_S)
+        if not self._active and time.monotonic() - self._told_at >= 1.0:
+            # Within configure no timer runs.
+            self._told_at = time.monotonic()
+            self._publish_status()
 
     def _activate(self) -> None:
         self._box = LatestBox()
@@ -163,6 +177,7 @@ class KdcNode(LifecycleNode):
     def _clean_up(self) -> None:
         self._deactivate()
         self._configured = False
+        self._building = ""
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
@@ -230,6 +245,8 @@ class KdcNode(LifecycleNode):
     def _health(self) -> tuple[bytes, str]:
         if self._failure:
             return DiagnosticStatus.ERROR, self._failure
+        if self._building:
+            return DiagnosticStatus.WARN, self._building
         if not self._active:
             return DiagnosticStatus.WARN, self._state_name()
         if not self._enabled:
@@ -278,6 +295,7 @@ class KdcNode(LifecycleNode):
             predicting = time.monotonic()
             prediction = predictor(pixels)
             predicted = time.monotonic()
+            self._building = ""
             threshold = settings.keypoint_threshold
             outputs.publish(image, pixels, prediction, predictor.skeleton, threshold)
             ros_ms = 1e3 * (time.monotonic() - begun - (predicted - predicting))

@@ -20,6 +20,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from kdc_core.inference.assembly import Thresholds
+from kdc_core.inference.manifest import PRECISIONS
+from kdc_core.inference.runtimes.choice import RUNTIMES
 
 TYPE_NAMES = {
     bool: "true or false",
@@ -67,10 +69,22 @@ class Settings:
         choices=("auto", "reliable", "best_effort"),
     )
     model: str = parameter("", "Model's name or file (.onnx, .safetensors); empty = kdc_light.")
-    runtime: str = parameter(
-        "auto", "What executes the model.", choices=("auto", "onnxruntime", "torch")
-    )
+    runtime: str = parameter("auto", "What executes the model.", choices=("auto", *RUNTIMES))
     device: str = parameter("auto", "auto, cpu, cuda or cuda:N.")
+    precision: str = parameter(
+        "auto", "Of the network; auto tries fp16 on TensorRT.", choices=("auto", *PRECISIONS)
+    )
+    input_size: str = parameter(
+        "", "HEIGHTxWIDTH of the network's input; empty: as the first image needs it."
+    )
+    engine_cache: str = parameter(
+        "", "Folder of TensorRT's engines; empty: in the user's cache folder."
+    )
+    engine_policy: str = parameter(
+        "build",
+        "Build an engine that is missing, or run prebuilt ones only.",
+        choices=("build", "prebuilt"),
+    )
     confidence: float = parameter(
         0.5, "Score from which a person is published.", (0.0, 1.0), dynamic=True
     )

@@ -11,7 +11,10 @@ Annotations = Annotated[Path, Option(help="COCO annotations, .json or .json.gz."
 Images = Annotated[Path, Option(help="Folder or tar of the images.")]
 Model = Annotated[str, Option(help="Shipped model or file.")]
 Models = Annotated[list[str], Option("--model", help="Shipped model or file; may be repeated.")]
-Runtime = Annotated[str, Option(help="auto, onnxruntime or torch.")]
+Runtime = Annotated[
+    str,
+    Option(help="auto, tensorrt, tensorrt-rtx, onnxruntime-cuda, onnxruntime, openvino, torch."),
+]
 Device = Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")]
 Confidence = Annotated[
     float | None, Option(min=0, max=1, help="Least score of a person; default: the model's.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,6 +21,7 @@ OUTPUTS = ("score", "keypoints", "centroids", "owner", "confidence")
 # Of the network; preprocessing and decode are fp32 in every file. int8 comes in two dialects:
 # TensorRT's, and that of the CPU runtimes.
 Precision = Literal["fp32", "fp16", "int8-trt", "int8-cpu"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 # Fields of ONNX's ModelProto and StringStringEntryProto, and protobuf's kinds of values.
 METADATA, ENTRY_KEY, ENTRY_VALUE = 14, 1, 2
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5

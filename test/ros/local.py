@@ -35,16 +35,21 @@ class StubPredictor:
 
     Attributes:
         while_busy: called while it predicts.
+        while_opening: called with what `from_pretrained` is given by name.
+        refused: as of the Predictor.
         error: raised for each image while it is set.
     """
 
     def __init__(self) -> None:
         self.while_busy: Callable[[], object] = lambda: None
+        self.while_opening: Callable[[dict[str, Any]], object] = lambda given: None
         self.error: Exception | None = None
         self.closed = False
         self.skeleton = COCO17
         self.thresholds = Thresholds(0.5, 0.3, 0.5)
+        self.refused = {"faster": "not here"}
         self.runtime = SimpleNamespace(
+            name="stub",
             describe=lambda: {"runtime": "stub", "device": "cpu", "precision": "none"},
             manifest=SimpleNamespace(config=SimpleNamespace(name="stub")),
         )
@@ -57,6 +62,11 @@ class StubPredictor:
 
     def close(self) -> None:
         self.closed = True
+
+    def opened(self, **given: Any) -> StubPredictor:
+        """Stand in for `Predictor.from_pretrained`."""
+        self.while_opening(given)
+        return self
 
 
 @dataclass
@@ -83,7 +93,9 @@ def local_node(
         values: parameters given at start; autostart is off unless it is among them.
     """
     predictor = StubPredictor()
-    monkeypatch.setattr(Predictor, "from_pretrained", lambda *_: predictor)
+    monkeypatch.setattr(
+        Predictor, "from_pretrained", lambda *_, **given: predictor.opened(**given)
+    )
     context = rclpy.Context()
     rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
     try:

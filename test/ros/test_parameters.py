@@ -33,6 +33,10 @@ DOCUMENTED: dict[str, tuple[Any, tuple[Any, Any] | None, bool]] = {
     "model": ("", None, False),
     "runtime": ("auto", None, False),
     "device": ("auto", None, False),
+    "precision": ("auto", None, False),
+    "input_size": ("", None, False),
+    "engine_cache": ("", None, False),
+    "engine_policy": ("build", None, False),
     "confidence": (0.5, (0.0, 1.0), True),
     "keypoint_threshold": (0.3, (0.0, 1.0), True),
     "mask_threshold": (0.5, (0.0, 1.0), True),
@@ -168,6 +172,10 @@ def test_fixed_parameters_are_refused_while_configured(node: KdcNode, name: str)
         "model": "other.onnx",
         "runtime": "torch",
         "device": "cpu",
+        "precision": "fp32",
+        "input_size": "448x576",
+        "engine_cache": "engines",
+        "engine_policy": "prebuilt",
     }[name]
     node.trigger_configure()
     result = change(node, name, other)

@@ -79,9 +79,10 @@ class TensorRtRuntime:
         Raises:
             UnusableRuntime: no such TensorRT, GPU or engine; the text says which.
         """
+        library = find_library(family)
         _, _, index = device.partition(":")
         target = Target.at_hand(int(index or 0))
-        runtime = cls(path, find_library(family), target, engines or Cache(), otherwise)
+        runtime = cls(path, library, target, engines or Cache(), otherwise)
         runtime._use_gpu()
         if size is not None:
             runtime._sessions[size] = runtime._open_session(size)

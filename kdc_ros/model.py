@@ -1,0 +1,56 @@
+"""The node's predictor, opened as its parameters say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from kdc_core.inference.engine.cache import Cache, Policy
+from kdc_core.inference.engine.shapes import parse_size
+from kdc_core.inference.manifest import Precision
+from kdc_core.inference.predictor import Predictor
+from kdc_core.inference.runtimes.choice import TENSORRT
+from kdc_ros.parameters import Settings
+
+WARM_UP_SIZE = (480, 640)
+
+
+def open_predictor(
+    settings: Settings,
+    progress: Callable[[str, int, int], None],
+    cancelled: Callable[[], bool],
+) -> Predictor:
+    """Open the model and run it twice, for the first runs are slow.
+
+    Args:
+        settings: which model, on what.
+        progress: told what the build of an engine does: phase, steps done, steps in all (0 =
+            unknown). Also later, with the first image of another size.
+        cancelled: asked now and then whether a build should end.
+
+    Raises:
+        KdcError: it cannot be opened so; the text says why.
+    """
+    size = parse_size(settings.input_size) if settings.input_size else None
+    predictor = Predictor.from_pretrained(
+        settings.model or "kdc_light",
+        settings.runtime,
+        settings.device,
+        precision=cast(Precision, settings.precision),
+        size=size,
+        engines=Cache(
+            Path(settings.engine_cache) if settings.engine_cache else None,
+            cast(Policy, settings.engine_policy),
+            progress=progress,
+            cancelled=cancelled,
+        ),
+    )
+    predictor.thresholds = settings.thresholds
+    # An engine is for one size of input, known only with the first image.
+    if size is not None or predictor.runtime.name not in TENSORRT:
+        for _ in range(2):
+            predictor(np.zeros((*WARM_UP_SIZE, 3), np.uint8))
+    return predictor
