@@ -87,6 +87,7 @@ def test_doctor_says_what_runs() -> None:
     done = kdc_process("doctor")
     assert done.returncode == 0
     assert "runtime onnxruntime" in done.stdout and "works on cpu" in done.stdout
+    assert "runtime tensorrt-rtx" in done.stdout and "auto takes" in done.stdout
 
 
 @pytest.mark.all
