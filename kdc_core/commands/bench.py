@@ -46,6 +46,24 @@ def data(
     _report(bench_data(path, seconds), json_file)
 
 
+@app.command("runtimes")
+def runtimes(
+    json_file: Json = None,
+    rounds: Rounds = 30,
+    frames: Annotated[int, Option(min=101, help="Frames while memory is watched.")] = 1000,
+    model: str = "kdc_light",
+) -> None:
+    """Every runtime that can be had here, and why the others cannot."""
+    from kdc_core.bench.runtimes import bench_runtimes
+
+    done = bench_runtimes(model, rounds, frames)
+    for runtime, stages in done.stages.items():
+        typer.echo(f"{runtime}, ms: " + ", ".join(f"{n} {ms:.1f}" for n, ms in stages.items()))
+    for runtime, reason in done.refused.items():
+        typer.echo(f"not {runtime}: {reason}")
+    _report(done.figures, json_file)
+
+
 def _report(figures: dict[str, float], json_file: Path | None) -> None:
     for name, value in figures.items():
         typer.echo(f"{name:28} {value:10.3f}")

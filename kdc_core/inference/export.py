@@ -77,11 +77,10 @@ def export_onnx(
         to_fp16(graph, maps)
     elif precision != "fp32":
         to_int8(graph, maps, precision, frames)
-    del graph.metadata_props[:]
     for node in graph.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
-    _save(graph, manifest, path)
+    save_program(graph, manifest, path)
     return manifest
 
 
@@ -89,11 +88,12 @@ def write_ap_loss(path: str | os.PathLike[str], loss: float) -> None:
     """Write into an exported program how much AP its precision costs."""
     graph = onnx.load(path)
     manifest = read_file(path).model_copy(update={"ap_loss": loss})
+    save_program(graph, manifest, path)
+
+
+def save_program(graph: onnx.ModelProto, manifest: Manifest, path: str | os.PathLike[str]) -> None:
+    """Write a program with its manifest, whole or not at all."""
     del graph.metadata_props[:]
-    _save(graph, manifest, path)
-
-
-def _save(graph: onnx.ModelProto, manifest: Manifest, path: str | os.PathLike[str]) -> None:
     graph.metadata_props.add(key=KEY, value=manifest.model_dump_json())
     onnx.checker.check_model(graph)
     with whole_file(path) as part:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -17,10 +19,10 @@ from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes import choice
 from kdc_core.inference.runtimes.choice import (
     MODELS,
-    ORDER,
     choose_runtime,
     find_program,
     open_runtime,
+    order,
 )
 from kdc_core.inference.runtimes.onnxruntime import OnnxRuntime
 from kdc_core.inference.runtimes.protocol import Runtime, UnusableRuntime
@@ -28,6 +30,7 @@ from kdc_core.inference.runtimes.threads import cpu_quota, default_threads
 from kdc_core.inference.selftest import SelfTestFailed, self_test
 
 HERE = ("onnxruntime", "openvino", "torch")
+ORDER = order(one_size=False)
 PROGRAM = MODELS / "kdc_light.onnx"
 
 
@@ -94,10 +97,16 @@ class Opened:
     """
 
     def __init__(self, broken: tuple[str, ...], monkeypatch: pytest.MonkeyPatch):
-        self.broken, self.tried = broken, [("", "")][:0]
+        self.broken, self.tried = broken, list[tuple[str, str]]()
         monkeypatch.setattr(choice, "_open", self)
 
-    def __call__(self, name: str, path: Path, request: choice.Request) -> str:
+    def __call__(
+        self,
+        name: str,
+        path: Path,
+        request: choice.Request,
+        otherwise: Callable[[], Runtime] | None,
+    ) -> str:
         self.tried.append((name, path.name))
         if name in self.broken:
             raise UnusableRuntime(f"{name} is broken")
@@ -107,10 +116,44 @@ class Opened:
 def test_auto_goes_on_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Opened(ORDER[:4], monkeypatch)
     chosen = choose_runtime("kdc_light")
-    assert chosen.runtime == "openvino"  # type: ignore[comparison-overlap]
+    assert opened.tried[-1][0] == "openvino"
     assert {name for name, _ in opened.tried} == set(ORDER[:5])
     for name in ORDER[:4]:
         assert chosen.refused[name] == f"{name} is broken"
+
+
+def test_openvino_is_first_where_it_is_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "find_spec", lambda name: object())
+    (tmp_path / "new").write_text("flags\t\t: fpu avx2 avx512f avx512dq\n")
+    (tmp_path / "old").write_text("flags\t\t: fpu avx2\n")
+    first = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
+    plain, ahead = ("onnxruntime", "openvino"), ("openvino", "onnxruntime")
+    for file, one_size, cpu in (
+        ("new", True, ahead),
+        ("new", False, plain),
+        ("old", True, plain),
+        ("none", True, plain),
+    ):
+        assert order(one_size, tmp_path / file) == (*first, *cpu, "torch")
+    monkeypatch.setattr(choice, "find_spec", lambda name: None)
+    assert order(True, tmp_path / "new") == (*first, *plain, "torch")
+
+
+def test_a_file_that_is_refused_is_named_beside_the_runtime(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(name: str, path: Path, *others: object) -> str:
+        if name == "tensorrt":
+            raise UnusableRuntime(f"'{path.name}' is wrong")
+        return name
+
+    monkeypatch.setattr(choice, "_open", refuse)
+    assert choose_runtime("kdc_light").refused == {
+        "tensorrt fp16": "'kdc_light.fp16.onnx' is wrong",
+        "tensorrt": "'kdc_light.onnx' is wrong",
+    }
 
 
 def test_what_nothing_can_run_says_why_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,14 +179,14 @@ def test_a_cuda_device_is_never_exchanged_for_the_cpu(monkeypatch: pytest.Monkey
         choose_runtime("kdc_light", device="cuda")
 
 
-def _copy(folder: Path, name: str, precision: Precision) -> Path:
+def _copy(folder: Path, name: str, precision: Precision, loss: float | None = None) -> Path:
     """The shipped program, which says of itself that it is of this precision."""
     import onnx
 
     from kdc_core.inference.manifest import KEY
 
     model = onnx.load(PROGRAM)
-    manifest = read_file(PROGRAM).model_copy(update={"precision": precision})
+    manifest = read_file(PROGRAM).model_copy(update={"precision": precision, "ap_loss": loss})
     del model.metadata_props[:]
     model.metadata_props.add(key=KEY, value=manifest.model_dump_json())
     onnx.save(model, folder / name)
@@ -163,9 +206,19 @@ def test_a_precision_asked_for_is_had_or_refused(tmp_path: Path) -> None:
         choose_runtime("kdc_light", "torch", precision="fp16")
 
 
+@pytest.mark.parametrize(("loss", "taken"), [(None, False), (0.02, False), (0.01, True)])
+def test_auto_takes_int8_where_it_loses_little(
+    loss: float | None, taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _copy(tmp_path, "m.int8-cpu.onnx", "int8-cpu", loss)
+    _copy(tmp_path, "m.onnx", "fp32")
+    monkeypatch.setattr(choice, "MODELS", tmp_path)
+    opened = Opened((), monkeypatch)
+    choose_runtime("m", "openvino")
+    assert opened.tried == [("openvino", "m.int8-cpu.onnx" if taken else "m.onnx")]
+
+
 def test_auto_takes_fp16_with_tensorrt_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not (MODELS / "kdc_light.fp16.onnx").is_file():
-        pytest.skip("no kdc_light.fp16.onnx")
     opened = Opened(("tensorrt", "tensorrt-rtx", "onnxruntime-cuda"), monkeypatch)
     chosen = choose_runtime("kdc_light")
     assert [file for name, file in opened.tried if name == "tensorrt"] == [
@@ -173,7 +226,7 @@ def test_auto_takes_fp16_with_tensorrt_alone(monkeypatch: pytest.MonkeyPatch) ->
         "kdc_light.onnx",
     ]
     assert opened.tried[-1] == ("onnxruntime", "kdc_light.onnx")
-    assert list(chosen.refused)[:2] == ["tensorrt fp16", "tensorrt"]
+    assert list(chosen.refused) == ["tensorrt", "tensorrt-rtx", "onnxruntime-cuda"]
 
 
 # ONNX Runtime's providers, of a package that has them
@@ -183,11 +236,11 @@ class Session:
     """Stands in for onnxruntime.InferenceSession, and takes the providers it can start."""
 
     starts = True
-    asked: list[object] = []
+    asked: list[Any] = []
 
-    def __init__(self, model: str, options: object, providers: list[object]):
+    def __init__(self, model: str, options: object, providers: list[Any]):
         Session.asked = providers
-        names = [entry if isinstance(entry, str) else entry[0] for entry in providers]  # type: ignore[index]
+        names = [entry if isinstance(entry, str) else entry[0] for entry in providers]
         self.providers = names if Session.starts else names[-1:]
 
     def get_providers(self) -> list[str]:
@@ -212,7 +265,7 @@ def gpu_package(monkeypatch: pytest.MonkeyPatch) -> type[Session]:
 
 def test_cuda_is_asked_for_with_its_device(gpu_package: type[Session]) -> None:
     opened = OnnxRuntime(PROGRAM, "cuda:1", 2, "onnxruntime-cuda")
-    provider, options = gpu_package.asked[0]  # type: ignore[misc]
+    provider, options = gpu_package.asked[0]
     assert provider == "CUDAExecutionProvider" and options["device_id"] == "1"
     assert gpu_package.asked[1:] == ["CPUExecutionProvider"]
     assert opened.describe()["device"] == "cuda:1"
@@ -221,7 +274,7 @@ def test_cuda_is_asked_for_with_its_device(gpu_package: type[Session]) -> None:
 
 def test_tensorrt_of_onnxruntime_keeps_no_engines(gpu_package: type[Session]) -> None:
     OnnxRuntime(PROGRAM, "auto", 2, "onnxruntime-tensorrt")
-    (provider, options), (second, _), last = gpu_package.asked  # type: ignore[misc]
+    (provider, options), (second, _), last = gpu_package.asked
     assert provider == "TensorrtExecutionProvider" and second == "CUDAExecutionProvider"
     assert options["trt_engine_cache_enable"] == "False" and last == "CPUExecutionProvider"
     assert "onnxruntime-tensorrt" not in ORDER

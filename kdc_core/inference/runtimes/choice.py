@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from importlib import import_module
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +19,7 @@ from kdc_core.inference.selftest import self_test
 
 if TYPE_CHECKING:
     from kdc_core.inference.engine.cache import Cache
+    from kdc_core.inference.engine.library import Family
 
 __all__ = ["MODELS", "RUNTIMES", "Choice", "choose_runtime", "default_threads", "find_model"]
 
@@ -26,10 +28,17 @@ TENSORRT = ("tensorrt", "tensorrt-rtx")
 GPU = (*TENSORRT, "onnxruntime-cuda", "onnxruntime-tensorrt")
 CPU = ("onnxruntime", "openvino")
 RUNTIMES = (*GPU, *CPU, "torch")
-# The order in which `auto` tries them.
-ORDER = (*TENSORRT, "onnxruntime-cuda", *CPU, "torch")
-# What `auto` takes of a model given by name, if its file is there and its self-test passes.
-FASTER: dict[str, Precision] = {name: "fp16" for name in TENSORRT}
+# Processors on which `kdc bench runtimes` shows OpenVINO ahead of ONNX Runtime with frames of one
+# size, for which it compiles a program of its own: those with this flag in /proc/cpuinfo.
+OPENVINO_AHEAD = "avx512f"
+# What `auto` takes of a model given by name, if its file is there and its self-test passes; int8
+# only if it loses no more than this in keypoint AP.
+FASTER: dict[str, Precision] = {
+    "tensorrt": "fp16",
+    "tensorrt-rtx": "fp16",
+    "openvino": "int8-cpu",
+}
+LARGEST_AP_LOSS = 0.015
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,7 @@ def choose_runtime(
     size: tuple[int, int] | None = None,
     engines: Cache | None = None,
 ) -> Choice:
-    """Open a model with the runtime asked for, or with the first of ORDER that can be used here.
+    """Open a model with the runtime asked for, or with the first of `order` that can be used here.
 
     Each is tested on known images before it is taken (`self_test`). A runtime named explicitly
     never falls back to another.
@@ -140,18 +149,40 @@ def choose_runtime(
     if runtime not in ("auto", *RUNTIMES):
         raise UnusableRuntime(f"no runtime '{runtime}': expected auto, {', '.join(RUNTIMES)}")
     request = Request(device, threads or default_threads(), size, engines)
+    names = order(size is not None) if runtime == "auto" else (runtime,)
     refused: dict[str, str] = {}
+    return Choice(_first_of(names, model, precision, request, refused), refused)
+
+
+def _first_of(
+    names: tuple[str, ...],
+    model: str,
+    precision: Precision | Literal["auto"],
+    request: Request,
+    refused: dict[str, str],
+) -> Runtime:
+    """Open the first runtime that can be used, and note why those before it cannot.
+
+    Raises:
+        UnusableRuntime: none can.
+    """
     error: UnusableRuntime | None = None
-    for name in ORDER if runtime == "auto" else (runtime,):
+    for place, name in enumerate(names):
+        rest = names[place + 1 :]
+        # Frames of sizes that a runtime turns out not to serve go to the next one.
+        otherwise = partial(_first_of, rest, model, precision, request, {}) if rest else None
+        tried: dict[str, str] = {}
         try:
             for title, path in _files(model, name, precision):
                 try:
-                    return Choice(_open(name, path, request), refused)
+                    return _open(name, path, request, otherwise)
                 except UnusableRuntime as refusal:
-                    refused[title], error = str(refusal), refusal
+                    tried[title], error = str(refusal), refusal
         except UnusableRuntime as refusal:
-            refused[name], error = str(refusal), refusal
-    if runtime != "auto" and error is not None:
+            tried[name], error = str(refusal), refusal
+        alike = len(set(tried.values())) == 1  # nothing that the file could help
+        refused |= {name: str(error)} if alike else tried
+    if len(names) == 1 and error is not None:
         raise error
     reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
     raise UnusableRuntime(f"no runtime can execute '{model}' here. {reasons}")
@@ -162,6 +193,21 @@ def open_runtime(
 ) -> Runtime:
     """The runtime of `choose_runtime`."""
     return choose_runtime(model, runtime, device, threads).runtime
+
+
+def order(one_size: bool, cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
+    """The order in which `auto` tries the runtimes on this processor.
+
+    Args:
+        one_size: whether all frames are of one size.
+        cpuinfo: what the kernel says of the processor.
+    """
+    try:
+        ahead = one_size and f" {OPENVINO_AHEAD} " in cpuinfo.read_text(encoding="utf-8")
+    except OSError:
+        ahead = False
+    cpu = CPU[::-1] if ahead and find_spec("openvino") is not None else CPU
+    return (*TENSORRT, "onnxruntime-cuda", *cpu, "torch")
 
 
 def _is_path(model: str) -> bool:
@@ -184,13 +230,25 @@ def _files(
         faster = FASTER.get(runtime)
         if faster is not None:
             path = MODELS / f"{model}.{faster}.onnx"
-            if path.is_file():
+            if path.is_file() and (faster == "fp16" or _is_exact(path)):
                 yield f"{runtime} {faster}", path
         yield runtime, find_program(model, "fp32")
 
 
-def _open(name: str, path: Path, request: Request) -> Runtime:
+def _is_exact(path: Path) -> bool:
+    """Whether a file says that its precision loses little."""
+    loss = read_file(path).ap_loss
+    return loss is not None and loss <= LARGEST_AP_LOSS
+
+
+def _open(
+    name: str, path: Path, request: Request, otherwise: Callable[[], Runtime] | None
+) -> Runtime:
     """Open a file with a runtime and test it.
+
+    Args:
+        name, path, request: what is asked for.
+        otherwise: opens the next runtime.
 
     Raises:
         UnusableRuntime: one of the two fails.
@@ -201,7 +259,7 @@ def _open(name: str, path: Path, request: Request) -> Runtime:
     if path.suffix == ".onnx" and request.size is not None:
         read_file(path).check_size(request.size)
     if name in TENSORRT:
-        return _open_tensorrt(name, path, request)
+        return _open_tensorrt(name, path, request, otherwise)
     if name == "torch":
         runtime: Runtime = TorchRuntime.open(path, request.device, request.threads)
         if runtime.describe()["device"] == "cpu":
@@ -214,22 +272,19 @@ def _open(name: str, path: Path, request: Request) -> Runtime:
     return runtime
 
 
-def _open_tensorrt(name: str, path: Path, request: Request) -> Runtime:
+def _open_tensorrt(
+    name: str, path: Path, request: Request, otherwise: Callable[[], Runtime] | None
+) -> Runtime:
     """TensorRT tests each engine itself: they may come later, with frames of other sizes."""
-    from kdc_core.inference.engine.library import find_library
-
     if path.suffix != ".onnx":
         raise UnusableRuntime(f"{name} needs an .onnx file, got '{path}'")
-    find_library("tensorrt" if name == "tensorrt" else "tensorrt-rtx")
     try:
-        module = import_module("kdc_core.inference.runtimes.tensorrt")
+        from kdc_core.inference.runtimes.tensorrt import TensorRtRuntime
     except ImportError as error:
         raise UnusableRuntime(
             f"cuda-python cannot be imported ({error}): pip install 'kdc_ros[cuda]'"
         ) from error
-    if not hasattr(module, "TensorRtRuntime"):
-        raise UnusableRuntime("not built yet")
-    runtime: Runtime = module.TensorRtRuntime.open(
-        path, name, request.device, request.size, request.engines
+    family: Family = "tensorrt" if name == "tensorrt" else "tensorrt-rtx"
+    return TensorRtRuntime.open(
+        path, family, request.device, request.size, request.engines, otherwise
     )
-    return runtime
