@@ -1,4 +1,4 @@
-"""Frames for benchmarks: people of the sample images, pasted on grey."""
+"""Frames for benchmarks: people of the sample images, pasted on gray."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FRAME = (480, 640)
 
 
 def one_person_image() -> np.ndarray:
-    """A VGA frame with one person of the sample images on grey: (480, 640, 3) uint8 RGB."""
+    """A VGA frame with one person of the sample images on gray: (480, 640, 3) uint8 RGB."""
     return paste_people(1)
 
 
 def paste_people(count: int) -> np.ndarray:
-    """A VGA frame with so many people of the sample images side by side on grey.
+    """A VGA frame with so many people of the sample images side by side on gray.
 
     Args:
         count: 1 to 30.

@@ -146,7 +146,7 @@ def _pointed_at(embedding: Tensor, grid: Grid, level: Level) -> tuple[Tensor, Te
 
 
 def smooth(phi: Tensor, sigma_cells: float) -> Tensor:
-    """Instance-wise Gaussian optimisation (paper III-B): smooth each person's map.
+    """Instance-wise Gaussian optimization (paper III-B): smooth each person's map.
 
     Args:
         phi: (B, P, h, w).

@@ -69,7 +69,7 @@ class EdgePaths:
     Attributes:
         parent, edge, depth: indexed [root, type]; `edge` is a channel of the mid-range offsets.
         hops: length of the longest path.
-        local: short hops between neighbours, whose landing places are precise.
+        local: short hops between neighbors, whose landing places are precise.
     """
 
     parent: np.ndarray

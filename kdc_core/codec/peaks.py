@@ -122,7 +122,7 @@ def find_peaks(score: Tensor, short: Tensor, grid: Grid, count: int, window: int
         short: (B, T, 2, h, w) pixels.
         grid: where the cells are.
         count: N.
-        window: side of the neighbourhood in cells, odd.
+        window: side of the neighborhood in cells, odd.
     """
     half = window // 2
     highest = F.max_pool2d(score, (1, window), 1, (0, half))

@@ -1,1 +1,1 @@
-"""Annotated pictures: reading, augmenting."""
+"""Annotated images: reading, augmenting."""

@@ -271,7 +271,7 @@ def describe(error: Exception) -> str:
 
 
 def decode_mask(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
-    """Rasterise COCO polygons or RLE to (H, W) bool; arguments and errors as for `as_rle`."""
+    """Rasterize COCO polygons or RLE to (H, W) bool; arguments and errors as for `as_rle`."""
     rle = as_rle(segmentation, size)
     with _refused():
         mask: np.ndarray = rle_tools.decode(rle).astype(bool)

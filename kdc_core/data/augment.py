@@ -1,4 +1,4 @@
-"""Augmentation: one affine per sample for image, masks and keypoints, then colour."""
+"""Augmentation: one affine per sample for image, masks and keypoints, then color."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def shrink(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def augment(
     sample: Sample, train: TrainConfig, skeleton: Skeleton, rng: np.random.Generator
 ) -> Sample:
-    """Scale, turn, mirror and crop at random around a random person, then change colours."""
+    """Scale, turn, mirror and crop at random around a random person, then change colors."""
     height, width = sample.image.shape[:2]
     low, high = train.longer_side
     scale = np.exp(rng.uniform(np.log(low), np.log(high))) / max(height, width)
@@ -112,7 +112,7 @@ def augment(
 
 
 def change_color(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Change brightness, contrast, saturation and, now and then, drop colour.
+    """Change brightness, contrast, saturation and, now and then, drop color.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -124,7 +124,7 @@ def change_color(image: np.ndarray, strength: float, rng: np.random.Generator) -
     brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
     if rng.random() < 0.05:
         saturation = 0.0
-    # All three are linear in the colours: one 3x3 matrix and an offset.
+    # All three are linear in the colors: one 3x3 matrix and an offset.
     gray = np.tile([0.299, 0.587, 0.114], (3, 1))
     matrix = (saturation * np.eye(3) + (1 - saturation) * gray) * contrast * brightness
     offset = 128 * (1 - contrast) * brightness

@@ -120,7 +120,7 @@ class _Checker:
         self._categories()
 
     def _listed(self) -> dict[Any, AnnotatedImage]:
-        """Pictures by id, without persons."""
+        """Images by id, without persons."""
         listed: dict[Any, AnnotatedImage] = {}
         for index, entry in enumerate(self.content["images"]):
             try:

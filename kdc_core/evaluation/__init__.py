@@ -1,1 +1,1 @@
-"""Scoring against annotations with pycocotools."""
+"""Scoring against annotations, the paper's protocols, ablations, reports."""

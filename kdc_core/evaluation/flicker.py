@@ -1,4 +1,4 @@
-"""Video: how often a person whom both neighbouring frames show is missing from a frame."""
+"""Video: how often a person whom both neighboring frames show is missing from a frame."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def as_raw(people: People) -> Raw:
 
 
 def reduce(image: Tensor, level: Level, multiple: int) -> Tensor:
-    """Reduce a image (B, C, H, W) to a level: shift by whole pixels, then mean of squares.
+    """Reduce an image (B, C, H, W) to a level: shift by whole pixels, then mean of squares.
 
     Args:
         image: its sides fit the network.

@@ -180,7 +180,7 @@ def _check_config(config: Config, start: str | None) -> None:
 
 
 def _check_same_run(config: Config, inputs: dict[str, Any], folder: Path) -> None:
-    """Raise ConfigError if the folder holds a run of another kind."""
+    """Raise ConfigError if the folder holds another run."""
     settings, made_from = folder / "config.json", folder / "inputs.json"
     if settings.exists():
         known = parse_config(settings.read_text(), settings)

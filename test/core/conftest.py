@@ -1,4 +1,4 @@
-"""People made by hand, the real pictures of the package, and what two test files need."""
+"""People made by hand, the real images of the package, and what two test files need."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def samples() -> Path:
 
 @pytest.fixture
 def data_set(tmp_path: Path) -> Path:
-    """The package's annotated pictures as a data set: annotations and a folder beside them."""
+    """The package's annotated images as a data set: annotations and a folder beside them."""
     content = json.loads((SAMPLES / "annotations.json").read_text())
     (tmp_path / "few").mkdir()
     for image in content["images"]:
@@ -117,7 +117,7 @@ def data_set(tmp_path: Path) -> Path:
     return tmp_path / "few.json"
 
 
-# Checking data sets: the package's pictures, changed
+# Checking data sets: the package's images, changed
 
 
 Content = dict[str, Any]
@@ -150,7 +150,7 @@ def rle(window: tuple[slice, slice], size: tuple[int, int] = (427, 640)) -> dict
 # Decoding: what a perfect network would give, and what comes of it
 
 
-SIZE = (256, 384)  # height, width of the decoded pictures
+SIZE = (256, 384)  # height, width of the decoded images
 EDGE_SETS = ("tree", "star")
 
 
@@ -164,7 +164,7 @@ def perfect_fields(sample: Sample, radius: float = 16.0) -> Fields:
 
 
 def assembled(people: People, size: tuple[int, int], confidence: float = 0.02) -> Prediction:
-    """The people of a picture that was decoded as it is."""
+    """The people of an image that was decoded as it is."""
     whole = Letterbox(1.0, 1.0, size, size)
     thresholds = Thresholds(confidence, 0.3, 0.5)
     return assemble(as_raw(people), whole, size, Grid(4, 1.5), 2, thresholds)

@@ -22,7 +22,7 @@ SIZE = (240, 320)
 
 
 def below() -> Sample:
-    """Two persons, the smaller one in the middle of the larger; half the picture is crowd."""
+    """Two persons, the smaller one in the middle of the larger; half the image is crowd."""
     sample = make_people([make_person(110, 20, 100), make_person(150, 110, 16)], SIZE)
     sample.keypoints[0, 9] = 0
     sample.crowd[:, 160:] = True
