@@ -66,6 +66,7 @@ def test_every_runtime_says_what_it_is(runtime: Runtime) -> None:
     assert about["precision"] == "fp32" and about["threads"] == "1"
 
 
+@pytest.mark.all
 def test_openvino_keeps_few_programs_of_one_size() -> None:
     pytest.importorskip("openvino")
     from kdc_core.inference.runtimes.openvino import OWN_PROGRAMS, OpenVinoRuntime

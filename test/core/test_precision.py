@@ -1,0 +1,245 @@
+"""Precision lives in the file: what of it is fp16 or int8, and that the answers stay the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from kdc_core.codec.grid import Letterbox
+from kdc_core.config import load_preset
+from kdc_core.errors import KdcError
+from kdc_core.inference.check import check_program
+from kdc_core.inference.compare import Difference
+from kdc_core.inference.export import cut_before_decode, export_onnx, save_program, write_ap_loss
+from kdc_core.inference.manifest import (
+    KEY,
+    FrameError,
+    ManifestError,
+    field_names,
+    read_file,
+    read_manifest,
+)
+from kdc_core.inference.precision import fold_batch_norms, network_nodes, to_fp16
+from kdc_core.inference.predictor import Predictor
+from kdc_core.inference.quantize import to_int8, training_frames
+from kdc_core.inference.runtimes.choice import MODELS
+from kdc_core.inference.runtimes.onnxruntime import OnnxRuntime, Session
+from kdc_core.inference.selftest import self_test
+from kdc_core.network.weights import load_model, save_model
+
+from .test_parity import ALLOWED
+
+PROGRAM, WEIGHTS = MODELS / "kdc_light.onnx", MODELS / "kdc_light.safetensors"
+MAPS = field_names(load_preset("kdc_light"))
+
+
+@pytest.fixture
+def program() -> onnx.ModelProto:
+    return onnx.load(PROGRAM)
+
+
+def run(model: onnx.ModelProto, frame: np.ndarray) -> list[np.ndarray]:
+    found: list[np.ndarray] = Session(model.SerializeToString(), 1).run(None, {"frame": frame})
+    return found
+
+
+@pytest.fixture(scope="module")
+def frames(samples: Path) -> list[np.ndarray]:
+    return list(training_frames(samples, load_preset("kdc_light"), (256, 320)))
+
+
+def types(model: onnx.ModelProto) -> dict[str, int]:
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    found = {v.name: v.type.tensor_type.elem_type for v in (*inferred.value_info, *inferred.input)}
+    return found | {tensor.name: tensor.data_type for tensor in inferred.initializer}
+
+
+# fp16
+
+
+def test_the_network_is_fp16_and_nothing_else(program: onnx.ModelProto) -> None:
+    assert len(network_nodes(program, MAPS)) > 300
+    model = to_fp16(program, MAPS)
+    kinds = types(model)
+    for node in model.graph.node:
+        inputs = {kinds[name] for name in node.input if name in kinds}
+        if node.op_type in ("Conv", "Relu"):
+            assert inputs == {TensorProto.FLOAT16}, node.name
+        elif node.op_type in ("TopK", "MatMul", "Exp", "GatherElements"):
+            assert TensorProto.FLOAT16 not in inputs, node.name
+    assert all(kinds[name] == TensorProto.FLOAT for name in MAPS)
+    largest = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    assert largest.data_type == TensorProto.FLOAT16
+
+
+def test_folded_batch_norms_give_the_same_maps(
+    program: onnx.ModelProto, frames: list[np.ndarray]
+) -> None:
+    before = run(cut_before_decode(PROGRAM), frames[0])
+    fold_batch_norms(program)
+    assert not any(node.op_type == "BatchNormalization" for node in program.graph.node)
+    after = run(onnx.utils.Extractor(program).extract_model(["frame"], MAPS), frames[0])
+    for one, other in zip(before, after, strict=True):
+        assert np.abs(one - other).max() < 1e-3 * one.std()
+
+
+def test_the_shipped_fp16_program_is_that_of_the_shipped_weights() -> None:
+    path = MODELS / "kdc_light.fp16.onnx"
+    manifest, whole = read_file(path), read_file(PROGRAM)
+    assert path.stat().st_size < 11e6
+    assert manifest.precision == "fp16" and manifest.weights_sha256 == whole.weights_sha256
+    assert manifest.config == whole.config
+    difference = self_test(OnnxRuntime(path, "cpu", 1))
+    assert difference.people == 4 and difference.keypoint_px < 0.1
+
+
+# int8
+
+
+@pytest.mark.all
+@pytest.mark.parametrize(
+    ("precision", "kind", "most"),
+    [("int8-cpu", TensorProto.UINT8, 63), ("int8-trt", TensorProto.INT8, 127)],
+)
+def test_int8_is_written_in_both_dialects(
+    program: onnx.ModelProto,
+    frames: list[np.ndarray],
+    precision: str,
+    kind: int,
+    most: int,
+    tmp_path: Path,
+) -> None:
+    model = to_int8(program, MAPS, precision, frames[:4])
+    values = {tensor.name: tensor for tensor in model.graph.initializer}
+    quantized = [
+        n for n in model.graph.node if n.op_type == "Conv" and n.input[1].endswith("int8")
+    ]
+    assert len(quantized) > 100
+    assert all(values[n.input[2]].data_type == TensorProto.FLOAT for n in quantized)
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            zero = values[node.input[2]]
+            assert zero.data_type == kind
+            assert kind == TensorProto.UINT8 or not numpy_helper.to_array(zero).any()
+        if node.op_type == "DequantizeLinear" and node.input[0] in values:
+            weights = numpy_helper.to_array(values[node.input[0]])
+            assert weights.dtype == np.int8 and np.abs(weights.astype(int)).max() == most
+    manifest = read_file(PROGRAM).model_copy(update={"precision": precision})
+    save_program(model, manifest, tmp_path / "m.onnx")
+    assert (tmp_path / "m.onnx").stat().st_size < 8e6
+    assert self_test(OnnxRuntime(tmp_path / "m.onnx", "cpu", 1)).people == 4
+
+
+def test_int8_needs_images(program: onnx.ModelProto) -> None:
+    with pytest.raises(KdcError, match="int8 needs training images"):
+        to_int8(program, MAPS, "int8-cpu", [])
+
+
+def test_training_frames_are_of_the_size_asked_for(data_set: Path) -> None:
+    config = load_preset("kdc_light")
+    fixed = list(training_frames(data_set, config, (256, 320), count=3))
+    assert [frame.shape for frame in fixed] == [(256, 320, 3)] * 3
+    free = list(training_frames(data_set, config))
+    assert all(max(frame.shape) == 576 for frame in free)
+
+
+# Export
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped network at one level: half the program to export."""
+    network, provenance = load_model(WEIGHTS)
+    decode = network.config.decode.model_copy(update={"pyramid": [1]})
+    network.config = network.config.model_copy(update={"decode": decode})
+    path = tmp_path_factory.mktemp("weights") / "m.safetensors"
+    save_model(network, path, provenance)
+    return path
+
+
+@pytest.mark.all
+def test_a_program_of_one_size_says_so_and_takes_no_other(weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    export_onnx(weights, path, "fp16", (256, 320))
+    manifest = read_file(path)
+    assert manifest.size == (256, 320) and manifest.precision == "fp16"
+    assert not any(
+        d.dim_param for v in onnx.load(path).graph.output for d in v.type.tensor_type.shape.dim
+    )
+    assert {node.op_type for node in onnx.load(path).graph.node} <= set(ALLOWED)
+    predictor = Predictor.from_pretrained(str(path), "onnxruntime")
+    assert len(predictor(np.zeros((480, 640, 3), np.uint8))) == 0
+    with pytest.raises(FrameError, match="takes frames of 256 x 320 alone, got 320 x 320"):
+        predictor.runtime.run(np.zeros((320, 320, 3), np.uint8))
+    with pytest.raises(FrameError, match="250 x 320 does not fit"):
+        export_onnx(weights, path, size=(250, 320))
+    write_ap_loss(path, 0.0123)
+    assert read_file(path).ap_loss == 0.0123
+    worst = Difference()
+    for _, difference in check_program(path, weights):
+        worst |= difference
+    assert worst.people >= 10 and worst.missed == worst.extra == 0
+
+
+@pytest.mark.all
+@pytest.mark.parametrize("precision", ["int8-cpu", "int8-trt"])
+def test_int8_finds_the_people_of_the_samples(precision: str, tmp_path: Path) -> None:
+    data = Path(__file__).parents[2].parent / "shared" / "data" / "coco_person"
+    if not data.is_dir():
+        pytest.skip("no ../shared/data/coco_person beside the repository")
+    frames = training_frames(data, load_preset("kdc_light"), count=16)
+    path = tmp_path / "m.onnx"
+    export_onnx(WEIGHTS, path, precision, None, frames)  # type: ignore[arg-type]
+    self_test(OnnxRuntime(path, "cpu", 1))
+    worst = Difference()
+    for _, difference in check_program(path, WEIGHTS):
+        worst |= difference
+    assert worst.missed == worst.extra == 0 and worst.mask_iou > 0.9
+
+
+# Manifests
+
+
+def test_a_manifest_without_precision_is_of_fp32() -> None:
+    manifest = read_file(PROGRAM)
+    assert (manifest.schema_number, manifest.precision, manifest.size) == (1, "fp32", None)
+    assert manifest.ap_loss is None
+    newer = manifest.model_copy(update={"schema_number": 99}).model_dump_json()
+    with pytest.raises(ManifestError, match="another version"):
+        read_manifest({KEY: newer}, "m.onnx")
+
+
+def _broken(whole: bytes) -> Iterator[bytes]:
+    yield whole[: len(whole) // 2]
+    yield whole[:-1]
+    yield b"no model\n" * 99
+    yield b"\x80" * 99
+    yield b"\x0a\xff\xff\xff\xff\x0f"
+
+
+def test_the_manifest_of_a_broken_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    for content in _broken(PROGRAM.read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(ManifestError, match="m.onnx' is not an ONNX file that can be run"):
+            read_file(path)
+    path.write_bytes(b"")
+    with pytest.raises(ManifestError, match="not a KDC program"):
+        read_file(path)
+    with pytest.raises(ManifestError, match="cannot read"):
+        read_file(tmp_path / "none.onnx")
+
+
+def test_a_frame_of_one_size_holds_any_image() -> None:
+    for image in ((480, 640), (1, 4000), (4000, 1), (256, 320), (33, 31)):
+        letterbox = Letterbox.into(image, (256, 320))
+        assert letterbox.size == (256, 320)
+        assert 1 <= letterbox.content[0] <= 256 and 1 <= letterbox.content[1] <= 320
+        corners = np.array([(-0.5, -0.5), (image[1] - 0.5, image[0] - 0.5)])
+        inside = letterbox.to_network(corners)
+        assert inside == pytest.approx(np.array([(0, 0), letterbox.content[::-1]]) - 0.5)
