@@ -45,6 +45,7 @@ EXTRAS = {
     "torch": "train",
     "lightning": "train",
     "onnx": "train",
+    "onnxscript": "train",
     "matplotlib": "train",
     "tensorboard": "train",
     "pycocotools": "eval",

@@ -26,7 +26,7 @@ from kdc_core.files import write_json
 from kdc_core.inference.export import cut_before_decode
 from kdc_core.inference.predictor import Predictor, letterbox_image
 from kdc_core.inference.runtimes.choice import default_threads, find_model
-from kdc_core.inference.runtimes.onnxruntime import make_session
+from kdc_core.inference.runtimes.onnxruntime import Session
 from kdc_core.show.progress import track
 
 SHARED = Path(__file__).parents[1].parent / "shared"  # beside the repository
@@ -149,7 +149,7 @@ def our_predictor(model: str, threads: int) -> tuple[str, int, Predict]:
         model, "onnxruntime", threads=threads, confidence=0.0, keypoint=0.0
     )
     path = find_model(model, (".onnx",))
-    network = make_session(cut_before_decode(path).SerializeToString(), threads)
+    network = Session(cut_before_decode(path).SerializeToString(), threads)
 
     def predict(image: np.ndarray) -> Prediction:
         prediction = predictor(image)

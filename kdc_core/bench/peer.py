@@ -13,7 +13,7 @@ from kdc_core.codec.grid import Letterbox
 from kdc_core.codec.results import Prediction
 from kdc_core.inference.export import to_onnx
 from kdc_core.inference.predictor import letterbox_image
-from kdc_core.inference.runtimes.onnxruntime import make_session
+from kdc_core.inference.runtimes.onnxruntime import Session
 
 # Maps of the network, how the image was put into the frame, (height, width) of the image.
 Decode = Callable[[list[np.ndarray], Letterbox, tuple[int, int]], Prediction]
@@ -46,7 +46,7 @@ class Peer:
     ) -> Peer:
         """Export a network of one frame to ONNX, with free sides as our programs have, and open
         it with the options that they get."""
-        session = make_session(to_onnx(network, sides).SerializeToString(), threads)
+        session = Session(to_onnx(network, sides).SerializeToString(), threads)
         return cls(lambda frame: session.run(None, {"frame": frame}), longer_side, sides, decode)
 
     def __call__(self, image: np.ndarray) -> Prediction:

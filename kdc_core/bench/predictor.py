@@ -16,7 +16,7 @@ from kdc_core.inference.assembly import Thresholds
 from kdc_core.inference.manifest import OUTPUTS
 from kdc_core.inference.predictor import Predictor, letterbox_image
 from kdc_core.inference.runtimes.choice import find_model
-from kdc_core.inference.runtimes.onnxruntime import make_session
+from kdc_core.inference.runtimes.onnxruntime import Session
 from kdc_core.show.drawing import draw_people
 
 THREADS = 2
@@ -46,8 +46,8 @@ def bench_predictor(model: str, rounds: int, movenet: Path | None = None) -> dic
     from kdc_core.inference.export import cut_before_decode
 
     path = find_model(model, (".onnx",))
-    network = make_session(cut_before_decode(path).SerializeToString(), THREADS)
-    program = make_session(str(path), THREADS)
+    network = Session(cut_before_decode(path).SerializeToString(), THREADS)
+    program = Session(str(path), THREADS)
     predictor = Predictor.from_pretrained(model, "onnxruntime", threads=THREADS)
     peer = open_movenet(THREADS, movenet)
     one, many = one_person_image(), paste_people(30)

@@ -23,7 +23,7 @@ from kdc_core.inference.predictor import Predictor, letterbox_image
 from kdc_core.inference.program import level_fields
 from kdc_core.inference.quantize import to_int8, training_frames
 from kdc_core.inference.runtimes.choice import RUNTIMES, find_program, order
-from kdc_core.inference.runtimes.onnxruntime import make_session
+from kdc_core.inference.runtimes.onnxruntime import Session
 from kdc_core.inference.runtimes.openvino import OpenVinoRuntime, compile_program
 from kdc_core.inference.runtimes.protocol import Runtime, UnusableRuntime
 from kdc_core.network.backbones import side_rule
@@ -172,7 +172,7 @@ def _parts(path: Path, predictors: dict[str, Predictor], frame: np.ndarray) -> d
     """Programs and networks alone."""
     size = (frame.shape[0], frame.shape[1])
     cut = cut_before_decode(path).SerializeToString()
-    session = make_session(cut, THREADS)
+    session = Session(cut, THREADS)
     calls: dict[str, Call] = {
         "onnxruntime network": lambda: session.run(None, {"frame": frame}),
         "onnxruntime program": lambda: predictors["onnxruntime"].runtime.run(frame),

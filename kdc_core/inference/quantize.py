@@ -22,7 +22,7 @@ from kdc_core.data.datasets import open_data
 from kdc_core.errors import KdcError
 from kdc_core.inference.precision import drop_unused, fold_batch_norms, network_nodes
 from kdc_core.inference.predictor import fit_letterbox, letterbox_image
-from kdc_core.inference.runtimes.onnxruntime import make_session
+from kdc_core.inference.runtimes.onnxruntime import Session
 from kdc_core.inference.runtimes.threads import default_threads
 
 # Images that are looked at.
@@ -247,6 +247,6 @@ def _measure(
     del model.graph.output[:]
     for name in outputs:
         model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    session = make_session(model.SerializeToString(), default_threads())
+    session = Session(model.SerializeToString(), default_threads())
     found = [session.run(outputs, {"frame": frame}) for frame in frames]
     return [np.stack(values) for values in zip(*found, strict=True)]

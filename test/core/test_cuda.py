@@ -26,7 +26,7 @@ from kdc_core.inference.engine.session import EngineSession
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes import tensorrt
 from kdc_core.inference.runtimes.choice import find_model
-from kdc_core.inference.runtimes.onnxruntime import make_session
+from kdc_core.inference.runtimes.onnxruntime import Session
 from kdc_core.inference.runtimes.protocol import UnusableRuntime
 from kdc_core.inference.runtimes.tensorrt import TensorRtRuntime
 
@@ -60,7 +60,7 @@ def use(fake: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
 
 
 def engine(device: FakeCuda, predictor: Predictor) -> FakeEngine:
-    return FakeEngine(device, make_session(str(find_model("kdc_light", (".onnx",))), 2), SIZE)
+    return FakeEngine(device, Session(str(find_model("kdc_light", (".onnx",))), 2).raw, SIZE)
 
 
 def assert_same(ours: Raw, theirs: Raw) -> None:
@@ -190,7 +190,7 @@ class FakeTensorRt:
             self.said.append(self.says)
             return None
         engine = FakeEngine(
-            self.device, make_session(str(find_model("kdc_light", (".onnx",))), 2), SIZE
+            self.device, Session(str(find_model("kdc_light", (".onnx",))), 2).raw, SIZE
         )
         engine.shift_px = 20.0 if self.spoiled else 0.0
         return engine

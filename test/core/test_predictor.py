@@ -139,6 +139,13 @@ def test_bgr_images_give_what_rgb_images_give(predictor: Predictor, image: np.nd
         Predictor(predictor.runtime, image_format="RGB")  # type: ignore[arg-type]
 
 
+def test_the_arithmetic_of_the_caller_stays_as_it_is(image: np.ndarray) -> None:
+    """ONNX Runtime computes without denormal numbers; nobody else does."""
+    denormal = np.array([1e-40], np.float32)
+    Predictor.from_pretrained("kdc_light", "onnxruntime")(image)
+    assert (denormal * np.float32(0.5))[0] > 0
+
+
 def test_thresholds_hold(predictor: Predictor, image: np.ndarray) -> None:
     runtime = predictor.runtime
     everybody, nobody, one = (Predictor(runtime) for _ in range(3))

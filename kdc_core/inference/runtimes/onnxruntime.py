@@ -5,6 +5,7 @@ The two on a GPU are tested against a stand-in for a GPU's package alone.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,29 +48,53 @@ GPU_PROVIDERS = {
 }
 
 
-def make_session(model: str | bytes, threads: int, providers: list[Any] | None = None) -> Any:
-    """Open an ONNX file or its bytes with the options used everywhere.
+class Session:
+    """An ONNX file opened with the options used everywhere, in a thread of its own.
 
-    Threads spin for SPIN_US at most: the next of hundreds of operators mostly comes within that
-    time, and waking a thread takes longer than it runs. On a robot whose cores are busy, threads
-    that spin on take them from others and slow the program itself.
+    In that thread denormal numbers are zero: what pixels far from a person give is denormal, and
+    some processors take many times as long for it. ONNX Runtime sets this for whichever thread
+    opens a session, and nobody else's arithmetic should change.
+
+    Its threads spin for SPIN_US at most: the next of hundreds of operators mostly comes within
+    that time, and waking a thread takes longer than it runs. On a robot whose cores are busy,
+    threads that spin on take them from others and slow the program itself.
 
     Args:
         model: file or bytes.
         threads: on the CPU.
         providers: as onnxruntime takes them; None = the CPU.
-    """
-    import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
-    spin = version >= BOUNDED_SPIN_SINCE  # older versions would spin without end
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
-    options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=providers or [CPU])
+    Attributes:
+        raw: onnxruntime's.
+    """
+
+    def __init__(self, model: str | bytes, threads: int, providers: list[Any] | None = None):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
+        version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
+        spin = version >= BOUNDED_SPIN_SINCE  # older versions would spin without end
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+        options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
+        options.log_severity_level = 3
+        self._thread = ThreadPoolExecutor(1, "kdc_onnxruntime")
+        opened = self._thread.submit(
+            onnxruntime.InferenceSession, model, options, providers=providers or [CPU]
+        )
+        self.raw: onnxruntime.InferenceSession = opened.result()
+
+    def run(self, outputs: list[str] | None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Execute; None = all outputs."""
+        found: list[np.ndarray] = self._thread.submit(self.raw.run, outputs, inputs).result()
+        return found
+
+    def close(self) -> None:
+        """End the thread and free the model."""
+        self._thread.shutdown()
+        del self.raw
 
 
 class OnnxRuntime:
@@ -101,22 +126,22 @@ class OnnxRuntime:
             )
         self.manifest = read_file(path)
         try:
-            self._session = make_session(str(path), threads, providers)
+            self._session = Session(str(path), threads, providers)
         except Exception as error:  # onnxruntime raises classes of its own for every cause
             raise UnusableRuntime(
                 f"'{path}' is not an ONNX file that can be run: {str(error)[:300]}"
             ) from error
         self._threads = threads
         wanted = providers[0] if name == "onnxruntime" else providers[0][0]
-        used = self._session.get_providers()
+        used = self._session.raw.get_providers()
         if used[0] != wanted:
             raise UnusableRuntime(
                 f"{name}: ONNX Runtime could not start its {wanted} and took {used[0]} instead: "
                 "its CUDA or cuDNN libraries do not load, or not in the versions it was made for"
             )
         got = (
-            [(i.name, i.type) for i in self._session.get_inputs()],
-            [o.name for o in self._session.get_outputs()],
+            [(i.name, i.type) for i in self._session.raw.get_inputs()],
+            [o.name for o in self._session.raw.get_outputs()],
         )
         if got != ([("frame", "tensor(uint8)")], list(OUTPUTS)):
             raise UnusableRuntime(
@@ -140,7 +165,7 @@ class OnnxRuntime:
         return Raw(*self._session.run(list(OUTPUTS), {"frame": frame}))
 
     def close(self) -> None:
-        del self._session
+        self._session.close()
 
 
 def _gpu_providers(name: str, device: str) -> tuple[list[Any], str]:
