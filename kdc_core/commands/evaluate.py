@@ -45,6 +45,8 @@ def evaluate(
     Images with a crowd index are scored by CrowdPose's protocol. --oracle, --flip, --scales and
     --given-keypoints run by torch, on the CPU, and are named in the result.
     """
+    if curve is not None:
+        import matplotlib  # noqa: F401 -- better missed now than after all images
     from kdc_core.codec.skeleton import COCO17
     from kdc_core.data.images import Images
 

@@ -222,7 +222,7 @@ def test_augmentation_keeps_keypoints_on_their_mask(seed: int) -> None:
                 assert mask[int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3].any()
 
 
-def test_colour_changes_stay_in_range_and_zero_changes_nothing() -> None:
+def test_color_changes_stay_in_range_and_zero_changes_nothing() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (20, 30, 3), np.uint8)
     assert (change_color(image, 0.0, rng) == image).all()

@@ -416,7 +416,7 @@ def test_the_representation_is_compared_on_ground_truth_maps(
 def test_an_ablation_the_model_has_no_maps_for_is_refused(samples: Path) -> None:
     for name, text in (
         ("edges", "needs a model with tree and star"),
-        ("colour", "expected one of centroids"),
+        ("color", "expected one of centroids"),
     ):
         with pytest.raises(ConfigError, match=text):
             ablate(name, samples / "annotations.json", samples, LIGHT, untracked)
