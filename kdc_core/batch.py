@@ -174,10 +174,10 @@ def _predict_each(todo: list[str], job: Job, workers: int | None) -> Iterable[di
     context.raise_original_map_exception = True
     context.max_consecutive_actor_init_deaths = INIT_DEATHS
     gpus = 1 if job.device.startswith("cuda") else 0
-    kind = "GPU" if gpus else "CPU"
-    free = int(ray.cluster_resources().get(kind, 0)) // (gpus or THREADS)
+    processor = "GPU" if gpus else "CPU"
+    free = int(ray.cluster_resources().get(processor, 0)) // (gpus or THREADS)
     if free == 0:
-        raise KdcError(f"the Ray cluster has no {kind}: choose another --device")
+        raise KdcError(f"the Ray cluster has no {processor}: choose another --device")
     count = workers or free
     # Some parts for each worker, so that the last ones end at about the same time.
     size = max(1, min(LARGEST_PART, len(todo) // (4 * count)))

@@ -38,7 +38,7 @@ def bench_data(data: str | None, seconds: float) -> dict[str, float]:
 
     Returns:
         samples_per_second_per_core: 416 x 416 crops of real images, augmented, with all
-        targets at stride 4 and both kinds of edges, in one thread. targets_ms: targets alone of
+        targets at stride 4 and both edge sets, in one thread. targets_ms: targets alone of
         5 people at 401 x 401, median. loader_share: fraction of a training step of `kdc_light`
         spent waiting for samples that WORKERS processes make. step_ms: that step, median.
     """

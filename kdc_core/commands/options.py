@@ -13,7 +13,10 @@ Model = Annotated[str, Option(help="Shipped model or file.")]
 Models = Annotated[list[str], Option("--model", help="Shipped model or file; may be repeated.")]
 Runtime = Annotated[
     str,
-    Option(help="auto, tensorrt, tensorrt-rtx, onnxruntime-cuda, onnxruntime, openvino, torch."),
+    Option(
+        help="auto, tensorrt, tensorrt-rtx, onnxruntime-cuda, onnxruntime-tensorrt, onnxruntime, "
+        "openvino or torch."
+    ),
 ]
 Device = Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")]
 Confidence = Annotated[

@@ -10,7 +10,7 @@ from kdc_core.data.augment import shrink
 
 LEAST_KEYPOINTS = 5  # labelled, of a person worth pasting
 LEAST_SIDE_PX = 32.0  # of its box
-# A person of whom less than this share of the mask stays visible is gone.
+# A person of whom less than this fraction of the mask stays visible is gone.
 LEAST_VISIBLE = 0.1
 
 

@@ -88,8 +88,8 @@ def read_frames(source: str) -> Iterator[Frame]:
     capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
     try:
         if not capture.isOpened():
-            kind = f"camera {source}" if source.isdigit() else f"'{source}'"
-            yield Frame(source, None, None, f"{kind} cannot be opened as a video")
+            name = f"camera {source}" if source.isdigit() else f"'{source}'"
+            yield Frame(source, None, None, f"{name} cannot be opened as a video")
             return
         rate = capture.get(cv2.CAP_PROP_FPS) or 0.0
         index = 0

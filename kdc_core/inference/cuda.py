@@ -79,20 +79,20 @@ class Buffer:
 
     def upload(self, stream: int) -> None:
         """Copy host to device, in the order of the stream."""
-        kind = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
-        copied = cudart.cudaMemcpyAsync(self.device, self._pinned, self.bytes, kind, stream)
+        direction = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
+        copied = cudart.cudaMemcpyAsync(self.device, self._pinned, self.bytes, direction, stream)
         check(copied, "uploading a frame")
 
     def download(self, stream: int) -> None:
         """Copy device to host, in the order of the stream."""
-        kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        copied = cudart.cudaMemcpyAsync(self._pinned, self.device, self.bytes, kind, stream)
+        direction = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        copied = cudart.cudaMemcpyAsync(self._pinned, self.device, self.bytes, direction, stream)
         check(copied, "downloading people")
 
     def copy_to(self, address: int, stream: int) -> None:
         """Copy device to device, in the order of the stream."""
-        kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToDevice
-        copied = cudart.cudaMemcpyAsync(address, self.device, self.bytes, kind, stream)
+        direction = cudart.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        copied = cudart.cudaMemcpyAsync(address, self.device, self.bytes, direction, stream)
         check(copied, "copying a frame")
 
     def free(self) -> None:

@@ -194,8 +194,10 @@ def _ranges(
     names = list(dict.fromkeys(conv.input[0] for conv in convs))
     model = copy.deepcopy(network)
     for name in names:
-        for kind in ("ReduceMin", "ReduceMax"):
-            model.graph.node.append(helper.make_node(kind, [name], [f"{name}.{kind}"], keepdims=0))
+        for operator in ("ReduceMin", "ReduceMax"):
+            model.graph.node.append(
+                helper.make_node(operator, [name], [f"{name}.{operator}"], keepdims=0)
+            )
     ends = ("ReduceMin", "ReduceMax")
     found = _measure(model, [f"{name}.{end}" for name in names for end in ends], frames)
     return {

@@ -79,9 +79,9 @@ class Metrics:
         self._sums, self._passes, self._written = {}, 0, time.monotonic()
         if rank() > 0:
             return
-        for kind, values in (("training", losses), ("evaluation", figures or {})):
+        for group, values in (("training", losses), ("evaluation", figures or {})):
             for name, value in values.items():
-                self.writer.add_scalar(f"{kind}/{name}", value, step)
+                self.writer.add_scalar(f"{group}/{name}", value, step)
         row = {"step": str(step), "epoch": f"{step / self.samples.epoch_steps:.3f}"}
         row |= {name: f"{value:.5f}" for name, value in (losses | (figures or {})).items()}
         columns = ("step", "epoch", *losses, *EVALUATED)

@@ -253,8 +253,7 @@ def _open(
     Raises:
         UnusableRuntime: one of the two fails.
     """
-    kind = request.device.partition(":")[0]
-    if kind == "cpu" and name in GPU:
+    if request.device == "cpu" and name in GPU:
         raise UnusableRuntime(f"{name} runs on an NVIDIA GPU, and the device asked for is cpu")
     if path.suffix == ".onnx" and request.size is not None:
         read_file(path).check_size(request.size)

@@ -176,8 +176,8 @@ def _gpu_providers(name: str, device: str) -> tuple[list[Any], str]:
     """
     import onnxruntime
 
-    kind, _, number = device.partition(":")
-    if kind not in ("auto", "cuda") or not (number or "0").isdecimal():
+    family, _, number = device.partition(":")
+    if family not in ("auto", "cuda") or not (number or "0").isdecimal():
         raise UnusableRuntime(
             f"{name} runs on an NVIDIA GPU, got device '{device}': expected cuda or cuda:N"
         )
