@@ -37,7 +37,7 @@ from .commands import assert_refused, kdc, kdc_process
 
 COMMANDS = "predict evaluate flicker ablate paper train export data bench doctor"
 PAPER = "table1 table2 table3 table4 figure4 figure5"
-BENCH = {"bench", "bench predictor", "bench node", "bench data"}
+BENCH = {"bench", "bench predictor", "bench node", "bench data", "bench runtimes"}
 
 
 def paths(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from kdc_core.inference.runtimes.onnxruntime import OnnxRuntime, Session
 from kdc_core.inference.selftest import self_test
 from kdc_core.network.weights import load_model, save_model
 
+from .commands import assert_refused, kdc
 from .test_parity import ALLOWED
 
 PROGRAM, WEIGHTS = MODELS / "kdc_light.onnx", MODELS / "kdc_light.safetensors"
@@ -186,20 +188,46 @@ def test_a_program_of_one_size_says_so_and_takes_no_other(weights: Path, tmp_pat
     assert worst.people >= 10 and worst.missed == worst.extra == 0
 
 
-@pytest.mark.all
-@pytest.mark.parametrize("precision", ["int8-cpu", "int8-trt"])
-def test_int8_finds_the_people_of_the_samples(precision: str, tmp_path: Path) -> None:
-    data = Path(__file__).parents[2].parent / "shared" / "data" / "coco_person"
-    if not data.is_dir():
-        pytest.skip("no ../shared/data/coco_person beside the repository")
-    frames = training_frames(data, load_preset("kdc_light"), count=16)
-    path = tmp_path / "m.onnx"
-    export_onnx(WEIGHTS, path, precision, None, frames)  # type: ignore[arg-type]
-    self_test(OnnxRuntime(path, "cpu", 1))
-    worst = Difference()
-    for _, difference in check_program(path, WEIGHTS):
-        worst |= difference
-    assert worst.missed == worst.extra == 0 and worst.mask_iou > 0.9
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--precision", "int8-cpu"), "int8 needs training images"),
+        (("--precision", "fp16", "--calibrate", "data"), "nothing else needs them"),
+        (("--precision", "int4"), "int4"),
+        (("--size", "448"), "HEIGHTxWIDTH"),
+    ],
+)
+def test_export_refuses_what_does_not_go_together(
+    options: tuple[str, ...], text: str, tmp_path: Path
+) -> None:
+    assert_refused(kdc("export", "kdc_light", "--output", tmp_path / "m.onnx", *options), text)
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_export_measures_what_int8_loses_on_validation_images(
+    split: bool, data_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export(model: Path, output: Path, precision: str, *_: object) -> None:
+        manifest = read_file(PROGRAM).model_copy(update={"precision": precision})
+        save_program(onnx.load(PROGRAM), manifest, output)
+
+    monkeypatch.setattr("kdc_core.inference.export.export_onnx", export)
+    monkeypatch.setattr("kdc_core.inference.check.check_program", lambda program, model: ())
+    content = json.loads(data_set.read_text())
+    data_set.with_name("train.json").write_text(json.dumps(content))
+    data_set.with_name("few").rename(data_set.with_name("train"))
+    data: Path = data_set.with_name("train.json")
+    if split:
+        content["images"] = content["images"][:1]
+        data_set.with_name("val.json").write_text(json.dumps(content))
+        data_set.with_name("val").symlink_to("train")
+        data = data_set.parent
+    to = ("--output", tmp_path / "m.onnx", "--precision", "int8-cpu", "--calibrate", data)
+    done = kdc("export", "kdc_light", *to)
+    assert done.returncode == 0, done.stderr
+    said = "keypoint AP on" if split else "has no validation images"
+    assert said in done.stdout
+    assert read_file(tmp_path / "m.onnx").ap_loss == (0.0 if split else None)
 
 
 # Manifests
