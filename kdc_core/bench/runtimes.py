@@ -10,18 +10,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import onnx
 import torch
 
 from kdc_core.bench.frames import FRAME, SAMPLES, paste_people
 from kdc_core.bench.movenet import open_movenet
 from kdc_core.bench.predictor import interleave
 from kdc_core.inference.assembly import Thresholds
-from kdc_core.inference.export import cut_before_decode, save_program
-from kdc_core.inference.manifest import field_names, read_file
+from kdc_core.inference.export import change_precision, cut_before_decode
+from kdc_core.inference.manifest import read_file
 from kdc_core.inference.predictor import Predictor, letterbox_image
 from kdc_core.inference.program import level_fields
-from kdc_core.inference.quantize import to_int8, training_frames
+from kdc_core.inference.quantize import training_frames
 from kdc_core.inference.runtimes.choice import RUNTIMES, find_program, order
 from kdc_core.inference.runtimes.onnxruntime import Session
 from kdc_core.inference.runtimes.openvino import OpenVinoRuntime, compile_program
@@ -189,13 +188,11 @@ def _parts(path: Path, predictors: dict[str, Predictor], frame: np.ndarray) -> d
 
 def _open_int8(path: Path, size: tuple[int, int]) -> Runtime:
     """The program with a network in int8, calibrated on the sample images, in OpenVINO."""
-    manifest = read_file(path)
-    graph = onnx.load(path)
-    frames = training_frames(SAMPLES, manifest.config, size)
-    to_int8(graph, field_names(manifest.config), "int8-cpu", frames)
+    # How long it takes does not depend on the images it was calibrated on.
+    frames = training_frames(SAMPLES, read_file(path).config, size, count=2)
     with TemporaryDirectory() as folder:
         file = Path(folder) / "int8.onnx"
-        save_program(graph, manifest.model_copy(update={"precision": "int8-cpu"}), file)
+        change_precision(path, file, "int8-cpu", frames)
         runtime = OpenVinoRuntime(file, "cpu", THREADS)
         runtime.run(np.zeros((*size, 3), np.uint8))  # compiles, which reads the file
     return runtime

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -13,7 +14,10 @@ from kdc_core.commands.options import choice
 from kdc_core.errors import KdcError
 
 if TYPE_CHECKING:
-    from kdc_core.config import Config
+    from collections.abc import Iterable
+
+    import numpy as np
+
     from kdc_core.inference.manifest import Precision
 
 PRECISIONS = ("fp32", "fp16", "int8-trt", "int8-cpu")
@@ -50,31 +54,40 @@ def export(
         )
     from kdc_core.inference.check import check_program
     from kdc_core.inference.engine.shapes import parse_size
-    from kdc_core.inference.export import export_onnx
+    from kdc_core.inference.export import change_precision, export_onnx
+    from kdc_core.inference.manifest import read_file
     from kdc_core.inference.quantize import training_frames
-    from kdc_core.network.weights import load_model
 
-    path = weights_of(model) if preset is None else _with_preset(weights_of(model), preset, output)
+    weights = weights_of(model) if preset is None else _with_preset(model, preset, output)
     frame = None if size is None else parse_size(size)
-    config = load_model(path)[0].config
-    frames = training_frames(calibrate, config, frame) if calibrate is not None else ()
-    export_onnx(path, output, cast("Precision", precision), frame, frames)
-    typer.echo(f"wrote '{output}', {output.stat().st_size / 1e6:.1f} MB; beside the model itself:")
-    worst = Difference()
-    for name, difference in check_program(output, path):
-        typer.echo(f"{name}: {difference}")
-        worst |= difference
-    typer.echo(f"all: {worst}")
-    if calibrate is not None:
-        _measure_loss(calibrate, path, output, config)
+    with TemporaryDirectory() as folder:
+        original = Path(folder) / "fp32.onnx"
+        if precision == "fp32":
+            export_onnx(weights, output, frame)
+            original = weights
+        else:
+            export_onnx(weights, original, frame)
+            frames: Iterable[np.ndarray] = ()
+            if calibrate is not None:
+                frames = training_frames(calibrate, read_file(original).config, frame)
+            change_precision(original, output, cast("Precision", precision), frames)
+        typer.echo(f"wrote '{output}', {output.stat().st_size / 1e6:.1f} MB")
+        worst = Difference()
+        for name, difference in check_program(output, original):
+            typer.echo(f"{name}: {difference}")
+            worst |= difference
+        typer.echo(f"all, beside {'torch' if original == weights else 'fp32'}: {worst}")
+        if calibrate is not None:
+            _measure_loss(calibrate, original, output)
 
 
-def _with_preset(path: Path, preset: str, output: Path) -> Path:
+def _with_preset(model: str, preset: str, output: Path) -> Path:
     """The model with the settings of a preset, written beside the output."""
     from kdc_core.config import load_preset
     from kdc_core.network.backbones import check_structure
     from kdc_core.network.weights import load_model, save_model
 
+    path = weights_of(model)
     network, provenance = load_model(path)
     chosen = load_preset(preset)
     network.config = network.config.model_copy(
@@ -91,7 +104,7 @@ def _with_preset(path: Path, preset: str, output: Path) -> Path:
     return target
 
 
-def _measure_loss(data: str, weights: Path, program: Path, config: Config) -> None:
+def _measure_loss(data: str, original: Path, program: Path) -> None:
     """Write into the program what AP it loses on the validation images, if there are any."""
     from kdc_core.data.annotations import AnnotationError
     from kdc_core.data.datasets import find_data
@@ -108,8 +121,8 @@ def _measure_loss(data: str, weights: Path, program: Path, config: Config) -> No
         return
     images = Images(folder)
     scores = []
-    for model, runtime in ((weights, "torch"), (program, "onnxruntime")):
-        done = by_predictor(str(model), images, runtime).evaluate(annotations, runtime)
+    for path in (original, program):
+        done = by_predictor(str(path), images, "onnxruntime").evaluate(annotations, path.stem)
         scores.append(done.figures["keypoint_ap"])
     write_ap_loss(program, round(scores[0] - scores[1], 4))
     typer.echo(f"keypoint AP on '{annotations}': {scores[0]:.3f} -> {scores[1]:.3f}")

@@ -20,6 +20,7 @@ from kdc_core.files import whole_file
 from kdc_core.inference.manifest import (
     KEY,
     OUTPUTS,
+    SCHEMA,
     Manifest,
     Precision,
     field_names,
@@ -38,11 +39,9 @@ LARGEST_SIDE = 4096
 def export_onnx(
     model: str | os.PathLike[str],
     path: str | os.PathLike[str],
-    precision: Precision = "fp32",
     size: tuple[int, int] | None = None,
-    frames: Iterable[np.ndarray] = (),
 ) -> Manifest:
-    """Write the program of a model file as ONNX, whole or not at all.
+    """Write the program of a model file as ONNX in fp32, whole or not at all.
 
     The network's maps keep their names inside the graph, so that the program can be cut there
     for measurement.
@@ -50,9 +49,7 @@ def export_onnx(
     Args:
         model: safetensors file of `save_model`.
         path: the ONNX file to write.
-        precision: of the network.
         size: (H, W) of the only frame it takes; None = any that `side_rule` allows.
-        frames: of real images, (H, W, 3) uint8, to see what values the network has; for int8.
 
     Raises:
         ModelFileError: not a model file of ours.
@@ -64,7 +61,6 @@ def export_onnx(
         config=network.config,
         provenance=provenance,
         weights_sha256=digest,
-        precision=precision,
         size=size,
     )
     if size is not None:
@@ -73,13 +69,38 @@ def export_onnx(
     graph = to_onnx(Program(network), side_rule(network.config), [*OUTPUTS, *maps], size)
     graph.graph.value_info.extend(graph.graph.output[len(OUTPUTS) :])
     del graph.graph.output[len(OUTPUTS) :]
+    for node in graph.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    save_program(graph, manifest, path)
+    return manifest
+
+
+def change_precision(
+    program: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    precision: Precision,
+    frames: Iterable[np.ndarray] = (),
+) -> Manifest:
+    """Write an fp32 program with its network in another precision, whole or not at all.
+
+    Args:
+        program: the ONNX file of `export_onnx`.
+        path: the ONNX file to write.
+        precision: of the network.
+        frames: of real images, (H, W, 3) uint8, to see what values the network has; for int8.
+
+    Raises:
+        ManifestError: not such a file.
+        KdcError: int8 without frames.
+    """
+    manifest = read_file(program)
+    maps, graph = field_names(manifest.config), onnx.load(program)
     if precision == "fp16":
         to_fp16(graph, maps)
     elif precision != "fp32":
         to_int8(graph, maps, precision, frames)
-    for node in graph.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
+    manifest = manifest.model_copy(update={"schema_number": SCHEMA, "precision": precision})
     save_program(graph, manifest, path)
     return manifest
 

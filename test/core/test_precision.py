@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,13 @@ from kdc_core.config import load_preset
 from kdc_core.errors import KdcError
 from kdc_core.inference.check import check_program
 from kdc_core.inference.compare import Difference
-from kdc_core.inference.export import cut_before_decode, export_onnx, save_program, write_ap_loss
+from kdc_core.inference.export import (
+    change_precision,
+    cut_before_decode,
+    export_onnx,
+    save_program,
+    write_ap_loss,
+)
 from kdc_core.inference.manifest import (
     KEY,
     FrameError,
@@ -167,7 +174,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.all
 def test_a_program_of_one_size_says_so_and_takes_no_other(weights: Path, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
-    export_onnx(weights, path, "fp16", (256, 320))
+    export_onnx(weights, tmp_path / "fp32.onnx", (256, 320))
+    change_precision(tmp_path / "fp32.onnx", path, "fp16")
     manifest = read_file(path)
     assert manifest.size == (256, 320) and manifest.precision == "fp16"
     assert not any(
@@ -207,11 +215,15 @@ def test_export_refuses_what_does_not_go_together(
 def test_export_measures_what_int8_loses_on_validation_images(
     split: bool, data_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def export(model: Path, output: Path, precision: str, *_: object) -> None:
-        manifest = read_file(PROGRAM).model_copy(update={"precision": precision})
-        save_program(onnx.load(PROGRAM), manifest, output)
+    def export(model: Path, output: Path, *_: object) -> None:
+        shutil.copy(PROGRAM, output)
+
+    def change(program: Path, output: Path, precision: str, *_: object) -> None:
+        manifest = read_file(program).model_copy(update={"precision": precision})
+        save_program(onnx.load(program), manifest, output)
 
     monkeypatch.setattr("kdc_core.inference.export.export_onnx", export)
+    monkeypatch.setattr("kdc_core.inference.export.change_precision", change)
     monkeypatch.setattr("kdc_core.inference.check.check_program", lambda program, model: ())
     content = json.loads(data_set.read_text())
     data_set.with_name("train.json").write_text(json.dumps(content))
