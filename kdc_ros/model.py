@@ -51,6 +51,10 @@ def open_predictor(
     predictor.thresholds = settings.thresholds
     # An engine is for one size of input, known only with the first image.
     if size is not None or predictor.runtime.name not in TENSORRT:
-        for _ in range(2):
-            predictor(np.zeros((*WARM_UP_SIZE, 3), np.uint8))
+        try:
+            for _ in range(2):
+                predictor(np.zeros((*WARM_UP_SIZE, 3), np.uint8))
+        except Exception:
+            predictor.close()
+            raise
     return predictor
