@@ -272,9 +272,12 @@ def test_broken_programs_are_refused_with_a_reason(
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"model": "kdc_huge"}, "no model 'kdc_huge'"),
+        ({"model": "kdc_huge"}, "^no model 'kdc_huge' with .onnx or .safetensors: expected"),
         ({"model": "/nowhere/m.onnx"}, "no model file"),
         ({"runtime": "caffe"}, "no runtime 'caffe'"),
+        ({"device": "tpu"}, "no device 'tpu': expected auto, cpu, cuda or cuda:N"),
+        ({"device": "cpu:0"}, "no device 'cpu:0'"),
+        ({"device": "cuda:x", "runtime": "torch"}, "no device 'cuda:x'"),
         ({"runtime": "onnxruntime", "device": "cuda"}, "runs on the CPU"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -148,6 +149,9 @@ def choose_runtime(
     """
     if runtime not in ("auto", *RUNTIMES):
         raise UnusableRuntime(f"no runtime '{runtime}': expected auto, {', '.join(RUNTIMES)}")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", device):
+        raise UnusableRuntime(f"no device '{device}': expected auto, cpu, cuda or cuda:N")
+    find_model(model, (".onnx", ".safetensors"))  # else every runtime would say that there is none
     request = Request(device, threads or default_threads(), size, engines)
     names = order(size is not None) if runtime == "auto" else (runtime,)
     refused: dict[str, str] = {}
