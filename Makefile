@@ -55,7 +55,7 @@ test-slow: $(DEV)
 
 coverage: $(DEV)
 	.venv-dev/bin/python -m coverage erase
-	OMP_NUM_THREADS=1 $(subst -m pytest,-m coverage run -m pytest,$(PYTEST)) $(BESIDE) -m 'not (timed or overfit)' $(PYTEST_ARGS)
+	-OMP_NUM_THREADS=1 $(subst -m pytest,-m coverage run -m pytest,$(PYTEST)) $(BESIDE) -m 'not (timed or overfit)' $(PYTEST_ARGS)
 	.venv-dev/bin/python -m coverage combine -q
 	.venv-dev/bin/python -m coverage report
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -106,7 +107,7 @@ def test_a_subscriber_of_a_running_node(ros: str, tmp_path: Path) -> None:
                 camera.ask(image)
         finally:
             camera.close()
-            subscriber.terminate()
+            subscriber.send_signal(signal.SIGINT)
             subscriber.wait(TIMEOUT_S)
     assert subscriber.returncode == 0, log.read_text()
     # The image was asked for about again until it was printed: one line of each answer is enough.
