@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from cuda.bindings import runtime as cudart
 
-from kdc_core.errors import KdcError
+from kdc_core.inference.runtimes.protocol import UnusableRuntime
 
 
-class CudaError(KdcError):
+class CudaError(UnusableRuntime):
     """A CUDA call that failed; the text names the error and what was asked for."""
 
 
