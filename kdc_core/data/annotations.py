@@ -185,7 +185,8 @@ def read_annotations(path: str | Path, skeleton: Skeleton = COCO17) -> Annotatio
                 f"'{path}': annotation {index} is not a COCO person with 'image_id', 'bbox' and "
                 f"{skeleton.num_keypoints} keypoints: {describe(error)}"
             ) from error
-    images = []
+    images: list[AnnotatedImage] = []
+    known: dict[int, str] = {}
     for index, entry in enumerate(content["images"]):
         try:
             image = parse_image(entry)
@@ -195,6 +196,12 @@ def read_annotations(path: str | Path, skeleton: Skeleton = COCO17) -> Annotatio
                 f"'{path}': image {index} lacks a usable 'id', 'file_name', 'height' or 'width': "
                 f"{describe(error)}"
             ) from error
+        if image.id in known:
+            raise AnnotationError(
+                f"'{path}': '{known[image.id]}' and '{image.file_name}' have the id {image.id}: "
+                "give each image its own, for persons name their image by it"
+            )
+        known[image.id] = image.file_name
     return Annotations(Path(path), tuple(images), skeleton)
 
 

@@ -15,6 +15,7 @@ from kdc_core.codec.grouping import Poses
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import Edges, Skeleton
 from kdc_core.data.annotations import AnnotatedImage
+from kdc_core.data.augment import shrink
 from kdc_core.inference.assembly import Raw, Thresholds
 from kdc_core.inference.predictor import find_people
 from kdc_core.inference.program import as_raw
@@ -61,7 +62,8 @@ class TestTime:
                 points[..., :2] = letterbox.to_network(points[..., :2])
                 poses = given_poses(points, people)
             with torch.inference_mode():
-                fields = [self._fields(level_frame(frame, level, rule)) for level in self.levels]
+                frames = [level_frame(image, letterbox, level, rule) for level in self.levels]
+                fields = [self._fields(one) for one in frames]
                 return as_raw(self.codec.decode(fields, self.levels, poses))
 
         thresholds = Thresholds(0.0, 0.0, self.config.predict.mask_threshold, people)
@@ -78,28 +80,28 @@ class TestTime:
         return Fields(*((one + other) / 2 for one, other in pairs))
 
 
-def level_frame(frame: np.ndarray, level: Level, rule: tuple[int, int]) -> np.ndarray:
-    """Warp a letterboxed frame (H, W, 3) uint8 to one level of it.
+def level_frame(
+    image: np.ndarray, letterbox: Letterbox, level: Level, rule: tuple[int, int]
+) -> np.ndarray:
+    """Warp an image to one level of its letterboxed frame; once, so that coarse levels stay sharp.
 
     Args:
-        frame: of the finest level.
+        image: (H, W, 3) uint8.
+        letterbox: of the finest level.
         level: factor and shift against it.
         rule: (m, r); sides of the result are n * m + r.
 
     Returns:
-        (h, w, 3) uint8, black outside the frame.
+        (h, w, 3) uint8, black outside the image.
     """
-    factor = level.factor
-    if factor == 1:
-        return frame
-    sides = [int(np.ceil(side / factor)) for side in frame.shape[:2]]
-    # Averaged first, for warping alone would alias; then shifted.
-    small = cv2.resize(frame, sides[::-1], interpolation=cv2.INTER_AREA)
-    scale = np.array(sides[::-1]) / frame.shape[1::-1]
-    matrix = np.c_[np.diag(factor * scale), (level.to_image(0) + 0.5) * scale - 0.5]
-    height, width = (side + (rule[1] - side) % rule[0] for side in sides)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(small, matrix, (width, height), flags=flags)
+    factor, scale = level.factor, np.array([letterbox.scale_x, letterbox.scale_y])
+    # image pixel u -> finest (u + 0.5) * scale - 0.5 -> this level, by the inverse of to_image
+    shift = (0.5 * scale - 0.5 - (factor - 1) / 2 - level.shift) / factor
+    matrix = np.c_[np.diag(scale / factor), shift]
+    content = [int(np.ceil(side / factor)) for side in letterbox.content]
+    height, width = (side + (rule[1] - side) % rule[0] for side in content)
+    image, matrix = shrink(image, matrix)
+    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
 
 
 def mirror(image: Tensor, grid: Grid, columns: int) -> Tensor:

@@ -27,7 +27,7 @@ from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes import tensorrt
 from kdc_core.inference.runtimes.choice import find_model
 from kdc_core.inference.runtimes.onnxruntime import Session
-from kdc_core.inference.runtimes.protocol import UnusableRuntime
+from kdc_core.inference.runtimes.protocol import Runtime, UnusableRuntime
 from kdc_core.inference.runtimes.tensorrt import TensorRtRuntime
 
 from .fake_cuda import FULL_TENSORRT, FakeCuda, FakeEngine
@@ -165,6 +165,7 @@ class FakeTensorRt:
         self.says, self.said = "", list[str]()
         module = SimpleNamespace(nptype=lambda dtype: dtype, Runtime=lambda logger: self)
         library = Library("tensorrt", cast(ModuleType, module), "10.99")
+        monkeypatch.setattr(tensorrt, "check_installed", lambda family: None)
         monkeypatch.setattr(tensorrt, "find_library", lambda family: library)
         monkeypatch.setattr(tensorrt, "make_logger", self.make_logger)
         monkeypatch.setattr(tensorrt, "get_engine", self.get_engine)
@@ -221,10 +222,19 @@ def test_frames_without_an_engine_go_to_the_next_runtime_and_that_is_said_once(
     fake: FakeTensorRt, predictor: Predictor, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = np.zeros((256, 320, 3), np.uint8)
-    runtime = TensorRtRuntime.open(PROGRAM, "tensorrt", otherwise=lambda: predictor.runtime)
+    opened: list[Runtime] = []
+
+    def otherwise() -> Runtime:
+        opened.append(predictor.runtime)
+        return predictor.runtime
+
+    runtime = TensorRtRuntime.open(PROGRAM, "tensorrt", otherwise=otherwise)
     for _ in range(2):
         assert_same(runtime.run(other), predictor.runtime.run(other))
+    third = np.zeros((288, 320, 3), np.uint8)
+    assert_same(runtime.run(third), predictor.runtime.run(third))
     assert caplog.text.count("frames of 320x256 go to onnxruntime") == 1
+    assert len(opened) == 1, "one for all sizes"
     alone = TensorRtRuntime.open(PROGRAM, "tensorrt")
     with pytest.raises(UnusableRuntime, match="no engine for frames"):
         alone.run(other)

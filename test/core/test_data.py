@@ -230,6 +230,15 @@ def test_annotations_of_some_images_are_those_images_and_their_persons(data_set:
     assert whole.of([]).images == () and not whole.of([]).has_keypoints
 
 
+def test_two_images_of_one_id_are_refused(data_set: Path) -> None:
+    content = json.loads(data_set.read_text())
+    content["images"][1]["id"] = content["images"][0]["id"]
+    data_set.write_text(json.dumps(content))
+    names = [image["file_name"] for image in content["images"][:2]]
+    with pytest.raises(AnnotationError, match=f"'{names[0]}' and '{names[1]}' have the id"):
+        read_annotations(data_set)
+
+
 def test_what_a_file_leaves_out_is_filled_in(data_set: Path) -> None:
     """Ids by place, area by the box, keypoints counted."""
     content = json.loads(data_set.read_text())

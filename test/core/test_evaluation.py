@@ -20,7 +20,7 @@ from typer.testing import Result as Done
 
 from kdc_core.cli import app
 from kdc_core.codec.codec import Codec
-from kdc_core.codec.grid import Grid, Level
+from kdc_core.codec.grid import Grid, Letterbox, Level
 from kdc_core.codec.skeleton import COCO17, CROWDPOSE14, Skeleton
 from kdc_core.config import Config, ConfigError, DecodeConfig
 from kdc_core.data.annotations import AnnotatedImage, Annotations, as_rle, read_annotations
@@ -280,16 +280,18 @@ def test_mirroring_puts_cells_on_cells() -> None:
 
 @pytest.mark.parametrize("factor", [1.0, 1.43, 2.0])
 def test_a_level_shows_a_point_where_it_says(factor: float) -> None:
-    y, x = np.indices((256, 320))
+    y, x = np.indices((300, 400))
     blob = 255 * np.exp(-((x - 200.0) ** 2 + (y - 100.0) ** 2) / (2 * 5.0**2))
     whole = np.repeat(blob.astype(np.uint8)[..., None], 3, 2)
+    letterbox = Letterbox.fit((300, 400), 320)
     level = Level.exact(Grid(4, 0.0), factor)
-    frame = level_frame(whole, level, (32, 0))
+    frame = level_frame(whole, letterbox, level, (32, 0))
     assert frame.shape[0] % 32 == frame.shape[1] % 32 == 0
     weight = frame[..., 0].astype(float)
     rows, columns = np.indices(weight.shape)
     at = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
-    assert level.to_image(at) == pytest.approx([200, 100], abs=0.1)
+    back = letterbox.to_image(level.to_image(at))
+    assert back == pytest.approx([200, 100], abs=0.1)
 
 
 def test_one_plain_pass_finds_what_the_predictor_finds(samples: Path) -> None:

@@ -16,7 +16,7 @@ from kdc_core.data.images import Images
 from kdc_core.inference.assembly import Thresholds
 from kdc_core.inference.compare import SURE, WEAK, Difference, compare
 from kdc_core.inference.predictor import Predictor
-from kdc_core.inference.runtimes.choice import MODELS, open_runtime
+from kdc_core.inference.runtimes.choice import MODELS, choose_runtime
 
 from .conftest import SHARED
 
@@ -52,7 +52,7 @@ def predictor(runtime: str, side: int) -> Predictor:
 def _runtime(name: str):  # type: ignore[no-untyped-def]
     if name == "openvino":
         pytest.importorskip("openvino")
-    return open_runtime("kdc_light", name, threads=1)
+    return choose_runtime("kdc_light", name, threads=1).runtime
 
 
 def difference(runtime: str, side: int, images: Iterable[np.ndarray]) -> Difference:

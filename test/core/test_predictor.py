@@ -24,7 +24,7 @@ from kdc_core.inference.assembly import Raw, Thresholds, assemble, mask_quality
 from kdc_core.inference.export import cut_before_decode, export_onnx
 from kdc_core.inference.manifest import KEY, OUTPUTS, ManifestError, field_names
 from kdc_core.inference.predictor import Predictor
-from kdc_core.inference.runtimes.choice import find_model, open_runtime
+from kdc_core.inference.runtimes.choice import choose_runtime, find_model
 from kdc_core.inference.runtimes.protocol import UnusableRuntime
 from kdc_core.network.weights import load_model, save_model
 from kdc_core.show.drawing import draw_people
@@ -206,7 +206,7 @@ def test_shipped_files_keep_to_their_sizes_and_belong_together() -> None:
     weights = find_model("kdc_light", (".safetensors",))
     program = find_model("kdc_light", (".onnx",))
     assert weights.stat().st_size <= 15e6 and program.stat().st_size <= 25e6
-    manifest = open_runtime("kdc_light").manifest
+    manifest = choose_runtime("kdc_light").runtime.manifest
     assert manifest.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
     preset = load_preset("kdc_light")
     assert manifest.config.decode == preset.decode and manifest.config.predict == preset.predict

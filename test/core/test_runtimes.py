@@ -21,7 +21,6 @@ from kdc_core.inference.runtimes.choice import (
     MODELS,
     choose_runtime,
     find_program,
-    open_runtime,
     order,
 )
 from kdc_core.inference.runtimes.onnxruntime import OnnxRuntime
@@ -38,7 +37,7 @@ PROGRAM = MODELS / "kdc_light.onnx"
 def runtime(request: pytest.FixtureRequest) -> Runtime:
     if request.param == "openvino":
         pytest.importorskip("openvino")
-    return open_runtime("kdc_light", request.param, threads=1)
+    return choose_runtime("kdc_light", request.param, threads=1).runtime
 
 
 # What runs

@@ -75,14 +75,6 @@ class EngineFile:
             raise BrokenEngine("its content was changed after it was written")
         return plan
 
-    def kernels(self, cuda: str) -> Path:
-        """Where TensorRT-RTX may keep the kernels it compiled for this engine.
-
-        Args:
-            cuda: version of the driver, as `cuda_version` gives it; each has its own kernels.
-        """
-        return self.path.with_suffix(f".{cuda}.kernels")
-
 
 Check = Callable[[EngineFile, bytes], None]
 

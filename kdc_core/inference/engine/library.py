@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Literal
 
@@ -50,11 +51,6 @@ class Library:
         names = [name for name in members if name.startswith("SM")]
         return {f"{name[2:-1]}.{name[-1]}": name for name in names}
 
-    @property
-    def times_kernels(self) -> bool:
-        """Whether a cache of timings makes its next build faster; for RTX it does nothing."""
-        return self.family == "tensorrt"
-
     def check_target(self, capability: str, named: bool) -> None:
         """Refuse a compute capability that it cannot build for.
 
@@ -86,6 +82,16 @@ def libraries(reasons: list[str]) -> Iterator[Library]:
             yield find_library(family)
         except EngineError as error:
             reasons.append(str(error))
+
+
+def check_installed(family: Family) -> None:
+    """Refuse a family whose module is not there, without importing it.
+
+    Raises:
+        EngineError: it is not installed.
+    """
+    if find_spec(MODULES[family]) is None:
+        raise EngineError(NOT_INSTALLED[family])
 
 
 def find_library(family: Family | None = None, target: str | None = None) -> Library:

@@ -45,11 +45,6 @@ class Shapes(BaseModel):
         sizes = (self.usual,) if self.is_fixed else self.sizes
         return " to ".join(f"{height}x{width}" for height, width in sizes)
 
-    def holds(self, size: Size) -> bool:
-        """Whether a frame (height, width) fits."""
-        triples = zip(self.smallest, size, self.largest, strict=True)
-        return all(low <= side <= high for low, side, high in triples)
-
     def check(self, manifest: Manifest) -> None:
         """Refuse what the program cannot take, before TensorRT fails deep inside, or does not.
 

@@ -192,13 +192,6 @@ def _first_of(
     raise UnusableRuntime(f"no runtime can execute '{model}' here. {reasons}")
 
 
-def open_runtime(
-    model: str, runtime: str = "auto", device: str = "auto", threads: int | None = None
-) -> Runtime:
-    """The runtime of `choose_runtime`."""
-    return choose_runtime(model, runtime, device, threads).runtime
-
-
 def order(one_size: bool, cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
     """The order in which `auto` tries the runtimes on this processor.
 

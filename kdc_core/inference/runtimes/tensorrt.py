@@ -15,7 +15,7 @@ from kdc_core.inference import cuda
 from kdc_core.inference.assembly import Raw
 from kdc_core.inference.engine.cache import Cache, EngineFile, get_engine
 from kdc_core.inference.engine.key import Target
-from kdc_core.inference.engine.library import Family, Library, find_library
+from kdc_core.inference.engine.library import Family, Library, check_installed, find_library
 from kdc_core.inference.engine.messages import BrokenEngine, EngineError, explain
 from kdc_core.inference.engine.session import EngineSession
 from kdc_core.inference.engine.worker import make_logger
@@ -52,7 +52,9 @@ class TensorRtRuntime:
         self.manifest = read_file(path)
         self._path, self._library, self._target, self._engines = path, library, target, engines
         self._otherwise = otherwise
-        self._sessions: dict[Size, EngineSession | Runtime] = {}
+        self._sessions: dict[Size, EngineSession] = {}
+        self._other: Runtime | None = None  # what runs frames that have no engine
+        self._refused: set[Size] = set()
         self._said: list[str] = []
         self._logger = make_logger(library.module, self._said)
         self._trt_runtime = library.module.Runtime(self._logger)
@@ -79,10 +81,11 @@ class TensorRtRuntime:
         Raises:
             UnusableRuntime: no such TensorRT, GPU or engine; the text says which.
         """
-        library = find_library(family)
+        check_installed(family)
         _, _, index = device.partition(":")
+        # Before its library is loaded, which takes 100 MB.
         target = Target.at_hand(int(index or 0))
-        runtime = cls(path, library, target, engines or Cache(), otherwise)
+        runtime = cls(path, find_library(family), target, engines or Cache(), otherwise)
         runtime._use_gpu()
         if size is not None:
             runtime._sessions[size] = runtime._open_session(size)
@@ -100,31 +103,38 @@ class TensorRtRuntime:
 
     def run(self, frame: np.ndarray) -> Raw:
         self._use_gpu()  # the thread may be another than the one that opened it
-        session = self._session((frame.shape[0], frame.shape[1]))
-        if isinstance(session, EngineSession):
-            return session.collect(session.submit(frame))
-        return session.run(frame)
+        size = (frame.shape[0], frame.shape[1])
+        session = self._session(size)
+        if session is None:
+            assert self._other is not None
+            return self._other.run(frame)
+        return session.collect(session.submit(frame))
 
     def close(self) -> None:
         while self._sessions:
             self._sessions.popitem()[1].close()
+        if self._other is not None:
+            self._other.close()
+            self._other = None
+        self._refused.clear()
 
     def _use_gpu(self) -> None:
         cuda.use_device(self._target.gpu.index if self._target.gpu else 0)
 
-    def _session(self, size: Size) -> EngineSession | Runtime:
-        """What runs frames of a size, opened when the first one comes."""
-        if size not in self._sessions:
+    def _session(self, size: Size) -> EngineSession | None:
+        """The engine for frames of a size, opened when the first one comes; None = the other's."""
+        if size not in self._sessions and size not in self._refused:
             self.manifest.check_size(size)
             try:
                 self._sessions[size] = self._open_session(size)
             except UnusableRuntime as error:
                 if self._otherwise is None:
                     raise
-                other = self._otherwise()
-                log.warning("frames of %dx%d go to %s: %s", *size[::-1], other.name, error)
-                self._sessions[size] = other
-        return self._sessions[size]
+                if self._other is None:
+                    self._other = self._otherwise()
+                log.warning("frames of %dx%d go to %s: %s", *size[::-1], self._other.name, error)
+                self._refused.add(size)
+        return self._sessions.get(size)
 
     def _open_session(self, size: Size) -> EngineSession:
         """An engine from the cache, built if it must be, in memory and tested.
@@ -167,9 +177,11 @@ class TensorRtRuntime:
             raise EngineError(str(error)) from error
         try:
             self_test(_OneSize(self, session), size, self._path)
-        except SelfTestFailed as error:
+        except BaseException as error:
             session.close()
-            raise BrokenEngine(str(error)) from error
+            if isinstance(error, SelfTestFailed):
+                raise BrokenEngine(str(error)) from error
+            raise
         return session
 
 
