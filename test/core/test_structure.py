@@ -43,6 +43,7 @@ ROS_MAY_USE = (
     "bench",
     "codec.results",
     "codec.skeleton",
+    "data.bits16",
     "config",
     "errors",
     "files",
