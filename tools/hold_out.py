@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from kdc_core.data.annotations import read_entries
 from kdc_core.data.datasets import find_data
+from kdc_core.data.reading import read_entries
 from kdc_core.errors import KdcError
 from kdc_core.files import write_json
 

@@ -18,8 +18,8 @@ from bodypix import open_bodypix
 
 from kdc_core.bench.movenet import open_movenet
 from kdc_core.codec.results import Prediction
-from kdc_core.data.annotations import read_annotations
 from kdc_core.data.images import Images
+from kdc_core.data.reading import read_annotations
 from kdc_core.errors import KdcError
 from kdc_core.evaluation.coco import coco_results, score
 from kdc_core.files import write_json

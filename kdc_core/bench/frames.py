@@ -8,8 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kdc_core.data.annotations import decode_mask, read_annotations
 from kdc_core.data.images import Images
+from kdc_core.data.masks import decode_mask
+from kdc_core.data.reading import read_annotations
 
 SAMPLES = Path(str(files("kdc_core") / "samples"))
 FRAME = (480, 640)

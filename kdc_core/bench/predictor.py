@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from kdc_core.bench.frames import FRAME, SAMPLES, one_person_image, paste_people
-from kdc_core.data.annotations import read_annotations
 from kdc_core.data.images import Images
+from kdc_core.data.reading import read_annotations
 from kdc_core.evaluation.coco import coco_results, score
 from kdc_core.inference.assembly import Thresholds
 from kdc_core.inference.manifest import OUTPUTS

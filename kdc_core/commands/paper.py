@@ -60,8 +60,9 @@ def table2(
     output: Annotated[Path, Option(help="Folder for the submission files.")],
 ) -> None:
     """Masks on COCO test-dev: the files to hand in, for its annotations are not public."""
-    from kdc_core.data.annotations import MALFORMED, Annotations, parse_image, read_json
+    from kdc_core.data.annotations import Annotations
     from kdc_core.data.images import Images
+    from kdc_core.data.reading import MALFORMED, parse_image, read_json
     from kdc_core.evaluation.run import predict_all
 
     content = read_json(annotations)

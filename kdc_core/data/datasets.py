@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from kdc_core.codec.skeleton import Skeleton
-from kdc_core.data.annotations import AnnotationError, Annotations, read_annotations
+from kdc_core.data.annotations import AnnotationError, Annotations
 from kdc_core.data.faults import warn_outside
 from kdc_core.data.images import Images
+from kdc_core.data.reading import read_annotations
 
 # Layout of a data set's folder: annotation file, which may end in .gz, too, and where its images
 # may be.

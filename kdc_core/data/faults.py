@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from kdc_core.codec.skeleton import Skeleton
-from kdc_core.data.annotations import AnnotatedPerson, Annotations, decode_mask, describe
+from kdc_core.data.annotations import AnnotatedPerson, Annotations
+from kdc_core.data.masks import decode_mask, describe
 
 log = logging.getLogger(__name__)
 

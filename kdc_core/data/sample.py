@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from kdc_core.codec.sample import Sample
-from kdc_core.data.annotations import AnnotatedImage, AnnotationError, decode_mask
+from kdc_core.data.annotations import AnnotatedImage, AnnotationError
+from kdc_core.data.masks import decode_mask
 
 
 def make_sample(image: np.ndarray, annotated: AnnotatedImage, num_keypoints: int = 17) -> Sample:

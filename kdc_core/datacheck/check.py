@@ -11,16 +11,7 @@ from typing import Any
 import numpy as np
 
 from kdc_core.codec.skeleton import Skeleton
-from kdc_core.data.annotations import (
-    MALFORMED,
-    AnnotatedImage,
-    AnnotatedPerson,
-    describe,
-    other_keypoints,
-    parse_image,
-    parse_person,
-    read_entries,
-)
+from kdc_core.data.annotations import AnnotatedImage, AnnotatedPerson
 from kdc_core.data.datasets import find_data
 from kdc_core.data.faults import (
     KINDS,
@@ -30,6 +21,14 @@ from kdc_core.data.faults import (
     mask_faults,
 )
 from kdc_core.data.images import ImageError, Images, decode_image
+from kdc_core.data.masks import describe
+from kdc_core.data.reading import (
+    MALFORMED,
+    other_keypoints,
+    parse_image,
+    parse_person,
+    read_entries,
+)
 
 Progress = Callable[[Iterable[AnnotatedImage], int], Iterable[AnnotatedImage]]
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.codec.skeleton import Skeleton
-from kdc_core.data.annotations import AnnotatedImage, decode_mask
+from kdc_core.data.annotations import AnnotatedImage
 from kdc_core.data.images import Images, write_image
+from kdc_core.data.masks import decode_mask
 from kdc_core.datacheck.check import Check
 from kdc_core.show.drawing import color_of, draw_people
 

@@ -11,7 +11,8 @@ from faster_coco_eval import COCO, COCOeval_faster
 from pycocotools import mask as rle_tools
 
 from kdc_core.codec.results import Prediction
-from kdc_core.data.annotations import BOX_FRACTION, AnnotatedImage, Annotations, as_rle
+from kdc_core.data.annotations import BOX_FRACTION, AnnotatedImage, Annotations
+from kdc_core.data.masks import as_rle
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ import numpy as np
 from pycocotools import mask as rle_tools
 
 from kdc_core.codec.skeleton import Skeleton
-from kdc_core.data.annotations import AnnotatedImage, AnnotatedPerson, Annotations, as_rle
+from kdc_core.data.annotations import AnnotatedImage, AnnotatedPerson, Annotations
+from kdc_core.data.masks import as_rle
 from kdc_core.evaluation.coco import Result
 
 FOUND_OKS = 0.5  # a detection has found a person

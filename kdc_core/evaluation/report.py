@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 
 from kdc_core.codec.results import Person, Prediction
-from kdc_core.data.annotations import AnnotatedImage, AnnotationError, Annotations, decode_mask
+from kdc_core.data.annotations import AnnotatedImage, AnnotationError, Annotations
 from kdc_core.data.images import ImageError, Images, write_image
+from kdc_core.data.masks import decode_mask
 from kdc_core.errors import KdcError
 from kdc_core.evaluation.coco import Result
 from kdc_core.evaluation.misses import KINDS, Miss, count_misses, find_misses

@@ -10,15 +10,11 @@ from pathlib import Path
 
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import COCO17, Skeleton
-from kdc_core.data.annotations import (
-    AnnotatedImage,
-    AnnotationError,
-    Annotations,
-    read_annotations,
-)
+from kdc_core.data.annotations import AnnotatedImage, AnnotationError, Annotations
 from kdc_core.data.datasets import keypoint_persons
 from kdc_core.data.faults import warn_outside
 from kdc_core.data.images import ImageError
+from kdc_core.data.reading import read_annotations
 from kdc_core.evaluation.coco import Result, coco_results, score
 from kdc_core.inference.predictor import ImageArrayError
 

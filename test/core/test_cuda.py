@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-python, in the extra [cuda]")
 
-from kdc_core.data.annotations import read_annotations
 from kdc_core.data.images import Images
+from kdc_core.data.reading import read_annotations
 from kdc_core.inference import cuda
 from kdc_core.inference.assembly import Raw
 from kdc_core.inference.engine import session as session_module

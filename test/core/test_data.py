@@ -13,16 +13,11 @@ import numpy as np
 import pytest
 
 from kdc_core.codec.skeleton import COCO17, CROWDPOSE14, Skeleton
-from kdc_core.data.annotations import (
-    AnnotatedImage,
-    AnnotatedPerson,
-    AnnotationError,
-    Annotations,
-    decode_mask,
-    read_annotations,
-)
+from kdc_core.data.annotations import AnnotatedImage, AnnotatedPerson, AnnotationError, Annotations
 from kdc_core.data.datasets import LAYOUTS, find_data, keypoint_persons, open_data
 from kdc_core.data.images import ImageError, Images
+from kdc_core.data.masks import decode_mask
+from kdc_core.data.reading import read_annotations
 from kdc_core.data.sample import make_sample
 from kdc_core.evaluation.run import read_truth
 

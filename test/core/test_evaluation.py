@@ -23,9 +23,11 @@ from kdc_core.codec.codec import Codec
 from kdc_core.codec.grid import Grid, Letterbox, Level
 from kdc_core.codec.skeleton import COCO17, CROWDPOSE14, Skeleton
 from kdc_core.config import Config, ConfigError, DecodeConfig
-from kdc_core.data.annotations import AnnotatedImage, Annotations, as_rle, read_annotations
+from kdc_core.data.annotations import AnnotatedImage, Annotations
 from kdc_core.data.augment import warp
 from kdc_core.data.images import ImageError, Images
+from kdc_core.data.masks import as_rle
+from kdc_core.data.reading import read_annotations
 from kdc_core.evaluation.ablate import ablate
 from kdc_core.evaluation.coco import FIGURES, Result, score
 from kdc_core.evaluation.run import EvaluationResult, evaluate, read_truth

@@ -13,7 +13,9 @@ import pytest
 from pycocotools import mask as rle_tools
 
 from kdc_core.codec.skeleton import COCO17, Skeleton
-from kdc_core.data.annotations import Annotations, as_rle, read_annotations
+from kdc_core.data.annotations import Annotations
+from kdc_core.data.masks import as_rle
+from kdc_core.data.reading import read_annotations
 from kdc_core.evaluation.breakdown import breakdown
 from kdc_core.evaluation.coco import Result, Scorer, score
 from kdc_core.evaluation.misses import KINDS, Miss, count_misses, find_misses

@@ -17,8 +17,9 @@ from kdc_core.codec.grid import Grid, Letterbox
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.config import load_preset
-from kdc_core.data.annotations import decode_mask, read_annotations
 from kdc_core.data.images import Images
+from kdc_core.data.masks import decode_mask
+from kdc_core.data.reading import read_annotations
 from kdc_core.errors import KdcError
 from kdc_core.inference.assembly import Raw, Thresholds, assemble, mask_quality
 from kdc_core.inference.export import cut_before_decode, export_onnx

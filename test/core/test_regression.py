@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from kdc_core import Predictor
-from kdc_core.data.annotations import read_annotations
 from kdc_core.data.images import Images
+from kdc_core.data.reading import read_annotations
 from kdc_core.evaluation.run import evaluate
 
 # Recorded with the shipped files, by `kdc evaluate --runtime onnxruntime`.

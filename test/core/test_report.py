@@ -17,8 +17,9 @@ from pycocotools import mask as rle_tools
 from typer.testing import CliRunner
 
 from kdc_core.cli import app
-from kdc_core.data.annotations import AnnotatedImage, Annotations, read_annotations
+from kdc_core.data.annotations import AnnotatedImage, Annotations
 from kdc_core.data.images import Images
+from kdc_core.data.reading import read_annotations
 from kdc_core.errors import KdcError
 from kdc_core.evaluation.breakdown import breakdown
 from kdc_core.evaluation.coco import Result, score
