@@ -1,30 +1,20 @@
-"""Annotations: a COCO file read once, as typed persons of typed images."""
+"""Annotations: typed persons of typed images."""
 
 from __future__ import annotations
 
-import gzip
-import json
-import logging
-import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as rle_tools
 
-from kdc_core.codec.skeleton import COCO17, SKELETONS, Skeleton
+from kdc_core.codec.skeleton import COCO17, Skeleton
 from kdc_core.errors import KdcError
-
-log = logging.getLogger(__name__)
 
 # A person's area where the file gives none, as a fraction of its box: CrowdPose's rule, also
 # that of xtcocotools.
 BOX_FRACTION = 0.53
-# What a malformed entry of a file may raise while it is read.
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 class AnnotationError(KdcError):
@@ -36,11 +26,13 @@ class AnnotatedPerson:
     """One person, in pixels of its image.
 
     Attributes:
-        id: of the annotation in the file, else its place there, from 1.
+        id: of the annotation in the file; its place there, from 1, in a file whose ids are not
+            whole numbers from 1, one each.
         keypoints: (K, 3) float32 x, y, v; v is 0 unlabelled, 1 hidden, 2 visible. x and y are
             those of the pixel's center.
         box: (4,) float32 x0, y0, x1, y1.
-        segmentation: COCO polygons or RLE, or None.
+        segmentation: None where nothing says which pixels; else polygons or an RLE as
+            `kdc_core.data.masks` takes them.
         crowd: a region of many people, not one person.
         area: pixels; the scale of OKS and of COCO's size groups.
         num_keypoints: how many keypoints count in scoring; of CrowdPose without head and neck.
@@ -66,10 +58,12 @@ class AnnotatedImage:
     """An image and everybody annotated on it.
 
     Attributes:
-        id, file_name: of the file's `images`.
+        id: of the file's `images`; the place there, from 1, in a file whose ids are no numbers.
+        file_name: of the file's `images`.
         size: (height, width).
         persons: crowd regions included.
-        crowd_index: of CrowdPose, 0..1; None elsewhere.
+        crowd_index: of CrowdPose, from 0; None elsewhere.
+        file_id: the id as the file writes it, which is what results name; None = `id`.
     """
 
     id: int
@@ -77,6 +71,7 @@ class AnnotatedImage:
     size: tuple[int, int]
     persons: tuple[AnnotatedPerson, ...] = ()
     crowd_index: float | None = None
+    file_id: int | str | None = None
 
     @property
     def has_masks(self) -> bool:
@@ -97,11 +92,13 @@ class Annotations:
         path: the file.
         images: in the order of the file.
         skeleton: of the persons' keypoints.
+        category: id of the file's category of persons.
     """
 
     path: Path
     images: tuple[AnnotatedImage, ...]
     skeleton: Skeleton = COCO17
+    category: int | str = 1
 
     def of(self, ids: Iterable[int]) -> Annotations:
         """The part that is about the images of these ids."""
@@ -117,202 +114,3 @@ class Annotations:
     def has_keypoints(self) -> bool:
         """Whether anybody has a labelled keypoint."""
         return any(person.labelled.any() for person in self.people)
-
-
-def read_json(path: str | Path) -> Any:
-    """Read a .json or .json.gz file.
-
-    Raises:
-        AnnotationError: missing, truncated, or not JSON.
-    """
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-        return json.loads(data)
-    except OSError as error:
-        raise AnnotationError(
-            f"cannot read '{path}': {error.strerror or 'damaged gzip'}"
-        ) from error
-    except (ValueError, EOFError, zlib.error, RecursionError) as error:
-        raise AnnotationError(
-            f"'{path}' is not a complete JSON or json.gz file: {error}"
-        ) from error
-
-
-def read_entries(path: str | Path) -> dict[str, Any]:
-    """Read a COCO file as it is: an object with the lists `images` and `annotations`.
-
-    Raises:
-        AnnotationError: not such a file.
-    """
-    content = read_json(path)
-    if not isinstance(content, dict) or not all(
-        isinstance(content.get(key), list) for key in ("images", "annotations")
-    ):
-        got = f"a {type(content).__name__}"
-        if isinstance(content, dict):
-            got = f"an object with the keys {sorted(content)[:6]}"
-        raise AnnotationError(
-            f"'{path}' is not a COCO annotation file: expected an object with the lists 'images' "
-            f"and 'annotations', got {got}"
-        )
-    return content
-
-
-def read_annotations(path: str | Path, skeleton: Skeleton = COCO17) -> Annotations:
-    """Read the persons of a COCO keypoint or instance annotation file.
-
-    Args:
-        path: .json or .json.gz with `images`, `annotations` and `categories`.
-        skeleton: the keypoints its persons should have.
-
-    Raises:
-        AnnotationError: not such a file; names the first wrong entry.
-    """
-    content = read_entries(path)
-    if told := other_keypoints(content, skeleton):
-        raise AnnotationError(f"'{path}': {told}")
-    persons: dict[Any, list[AnnotatedPerson]] = {}
-    for index, entry in enumerate(content["annotations"]):
-        try:
-            if entry.get("category_id", 1) == 1:
-                person = parse_person(entry, skeleton, index + 1)
-                persons.setdefault(entry["image_id"], []).append(person)
-        except MALFORMED as error:
-            raise AnnotationError(
-                f"'{path}': annotation {index} is not a COCO person with 'image_id', 'bbox' and "
-                f"{skeleton.num_keypoints} keypoints: {describe(error)}"
-            ) from error
-    images: list[AnnotatedImage] = []
-    known: dict[int, str] = {}
-    for index, entry in enumerate(content["images"]):
-        try:
-            image = parse_image(entry)
-            images.append(replace(image, persons=tuple(persons.get(entry["id"], ()))))
-        except MALFORMED as error:
-            raise AnnotationError(
-                f"'{path}': image {index} lacks a usable 'id', 'file_name', 'height' or 'width': "
-                f"{describe(error)}"
-            ) from error
-        if image.id in known:
-            raise AnnotationError(
-                f"'{path}': '{known[image.id]}' and '{image.file_name}' have the id {image.id}: "
-                "give each image its own, for persons name their image by it"
-            )
-        known[image.id] = image.file_name
-    return Annotations(Path(path), tuple(images), skeleton)
-
-
-def other_keypoints(content: dict[str, Any], skeleton: Skeleton) -> str | None:
-    """What is wrong where a file's category 1 names another number of keypoints, else None."""
-    categories = content.get("categories")
-    entries = categories if isinstance(categories, list) else []
-    persons = [c for c in entries if isinstance(c, dict) and c.get("id") == 1]
-    names = persons[0].get("keypoints") if persons else None
-    if not isinstance(names, list) or not names or len(names) == skeleton.num_keypoints:
-        return None
-    text = f"its persons have {len(names)} keypoints, expected {skeleton.num_keypoints}"
-    for known in SKELETONS.values():
-        if known.num_keypoints == len(names):
-            text += (
-                f"; the skeleton {known.name} has as many (`kdc data check --skeleton`, "
-                "`kdc train --set fields.skeleton=`, or a model that has it)"
-            )
-    return text
-
-
-def parse_image(entry: dict[str, Any]) -> AnnotatedImage:
-    """Read one entry of `images`, without persons.
-
-    Raises:
-        MALFORMED: it lacks something.
-    """
-    size = (int(entry["height"]), int(entry["width"]))
-    if min(size) < 1:
-        raise ValueError(f"height and width {size}")
-    crowd_index = entry.get("crowdIndex")
-    return AnnotatedImage(
-        int(entry["id"]),
-        str(entry["file_name"]),
-        size,
-        crowd_index=None if crowd_index is None else float(crowd_index),
-    )
-
-
-def parse_person(entry: dict[str, Any], skeleton: Skeleton, number: int) -> AnnotatedPerson:
-    """Read one entry of `annotations`.
-
-    Args:
-        entry: of the file.
-        skeleton: the keypoints it should have.
-        number: its id where it names none.
-
-    Raises:
-        MALFORMED: it lacks something.
-    """
-    count = skeleton.num_keypoints
-    flat = entry.get("keypoints") or [0] * (3 * count)
-    keypoints = np.asarray(flat, np.float32).reshape(count, 3).copy()
-    left, top, width, height = (float(v) for v in entry["bbox"])
-    box = np.array([left, top, left + width, top + height], np.float32)
-    if not (np.isfinite(keypoints).all() and np.isfinite(box).all()):
-        raise ValueError("a coordinate is not finite")
-    given, area = entry.get("num_keypoints"), entry.get("area")
-    name = entry.get("id")
-    return AnnotatedPerson(
-        name if isinstance(name, int) else number,
-        keypoints,
-        box,
-        entry.get("segmentation") or None,
-        bool(entry.get("iscrowd", 0)),
-        float(area) if area else BOX_FRACTION * width * height,
-        int((keypoints[:, 2] > 0).sum()) if given is None else int(given),
-    )
-
-
-def describe(error: Exception) -> str:
-    """Class and text: the texts alone of KeyError and its like say little."""
-    return f"{type(error).__name__}: {error}"
-
-
-def decode_mask(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
-    """Rasterize COCO polygons or RLE to (H, W) bool; arguments and errors as for `as_rle`."""
-    rle = as_rle(segmentation, size)
-    with _refused():
-        mask: np.ndarray = rle_tools.decode(rle).astype(bool)
-    return mask
-
-
-def as_rle(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
-    """COCO polygons or RLE as a compressed RLE.
-
-    Args:
-        segmentation: list of polygons (flat x, y lists) or an RLE object.
-        size: (height, width) of the image.
-
-    Raises:
-        AnnotationError: neither.
-    """
-    with _refused():
-        if isinstance(segmentation, dict):
-            if isinstance(segmentation["counts"], list):
-                return dict(rle_tools.frPyObjects(segmentation, *size))
-            return segmentation
-        if not isinstance(segmentation, list):
-            raise TypeError(type(segmentation).__name__)
-        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-        if not polygons:
-            return dict(rle_tools.encode(np.zeros(size, np.uint8, order="F")))
-        return dict(rle_tools.merge(rle_tools.frPyObjects(polygons, *size)))
-
-
-@contextmanager
-def _refused() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # pycocotools raises bare ones
-        raise AnnotationError(
-            f"a segmentation is neither polygons nor RLE: {describe(error)}"
-        ) from error
