@@ -24,7 +24,7 @@ ROOMS = (
     ("network",),
     ("data",),
     ("codec",),
-    ("config", "errors", "files", "memory"),
+    ("config", "errors", "files", "memory", "stopping"),
 )
 ROS = {
     "cv_bridge",

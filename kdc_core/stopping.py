@@ -1,0 +1,94 @@
+"""SIGINT and SIGTERM: the first asks for a stop, a second ends the process at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop:
+    """Whether the work is to stop.
+
+    Attributes:
+        signal: number of the signal that asked for it, or None.
+    """
+
+    signal: int | None = None
+
+
+class Stopped(SystemExit):
+    """The work was stopped by a signal, and what was done is written: 130 of SIGINT, 143 of
+    SIGTERM.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(128 + number)
+
+
+@contextmanager
+def stop_by_signal(twice: bool = True) -> Iterator[Stop]:
+    """Note the first SIGINT or SIGTERM in what is yielded; a second ends the process at once.
+
+    Python runs its handlers between two lines, and so behind a long call of a library. Here a
+    thread reads the numbers, which the C handler writes into a pipe, whatever runs meanwhile.
+
+    Args:
+        twice: whether a second signal ends the process.
+
+    Outside the main thread, where Python takes no signals, nothing is noted.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    end, begin = os.pipe()
+    os.set_blocking(begin, False)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    wakeup = signal.set_wakeup_fd(begin, warn_on_full_buffer=False)
+    take_signals()
+    thread = threading.Thread(target=_read, args=(end, stop, twice), daemon=True)
+    thread.start()
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
+        os.close(begin)  # the thread comes to the end
+        thread.join()
+        os.close(end)
+
+
+def take_signals() -> None:
+    """Keep Python's handlers, or those of a library, from doing anything about the signals."""
+    for number in SIGNALS:
+        signal.signal(number, _nothing)
+
+
+def leave_signals() -> None:
+    """In a process that was forked off: leave the signals to the one it came from."""
+    signal.set_wakeup_fd(-1)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _nothing(number: int, frame: object) -> None:
+    pass
+
+
+def _read(pipe: int, stop: Stop, twice: bool) -> None:
+    while read := os.read(pipe, 1):
+        if read[0] not in SIGNALS:  # every signal that has a handler comes
+            continue
+        if stop.signal is None:
+            stop.signal = read[0]
+        elif twice:
+            os._exit(128 + read[0])
