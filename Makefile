@@ -4,11 +4,15 @@
 # make test   lint, and the tests of every day
 # make test-all   lint and all tests but the next: packaging, Ray, peers too
 # make test-slow  the training test that takes minutes
+# make gpu    tests and benchmark of an NVIDIA GPU by PYTHON as it is -> gpu_results/, 8 minutes
 # make coverage   lines of kdc_core and kdc_ros that test-all runs, its processes included
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PYTEST_ARGS ?=
+GPU_RESULTS ?= gpu_results
+# A folder of wheels for what PYTHON lacks, where there is no network.
+GPU_WHEELS ?=
 
 # A sourced ROS 2 whose rclpy this Python imports is used as it is; else rclpy comes as wheels.
 # The two never share an environment, so the kind is part of the stamp's name.
@@ -35,7 +39,7 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 PYTEST := PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 .venv-dev/bin/python -m pytest
 BESIDE := -p xdist -n 2 --dist loadfile
 
-.PHONY: demo dev lint test test-all test-slow coverage
+.PHONY: demo dev lint test test-all test-slow coverage gpu
 
 demo: $(DEMO)
 	.venv/bin/python -m kdc_ros.demo
@@ -58,6 +62,9 @@ coverage: $(DEV)
 	-OMP_NUM_THREADS=1 $(subst -m pytest,-m coverage run -m pytest,$(PYTEST)) $(BESIDE) -m 'not (timed or overfit)' $(PYTEST_ARGS)
 	.venv-dev/bin/python -m coverage combine -q
 	.venv-dev/bin/python -m coverage report
+
+gpu:
+	$(PYTHON) tools/gpu.py --output '$(GPU_RESULTS)' $(if $(GPU_WHEELS),--wheels '$(GPU_WHEELS)')
 
 lint: $(DEV)
 	.venv-dev/bin/ruff check .

@@ -181,17 +181,6 @@ def test_torch_and_onnxruntime_answer_alike(predictor: Predictor, samples: Path)
         assert_alike(predictor(read), torch_predictor(read))
 
 
-@pytest.mark.gpu
-def test_torch_on_cuda_answers_as_on_the_cpu(predictor: Predictor, image: np.ndarray) -> None:
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    on_gpu = Predictor.from_pretrained("kdc_light", runtime="torch", device="cuda")
-    ours, theirs = predictor(image), on_gpu(image)
-    assert len(ours) == len(theirs)
-    assert (ours.labels == theirs.labels).mean() > 0.995
-
-
 def test_the_program_is_static_but_for_its_size() -> None:
     model = onnx.load(find_model("kdc_light", (".onnx",)))
     assert not {node.op_type for node in model.graph.node} & FORBIDDEN
