@@ -2,39 +2,139 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tarfile
 import threading
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from kdc_core.data.bits16 import To8Bits
+from kdc_core.data.chunks import count_animation, without_cut_frame
+from kdc_core.data.orientation import orient, read_orientation
+from kdc_core.data.tiff import Tiff, is_tiff
 from kdc_core.errors import KdcError
 from kdc_core.files import whole_file
+
+log = logging.getLogger(__name__)
+
+TOGETHER = 16  # frames of an animation that are decoded at once
 
 
 class ImageError(KdcError):
     """An image file that cannot be read; the text names it."""
 
 
+class Page(NamedTuple):
+    """One page of an image file.
+
+    Attributes:
+        index: its place in the file, from 0.
+        image: (H, W, 3) uint8 RGB as it is to be shown.
+        seconds: for which it is shown, in an animation.
+    """
+
+    index: int
+    image: np.ndarray
+    seconds: float | None = None
+
+
 def decode_image(data: bytes, name: str) -> np.ndarray:
-    """Decode an encoded image to (H, W, 3) uint8 RGB.
+    """Decode an encoded image, of several pages the first, to (H, W, 3) uint8 RGB.
+
+    It is turned as EXIF says, and sixteen bits are scaled to eight by `To8Bits`.
 
     Raises:
         ImageError: the bytes are not an image OpenCV can read.
     """
-    buffer = np.frombuffer(data, np.uint8)
+    for page in decode_pages(data, name):
+        return page.image
+    raise ImageError(
+        f"'{name}' cannot be read as an image: expected a complete jpeg, png, bmp, webp or "
+        f"tiff, got {len(data)} bytes starting {data[:8]!r}"
+    )
+
+
+def count_pages(data: bytes) -> int:
+    """Pages of an encoded image, as it says itself: at least one."""
+    return max(1, len(Tiff(data).pages()) if is_tiff(data) else count_animation(data))
+
+
+def decode_pages(data: bytes, name: str) -> Iterator[Page]:
+    """Decode those pages of a tiff, or of an animated webp or png, that OpenCV can read.
+
+    Any other image is one page. Sixteen bits are scaled to eight, those of all pages alike.
+
+    Args:
+        data: the file.
+        name: for messages.
+    """
+    scale = To8Bits()
+    for page in _pages(data, scale):
+        if scale.nearly_black:
+            log.warning(
+                "'%s' is nearly black: its largest value, %d of 65535, is far above the others. "
+                "Scale it to 8 bits beforehand",
+                name,
+                scale.largest,
+            )
+            scale.nearly_black = False
+        yield page
+
+
+def _pages(data: bytes, scale: To8Bits) -> Iterator[Page]:
+    if is_tiff(data):
+        tiff = Tiff(data)
+        for index, page in enumerate(tiff.pages()):
+            image = _decode(tiff.alone(page), scale)
+            if image is not None:
+                yield Page(index, orient(image, tiff.orientation(page)))
+    elif count_animation(data) > 1:
+        yield from _animation(data)
+    else:
+        image = _decode(data, scale)
+        if image is not None:
+            yield Page(0, orient(image, read_orientation(data)))
+
+
+def _animation(data: bytes) -> Iterator[Page]:
+    """A few frames at a time: all at once may not fit the memory."""
+    orientation = read_orientation(data)
+    pixels = np.frombuffer(without_cut_frame(data), np.uint8)
+    for start in range(0, count_animation(data), TOGETHER):
+        try:
+            _, some = cv2.imdecodeanimation(pixels, start, TOGETHER)
+        except (cv2.error, AttributeError):  # the latter: OpenCV before 4.11
+            return
+        frames = zip(some.frames, np.ravel(some.durations), strict=False)
+        for index, (frame, milliseconds) in enumerate(frames, start):
+            image = cv2.cvtColor(np.ascontiguousarray(frame[..., :3]), cv2.COLOR_BGR2RGB)
+            yield Page(index, orient(image, orientation), float(milliseconds) / 1e3)
+        if len(some.frames) < TOGETHER:
+            return
+
+
+def _decode(data: bytes, scale: To8Bits) -> np.ndarray | None:
+    """Decode the first page as it is stored, to RGB."""
+    # Which files OpenCV turns as EXIF says changes with its releases: none here.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = _imdecode(data, flags | cv2.IMREAD_ANYDEPTH)
+    if image is not None and image.dtype == np.uint16:
+        image = scale(image)
+    elif image is not None and image.dtype != np.uint8:  # what white is in floats, OpenCV knows
+        image = _imdecode(data, flags)
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
     try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if buffer.size else None
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error:  # an image past OpenCV's own size limit
-        image = None
-    if image is None:
-        raise ImageError(
-            f"'{name}' cannot be read as an image: expected a complete jpeg, png, bmp, webp or "
-            f"tiff, got {len(data)} bytes starting {data[:8]!r}"
-        )
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return None
 
 
 def write_image(path: Path, image: np.ndarray, quality: int) -> None:
@@ -106,13 +206,13 @@ class Images:
             with self._lock, open(self.path, "rb") as file:
                 file.seek(offset)
                 return file.read(size)
-        try:
-            path = (self.path / name).resolve()
-        except ValueError as error:  # a NUL in the name
-            raise ImageError(f"{name!r} cannot be the name of a file: {error}") from error
-        if not path.is_relative_to(self.path.resolve()):
+        # A name may not lead out of the folder; a link in the folder is the user's own.
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise ImageError(f"'{name}' leads out of the folder '{self.path}'")
+        path = self.path / name
         try:
             return path.read_bytes()
         except OSError as error:
             raise ImageError(f"cannot read '{path}': {error.strerror}") from error
+        except ValueError as error:  # a NUL in the name
+            raise ImageError(f"{name!r} cannot be the name of a file: {error}") from error

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import io
+import struct
+from pathlib import Path
+from typing import Any
+
+import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from kdc_core.data.bits16 import To8Bits
+from kdc_core.data.images import (
+    ImageError,
+    Images,
+    count_pages,
+    decode_image,
+    decode_pages,
+)
+from kdc_core.data.orientation import read_orientation
+from kdc_core.data.tiff import Tiff
 
 
 @pytest.mark.parametrize(
@@ -38,3 +54,148 @@ def test_a_bright_speck_makes_an_image_nearly_black() -> None:
     pixels[3, 4] = 65535
     scale(pixels)
     assert scale.nearly_black
+
+
+# Files
+
+
+def encoded(image: np.ndarray, kind: str, **options: Any) -> bytes:
+    """An RGB image as a file, without loss; what is given goes to Pillow."""
+    data = io.BytesIO()
+    lossless = {"webp": {"lossless": True}, "jpeg": {"quality": 100, "subsampling": 0}}
+    Image.fromarray(image).save(data, kind, **lossless.get(kind, {}), **options)
+    return data.getvalue()
+
+
+def flag(height: int = 40, width: int = 60) -> np.ndarray:
+    """Four fields of different colors, so that no turn of it is like another."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[: height // 2, : width // 2] = 255, 0, 0
+    image[: height // 2, width // 2 :] = 0, 255, 0
+    image[height // 2 :, : width // 2] = 0, 0, 255
+    return image
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "tiff"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_as_exif_says(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(flag(), kind, exif=exif)
+    with Image.open(io.BytesIO(data)) as opened:
+        assert opened.getexif()[0x0112] == orientation
+        wanted = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+    got = decode_image(data, "an image")
+    assert got.shape == wanted.shape and np.abs(got.astype(int) - wanted).mean() < 1
+    assert read_orientation(data) == orientation
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "tiff"])
+def test_a_file_cut_anywhere_has_some_orientation(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(flag(), kind, exif=exif)
+    seen = {read_orientation(data[:end]) for end in range(len(data))}
+    assert seen == {1, 6}
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_files_of_sixteen_bits_are_as_bright_as_the_camera_saw(kind: str, bits: int) -> None:
+    full = np.linspace(0, (1 << bits) - 1, 40 * 60).astype(np.uint16).reshape(40, 60)
+    _, data = cv2.imencode(f".{kind}", full)
+    got = decode_image(data.tobytes(), "a gray image")
+    np.testing.assert_array_equal(got, np.dstack([full >> (bits - 8)] * 3).astype(np.uint8))
+
+
+def test_an_image_that_stays_nearly_black_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    dark = np.full((40, 60), 300, np.uint16)
+    dark[0, 0] = 65535
+    decode_image(cv2.imencode(".png", dark)[1].tobytes(), "dark.png")
+    assert "'dark.png' is nearly black" in caplog.text
+
+
+# Pages
+
+
+def pages(count: int) -> list[np.ndarray]:
+    """Images of one size that all differ."""
+    found = [flag() for _ in range(count)]
+    for index, image in enumerate(found):
+        image[5:9, index : index + 4] = 250, 250, 250
+    return found
+
+
+def paged(images: list[np.ndarray], kind: str, **options: Any) -> bytes:
+    first, *others = map(Image.fromarray, images)
+    return encoded(np.asarray(first), kind, save_all=True, append_images=others, **options)
+
+
+@pytest.mark.parametrize("kind", ["tiff", "webp", "png"])
+def test_each_page_is_read(kind: str) -> None:
+    images = pages(20)
+    durations = [100 + 10 * index for index in range(20)]
+    data = paged(images, kind, **({} if kind == "tiff" else {"duration": durations}))
+    assert count_pages(data) == 20
+    read = list(decode_pages(data, "pages"))
+    assert [page.index for page in read] == list(range(20))
+    for page, image in zip(read, images, strict=True):
+        np.testing.assert_array_equal(page.image, image)
+    seconds = [None] * 20 if kind == "tiff" else [milliseconds / 1e3 for milliseconds in durations]
+    assert [page.seconds for page in read] == seconds
+    np.testing.assert_array_equal(decode_image(data, "pages"), images[0])
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_pages_of_a_tiff_in_every_layout(order: str, big: bool) -> None:
+    """Written by hand: gray pages of 2 x 2, of which the second is a thumbnail of the first."""
+    offset, count, entry = ("Q", "Q", "HHQ") if big else ("I", "H", "HHI")
+    magic = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "H", 43 if big else 42)
+    data = bytearray(magic + (struct.pack(order + "HH", 8, 0) if big else b""))
+    data += struct.pack(order + offset, len(data) + struct.calcsize("=" + offset))
+    for page, kind in enumerate((0, 1, 0)):
+        tags = {254: kind, 256: 2, 257: 2, 258: 8, 259: 1, 262: 1, 277: 1, 278: 2, 279: 4}
+        size = struct.calcsize("=" + entry) + struct.calcsize("=" + offset)
+        end = len(data) + struct.calcsize("=" + count) + (len(tags) + 2) * size
+        end += struct.calcsize("=" + offset)
+        tags |= {273: end, 274: 3}
+        data += struct.pack(order + count, len(tags))
+        for tag in sorted(tags):
+            value = struct.pack(order + "I", tags[tag])
+            data += struct.pack(order + entry, tag, 4, 1)
+            data += value.ljust(struct.calcsize("=" + offset), b"\0")
+        data += struct.pack(order + offset, 0 if page == 2 else end + 4)
+        data += bytes([10 * page, 10 * page + 1, 10 * page + 2, 10 * page + 3])
+    read = [page.image[..., 0].ravel().tolist() for page in decode_pages(bytes(data), "by hand")]
+    assert read == [[3, 2, 1, 0], [23, 22, 21, 20]], "the pages, turned by half"
+
+
+def test_a_tiff_whose_directories_lead_in_a_circle() -> None:
+    data = bytearray(paged(pages(3), "tiff"))
+    offsets = Tiff(bytes(data)).pages()
+    entries = struct.unpack_from("<H", data, offsets[-1])[0]
+    struct.pack_into("<I", data, offsets[-1] + 2 + 12 * entries, offsets[0])
+    assert len(list(decode_pages(bytes(data), "a circle"))) == 3
+
+
+@pytest.mark.parametrize("kind", ["tiff", "webp", "png"])
+def test_of_a_cut_file_the_pages_that_are_there_are_read(kind: str) -> None:
+    data = paged(pages(40), kind, **({} if kind == "tiff" else {"duration": 100}))
+    read = list(decode_pages(data[: len(data) * 2 // 3], "cut"))
+    assert 10 < len(read) < 40 and len(read) < count_pages(data[: len(data) * 2 // 3])
+
+
+# Names
+
+
+def test_linked_images_are_followed(samples: Path, tmp_path: Path) -> None:
+    (tmp_path / "linked").mkdir()
+    there = next(samples.glob("*.jpg"))
+    (tmp_path / "linked" / "a.jpg").symlink_to(there)
+    (tmp_path / "linked" / "below").symlink_to(samples)
+    images = Images(tmp_path / "linked")
+    assert images.read_bytes("a.jpg") == images.read_bytes(f"below/{there.name}")
+    for name in ("../linked/a.jpg", "below/../a.jpg", str(there)):
+        with pytest.raises(ImageError, match="leads out of"):
+            images.read_bytes(name)
