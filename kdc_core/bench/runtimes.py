@@ -174,13 +174,13 @@ def _parts(path: Path, predictors: dict[str, Predictor], frame: np.ndarray) -> d
     session = Session(cut, THREADS)
     calls: dict[str, Call] = {
         "onnxruntime network": lambda: session.run(None, {"frame": frame}),
-        "onnxruntime program": lambda: predictors["onnxruntime"].runtime.run(frame),
+        "onnxruntime program": lambda: predictors["onnxruntime"].runtime.submit(frame).collect(),
     }
     if "openvino" in predictors:
         int8, network = _open_int8(path, size), compile_program(cut, size, THREADS)
         calls["openvino network"] = lambda: network.infer({"frame": frame})
-        calls["openvino program"] = lambda: predictors["openvino"].runtime.run(frame)
-        calls["openvino int8"] = lambda: int8.run(frame)
+        calls["openvino program"] = lambda: predictors["openvino"].runtime.submit(frame).collect()
+        calls["openvino int8"] = lambda: int8.submit(frame).collect()
     if "torch" in predictors and _on_gpu(predictors["torch"]):
         calls["torch network"] = _torch_network(path.with_suffix(".safetensors"), frame)
     return calls
@@ -194,7 +194,7 @@ def _open_int8(path: Path, size: tuple[int, int]) -> Runtime:
         file = Path(folder) / "int8.onnx"
         change_precision(path, file, "int8-cpu", frames)
         runtime = OpenVinoRuntime(file, "cpu", THREADS)
-        runtime.run(np.zeros((*size, 3), np.uint8))  # compiles, which reads the file
+        runtime.submit(np.zeros((*size, 3), np.uint8)).collect()  # compiles, which reads the file
     return runtime
 
 

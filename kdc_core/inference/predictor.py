@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import cv2
@@ -18,7 +19,7 @@ from kdc_core.errors import KdcError
 from kdc_core.inference.assembly import Raw, Thresholds, assemble
 from kdc_core.inference.manifest import Precision
 from kdc_core.inference.runtimes.choice import choose_runtime
-from kdc_core.inference.runtimes.protocol import Runtime
+from kdc_core.inference.runtimes.protocol import Pending, Runtime
 from kdc_core.network.backbones import side_rule
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ LARGEST_SIDE = 16384
 ImageFormat = Literal["rgb", "bgr"]
 # What gives the people of a letterboxed frame (h, w, 3) uint8: a runtime, or a test's stand-in.
 RawOf = Callable[[np.ndarray, Letterbox], Raw]
+Submit = Callable[[np.ndarray, Letterbox], Pending[Raw]]
 
 
 class ImageArrayError(KdcError):
@@ -130,14 +132,26 @@ class Predictor:
         Raises:
             ImageArrayError: not such an array.
         """
-        return find_people(
-            image, self._raw, self.config, self.thresholds, self.longer_side, self.size
+        return self.submit(image).collect()
+
+    def submit(self, image: np.ndarray) -> Pending[Prediction]:
+        """As calling it, without waiting: `collect()` of what is returned gives the people.
+
+        So the next image can be submitted while this one runs: two at once, from one thread, and
+        collected in their order, by this thread or another. The image may be changed at once.
+        The thresholds are those of now; the timing `model` is from submitting to collecting.
+
+        Raises:
+            ImageArrayError: not such an array.
+        """
+        return submit_image(
+            image, self._submit, self.config, self.thresholds, self.longer_side, self.size
         )
 
-    def _raw(self, frame: np.ndarray, letterbox: Letterbox) -> Raw:
+    def _submit(self, frame: np.ndarray, letterbox: Letterbox) -> Pending[Raw]:
         if self.image_format == "bgr":
             frame = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        return self.runtime.run(frame)
+        return self.runtime.submit(frame)
 
     def letterbox(self, size: tuple[int, int]) -> Letterbox:
         """How an image of (height, width) is put into the network input."""
@@ -167,13 +181,29 @@ def find_people(
     longer_side: int | None = None,
     frame_size: tuple[int, int] | None = None,
 ) -> Prediction:
-    """Letterbox an image, find its people, and bring them back to the image.
+    """As `submit_image`, with what gives the people of the letterboxed frame at once."""
+
+    def submit(frame: np.ndarray, letterbox: Letterbox) -> Pending[Raw]:
+        return Pending(partial(raw_of, frame, letterbox))
+
+    return submit_image(image, submit, config, thresholds, longer_side, frame_size).collect()
+
+
+def submit_image(
+    image: np.ndarray,
+    submit: Submit,
+    config: Config,
+    thresholds: Thresholds,
+    longer_side: int | None = None,
+    frame_size: tuple[int, int] | None = None,
+) -> Pending[Prediction]:
+    """Letterbox an image and submit it; collecting brings its people back to the image.
 
     The one way from image to Prediction, whatever finds the people.
 
     Args:
         image: (H, W, 3) uint8, any strides.
-        raw_of: gives the people of the letterboxed frame.
+        submit: starts on the letterboxed frame.
         config: of the model: grid and sides of its maps.
         thresholds: what counts.
         longer_side, frame_size: as for `fit_letterbox`.
@@ -187,17 +217,22 @@ def find_people(
     letterbox = fit_letterbox(size, config, longer_side, frame_size)
     frame = letterbox_image(image, letterbox)
     scaled = time.perf_counter()
-    raw = raw_of(frame, letterbox)
-    ran = time.perf_counter()
-    grid = Grid(config.fields.stride, config.fields.grid_offset)
-    prediction = assemble(raw, letterbox, size, grid, config.decode.upsample, thresholds)
-    done = time.perf_counter()
-    prediction.timings_ms.update(
-        letterbox=1e3 * (scaled - begun),
-        model=1e3 * (ran - scaled),
-        assembly=1e3 * (done - ran),
-    )
-    return prediction
+    pending = submit(frame, letterbox)
+
+    def collect() -> Prediction:
+        raw = pending.collect()
+        ran = time.perf_counter()
+        grid = Grid(config.fields.stride, config.fields.grid_offset)
+        prediction = assemble(raw, letterbox, size, grid, config.decode.upsample, thresholds)
+        done = time.perf_counter()
+        prediction.timings_ms.update(
+            letterbox=1e3 * (scaled - begun),
+            model=1e3 * (ran - scaled),
+            assembly=1e3 * (done - ran),
+        )
+        return prediction
+
+    return Pending(collect)
 
 
 def fit_letterbox(

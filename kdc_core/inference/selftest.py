@@ -109,7 +109,7 @@ def find_people_of(runtime: Runtime, size: tuple[int, int]) -> list[Prediction]:
         content = (image.shape[0], image.shape[1])
         frame = np.zeros((*size, 3), np.uint8)
         frame[: content[0], : content[1]] = image
-        raw = runtime.run(frame)
+        raw = runtime.submit(frame).collect()
         _check_finite(raw, runtime)
         letterbox = Letterbox(1.0, 1.0, content, size)
         predictions.append(

@@ -39,6 +39,7 @@ class Stream:
 class Error(Enum):
     cudaSuccess = 0  # noqa: N815 -- CUDA's own names
     cudaErrorMemoryAllocation = 2  # noqa: N815
+    cudaErrorLaunchFailure = 719  # noqa: N815
     cudaErrorStreamCaptureUnsupported = 900  # noqa: N815
 
 
@@ -51,6 +52,9 @@ class FakeCuda:
     Args:
         free_mib: memory there is.
         can_capture: whether graphs can be captured.
+
+    Attributes:
+        broken: whether waiting for a frame fails.
     """
 
     cudaError_t = Error  # noqa: N815
@@ -62,7 +66,7 @@ class FakeCuda:
     cudaEventDisableTiming = 2  # noqa: N815
 
     def __init__(self, free_mib: int = 4096, can_capture: bool = True):
-        self.free, self.can_capture = free_mib << 20, can_capture
+        self.free, self.can_capture, self.broken = free_mib << 20, can_capture, False
         self.memory: dict[int, np.ndarray] = {}
         self.streams: dict[int, Stream] = {}
         self.events: dict[int, tuple[Stream, int] | None] = {}
@@ -138,7 +142,7 @@ class FakeCuda:
         recorded = self.events[event]
         if recorded is not None:
             recorded[0].wait(recorded[1])
-        return (OK,)
+        return (Error.cudaErrorLaunchFailure if self.broken else OK,)
 
     def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[Error]:  # noqa: N802
         self.streams[stream].captured = []

@@ -68,22 +68,27 @@ def assert_same(ours: Raw, theirs: Raw) -> None:
         assert np.array_equal(getattr(ours, name), value), name
 
 
+def find(predictor: Predictor, frame: np.ndarray) -> Raw:
+    """What ONNX Runtime finds."""
+    return predictor.runtime.submit(frame).collect()
+
+
 def test_frames_under_way_do_not_touch_each_other(
     device: FakeCuda, predictor: Predictor, frames: list[np.ndarray]
 ) -> None:
     """Each is submitted before the one before it is collected, and overwritten at once."""
     session = EngineSession(FULL_TENSORRT, engine(device, predictor), "an engine")
     camera = np.empty_like(frames[0])
-    tickets, found = [], []
+    pending, found = [], []
     for frame in frames:
         np.copyto(camera, frame)
-        tickets.append(session.submit(camera))
+        pending.append(session.submit(camera))
         camera[:] = 255
-        if len(tickets) == 2:
-            found.append(session.collect(tickets.pop(0)))
-    found.append(session.collect(tickets.pop()))
+        if len(pending) == 2:
+            found.append(pending.pop(0).collect())
+    found.append(pending.pop().collect())
     for frame, raw in zip(frames, found, strict=True):
-        assert_same(raw, predictor.runtime.run(frame))
+        assert_same(raw, find(predictor, frame))
     assert any(raw.score.max() > 0.5 for raw in found), "there are people to be mistaken"
 
 
@@ -95,7 +100,38 @@ def test_a_third_frame_under_way_is_refused(
     session.submit(frames[1])
     with pytest.raises(cuda.CudaError, match="2 frames are under way"):
         session.submit(frames[2])
-    assert_same(session.collect(first), predictor.runtime.run(frames[0]))
+    assert_same(first.collect(), find(predictor, frames[0]))
+
+
+def test_a_frame_that_fails_leaves_room_for_the_next(
+    device: FakeCuda, predictor: Predictor, frames: list[np.ndarray]
+) -> None:
+    session = EngineSession(FULL_TENSORRT, fake := engine(device, predictor), "an engine")
+    before = session.submit(frames[0])
+    graph, session._graph, fake.runs = session._graph, None, False
+    with pytest.raises(cuda.CudaError, match="refused to run"):
+        session.submit(frames[1])
+    session._graph, fake.runs = graph, True
+    after = session.submit(frames[2])
+    device.broken = True
+    with pytest.raises(cuda.CudaError, match="running the engine failed"):
+        before.collect()
+    device.broken = False
+    assert_same(after.collect(), find(predictor, frames[2]))
+    for frame in frames:
+        assert_same(session.submit(frame).collect(), find(predictor, frame))
+
+
+def test_a_frame_collected_after_the_engine_was_closed_is_an_error(
+    device: FakeCuda, predictor: Predictor, frames: list[np.ndarray]
+) -> None:
+    session = EngineSession(FULL_TENSORRT, engine(device, predictor), "an engine")
+    pending = [session.submit(frame) for frame in frames[:2]]
+    session.close()
+    assert not (device.memory or device.graphs or device.streams or device.events)
+    for each in pending:
+        with pytest.raises(cuda.CudaError, match="closed before this frame was collected"):
+            each.collect()
 
 
 def test_everything_on_the_device_is_given_back(device: FakeCuda, predictor: Predictor) -> None:
@@ -114,7 +150,7 @@ def test_without_a_graph_it_runs_and_says_so_once(
     device = use(FakeCuda(can_capture=False), monkeypatch)
     session = EngineSession(FULL_TENSORRT, engine(device, predictor), "an engine")
     for frame in frames[:2]:
-        assert_same(session.collect(session.submit(frame)), predictor.runtime.run(frame))
+        assert_same(session.submit(frame).collect(), find(predictor, frame))
     assert caplog.text.count("cannot be replayed as a CUDA graph") == 1
 
 
@@ -211,7 +247,7 @@ def test_an_engine_is_opened_with_the_first_frame_of_its_size(
     runtime = TensorRtRuntime.open(PROGRAM, "tensorrt")
     assert fake.loads == []
     for frame in frames[:2]:
-        assert_same(runtime.run(frame), predictor.runtime.run(frame))
+        assert_same(runtime.submit(frame).collect(), find(predictor, frame))
     assert fake.loads == [SIZE]
     assert runtime.describe()["device"] == "a GPU"
     runtime.close()
@@ -230,14 +266,14 @@ def test_frames_without_an_engine_go_to_the_next_runtime_and_that_is_said_once(
 
     runtime = TensorRtRuntime.open(PROGRAM, "tensorrt", otherwise=otherwise)
     for _ in range(2):
-        assert_same(runtime.run(other), predictor.runtime.run(other))
+        assert_same(runtime.submit(other).collect(), find(predictor, other))
     third = np.zeros((288, 320, 3), np.uint8)
-    assert_same(runtime.run(third), predictor.runtime.run(third))
+    assert_same(runtime.submit(third).collect(), find(predictor, third))
     assert caplog.text.count("frames of 320x256 go to onnxruntime") == 1
     assert len(opened) == 1, "one for all sizes"
     alone = TensorRtRuntime.open(PROGRAM, "tensorrt")
     with pytest.raises(UnusableRuntime, match="no engine for frames"):
-        alone.run(other)
+        alone.submit(other).collect()
     with pytest.raises(UnusableRuntime, match="no engine for frames"):
         TensorRtRuntime.open(PROGRAM, "tensorrt", size=(256, 320))
 

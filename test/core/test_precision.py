@@ -185,7 +185,7 @@ def test_a_program_of_one_size_says_so_and_takes_no_other(weights: Path, tmp_pat
     predictor = Predictor.from_pretrained(str(path), "onnxruntime")
     assert len(predictor(np.zeros((480, 640, 3), np.uint8))) == 0
     with pytest.raises(FrameError, match="takes frames of 256 x 320 alone, got 320 x 320"):
-        predictor.runtime.run(np.zeros((320, 320, 3), np.uint8))
+        predictor.runtime.submit(np.zeros((320, 320, 3), np.uint8)).collect()
     with pytest.raises(FrameError, match="250 x 320 does not fit"):
         export_onnx(weights, path, size=(250, 320))
     write_ap_loss(path, 0.0123)

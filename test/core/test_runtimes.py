@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
 
+from kdc_core.data.images import Images
 from kdc_core.inference.assembly import Raw
 from kdc_core.inference.manifest import OUTPUTS, FrameError, Manifest, Precision, read_file
 from kdc_core.inference.predictor import Predictor
@@ -24,7 +27,7 @@ from kdc_core.inference.runtimes.choice import (
     order,
 )
 from kdc_core.inference.runtimes.onnxruntime import OnnxRuntime
-from kdc_core.inference.runtimes.protocol import Runtime, UnusableRuntime
+from kdc_core.inference.runtimes.protocol import Pending, Runtime, UnusableRuntime
 from kdc_core.inference.runtimes.threads import cpu_quota, default_threads
 from kdc_core.inference.selftest import SelfTestFailed, self_test
 
@@ -48,15 +51,67 @@ def test_sides_that_do_not_fit_are_refused_by_every_runtime(
     runtime: Runtime, size: tuple[int, int]
 ) -> None:
     with pytest.raises(FrameError, match=f"{size[0]} x {size[1]} does not fit .* of 32"):
-        runtime.run(np.zeros((*size, 3), np.uint8))
+        runtime.submit(np.zeros((*size, 3), np.uint8)).collect()
 
 
 def test_other_frames_are_refused_by_every_runtime(runtime: Runtime) -> None:
     frame = np.zeros((64, 128, 3), np.uint8)
     for wrong in (frame.astype(np.float32), frame[:, ::2], frame[..., 0]):
         with pytest.raises(FrameError, match="expected a contiguous .H, W, 3. uint8 frame"):
-            runtime.run(wrong)
-    assert runtime.run(frame).score.shape == (32,)
+            runtime.submit(wrong).collect()
+    assert runtime.submit(frame).collect().score.shape == (32,)
+
+
+def assert_same(ours: Raw, theirs: Raw) -> None:
+    for name, value in vars(theirs).items():
+        assert np.array_equal(getattr(ours, name), value), name
+
+
+@pytest.fixture(scope="module")
+def frames(samples: Path) -> list[np.ndarray]:
+    """Small frames of one size, with people in them."""
+    images = Images(samples)
+    names = sorted(path.name for path in samples.glob("*.jpg"))[:4]
+    return [cv2.resize(images.read(name), (128, 64)) for name in names]
+
+
+def test_two_frames_under_way_do_not_touch_each_other(
+    runtime: Runtime, frames: list[np.ndarray]
+) -> None:
+    """In every runtime; collected in another thread than they were submitted in."""
+    alone = [runtime.submit(frame).collect() for frame in frames]
+    assert all(found.score.max() > 0.5 for found in alone), "there are people to be mistaken"
+    with ThreadPoolExecutor(1) as other:
+        pending = runtime.submit(frames[0])
+        for number, frame in enumerate(frames[1:]):
+            found = other.submit(pending.collect)
+            pending = runtime.submit(frame)
+            assert_same(found.result(), alone[number])
+        assert_same(other.submit(pending.collect).result(), alone[-1])
+
+
+def test_a_frame_refused_beside_one_under_way_leaves_it_alone(
+    runtime: Runtime, frames: list[np.ndarray]
+) -> None:
+    expected = runtime.submit(frames[0]).collect()
+    pending = runtime.submit(frames[0])
+    with pytest.raises(FrameError):
+        runtime.submit(frames[1][1:])
+    assert_same(pending.collect(), expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.all), "torch"]
+)
+def test_closing_waits_for_frames_under_way(name: str, frames: list[np.ndarray]) -> None:
+    if name == "openvino":
+        pytest.importorskip("openvino")
+    opened = choose_runtime("kdc_light", name, threads=1).runtime
+    expected = opened.submit(frames[0]).collect()
+    pending = [opened.submit(frames[0]) for _ in range(2)]
+    opened.close()
+    for each in pending:
+        assert_same(each.collect(), expected)
 
 
 def test_every_runtime_says_what_it_is(runtime: Runtime) -> None:
@@ -73,7 +128,10 @@ def test_openvino_keeps_few_programs_of_one_size() -> None:
     opened = OpenVinoRuntime(PROGRAM, "cpu", 1)
     sizes = [(64 + 32 * i, 64) for i in range(OWN_PROGRAMS + 1)]
     for size in [*sizes, *sizes]:
-        assert opened.run(np.zeros((*size, 3), np.uint8)).owner.shape == (size[0] // 2, 32)
+        assert opened.submit(np.zeros((*size, 3), np.uint8)).collect().owner.shape == (
+            size[0] // 2,
+            32,
+        )
     assert list(opened._programs) == [*sizes[:OWN_PROGRAMS], None]
 
 
@@ -316,8 +374,10 @@ class Bent:
     def close(self) -> None:
         pass
 
-    def run(self, frame: np.ndarray) -> Raw:
-        raw = self._runtime.run(frame)
+    def submit(self, frame: np.ndarray) -> Pending[Raw]:
+        return Pending(lambda: self._bent(self._runtime.submit(frame).collect()))
+
+    def _bent(self, raw: Raw) -> Raw:
         if self._bend == "nobody":
             return replace(raw, score=0 * raw.score)
         if self._bend == "nan":

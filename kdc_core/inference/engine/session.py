@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from kdc_core.inference.assembly import Raw
 from kdc_core.inference.cuda import Buffer, CudaError, capture, check, make_event, make_stream
 from kdc_core.inference.engine.messages import BrokenEngine
 from kdc_core.inference.manifest import OUTPUTS
+from kdc_core.inference.runtimes.protocol import Pending
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ class Slot:
         frame: input, uploaded here before the engine is free to take it.
         outputs: in the order of OUTPUTS; what the engine wrote is copied here.
         uploaded, done: events.
-        busy: between submit and collect.
+        busy: from submit until its people are collected.
     """
 
     frame: Buffer
@@ -88,17 +90,13 @@ class EngineSession:
         if not hasattr(trt, "IRuntimeConfig") or not hasattr(trt, "CudaGraphStrategy"):
             self._graph = self._captured()
 
-    def submit(self, frame: np.ndarray) -> int:
+    def submit(self, frame: np.ndarray) -> Pending[Raw]:
         """Start on a frame; it may be changed as soon as this returns.
-
-        Returns:
-            A ticket for `collect`.
 
         Raises:
             CudaError: SLOTS frames are already under way, or the GPU failed.
         """
-        ticket = self._next
-        slot = self._slots[ticket]
+        slot = self._slots[self._next]
         if slot.busy:
             raise CudaError(f"{SLOTS} frames are under way: collect one before the next submit")
         np.copyto(slot.frame.host, frame)
@@ -112,15 +110,17 @@ class EngineSession:
             kept.download(self._stream)
         check(cudart.cudaEventRecord(slot.done, self._stream), "recording a frame")
         slot.busy = True
-        self._next = (ticket + 1) % SLOTS
-        return ticket
+        self._next = (self._next + 1) % SLOTS
+        return Pending(partial(self._collect, slot))
 
-    def collect(self, ticket: int) -> Raw:
-        """Wait for the people of a frame."""
-        slot = self._slots[ticket]
-        check(cudart.cudaEventSynchronize(slot.done), "running the engine")
-        slot.busy = False
-        return Raw(*(output.host.copy() for output in slot.outputs))
+    def _collect(self, slot: Slot) -> Raw:
+        if not slot.busy:
+            raise CudaError("the engine was closed before this frame was collected")
+        try:
+            check(cudart.cudaEventSynchronize(slot.done), "running the engine")
+            return Raw(*(output.host.copy() for output in slot.outputs))
+        finally:
+            slot.busy = False
 
     def _run(self) -> None:
         if self._graph is not None:
@@ -152,6 +152,7 @@ class EngineSession:
         if self._graph is not None:
             cudart.cudaGraphExecDestroy(self._graph)
         for slot in self._slots:
+            slot.busy = False
             for buffer in (slot.frame, *slot.outputs):
                 buffer.free()
             cudart.cudaEventDestroy(slot.uploaded)

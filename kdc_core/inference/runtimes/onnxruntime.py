@@ -5,7 +5,7 @@ The two on a GPU are tested against a stand-in for a GPU's package alone.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from kdc_core.inference.assembly import Raw
 from kdc_core.inference.manifest import OUTPUTS, read_file
-from kdc_core.inference.runtimes.protocol import UnusableRuntime
+from kdc_core.inference.runtimes.protocol import Pending, UnusableRuntime
 
 SPIN_US = 100
 BOUNDED_SPIN_SINCE = (1, 26)
@@ -88,8 +88,13 @@ class Session:
 
     def run(self, outputs: list[str] | None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Execute; None = all outputs."""
-        found: list[np.ndarray] = self._thread.submit(self.raw.run, outputs, inputs).result()
-        return found
+        return self.submit(outputs, inputs).result()
+
+    def submit(
+        self, outputs: list[str] | None, inputs: dict[str, np.ndarray]
+    ) -> Future[list[np.ndarray]]:
+        """As `run`, without waiting."""
+        return self._thread.submit(self.raw.run, outputs, inputs)
 
     def close(self) -> None:
         """End the thread and free the model."""
@@ -160,9 +165,10 @@ class OnnxRuntime:
             "threads": str(self._threads),
         }
 
-    def run(self, frame: np.ndarray) -> Raw:
+    def submit(self, frame: np.ndarray) -> Pending[Raw]:
         self.manifest.check_frame(frame)
-        return Raw(*self._session.run(list(OUTPUTS), {"frame": frame}))
+        found = self._session.submit(list(OUTPUTS), {"frame": frame})
+        return Pending(lambda: Raw(*found.result()))
 
     def close(self) -> None:
         self._session.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from kdc_core.inference.assembly import Raw
 from kdc_core.inference.manifest import OUTPUTS, read_file
-from kdc_core.inference.runtimes.protocol import UnusableRuntime
+from kdc_core.inference.runtimes.protocol import Pending, UnusableRuntime
 
 if TYPE_CHECKING:
     from openvino import InferRequest, Model
@@ -71,11 +72,10 @@ class OpenVinoRuntime:
             "threads": str(self._threads),
         }
 
-    def run(self, frame: np.ndarray) -> Raw:
+    def submit(self, frame: np.ndarray) -> Pending[Raw]:
         self.manifest.check_frame(frame)
         program = self._program((frame.shape[0], frame.shape[1]))
-        program.infer({"frame": frame})
-        return Raw(*(program.get_tensor(name).data.copy() for name in OUTPUTS))
+        return Pending(partial(_run, program, frame))
 
     def _program(self, size: tuple[int, int]) -> InferRequest:
         """What executes frames of a size; compiled when such a frame first comes."""
@@ -88,6 +88,11 @@ class OpenVinoRuntime:
 
     def close(self) -> None:
         self._programs.clear()
+
+
+def _run(program: InferRequest, frame: np.ndarray) -> Raw:
+    program.infer({"frame": frame})
+    return Raw(*(program.get_tensor(name).data.copy() for name in OUTPUTS))
 
 
 def compile_program(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -17,8 +19,24 @@ class UnusableRuntime(KdcError):
     """A runtime or model that cannot be used here; the text says why and what to do."""
 
 
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Pending(Generic[Result]):
+    """A frame under way.
+
+    Attributes:
+        collect: waits for what comes of it; to be called once, whatever became of other frames.
+    """
+
+    collect: Callable[[], Result]
+
+
 class Runtime(Protocol):
     """Executes one program.
+
+    Frames are submitted from one thread; they may be collected from another, in their order.
 
     Attributes:
         name: as in `choice.RUNTIMES`.
@@ -32,8 +50,14 @@ class Runtime(Protocol):
         """Version, device, precision and threads, for logs and reports."""
         ...
 
-    def run(self, frame: np.ndarray) -> Raw:
-        """Execute on a (H, W, 3) uint8 RGB frame, contiguous; blocks.
+    def submit(self, frame: np.ndarray) -> Pending[Raw]:
+        """Start on a frame; what cannot work beside its caller works when it is collected.
+
+        Two frames may be under way. One that fails, here or in `collect`, leaves the others and
+        the runtime as they are.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB, contiguous; not to be changed before it is collected.
 
         Raises:
             FrameError: its sides are not those of the manifest.
@@ -41,5 +65,5 @@ class Runtime(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what the runtime holds."""
+        """Free what the runtime holds; frames under way are waited for, or fail in `collect`."""
         ...

@@ -20,7 +20,7 @@ from kdc_core.inference.engine.messages import BrokenEngine, EngineError, explai
 from kdc_core.inference.engine.session import EngineSession
 from kdc_core.inference.engine.worker import make_logger
 from kdc_core.inference.manifest import read_file
-from kdc_core.inference.runtimes.protocol import Runtime, UnusableRuntime
+from kdc_core.inference.runtimes.protocol import Pending, Runtime, UnusableRuntime
 from kdc_core.inference.selftest import SelfTestFailed, self_test
 
 log = logging.getLogger(__name__)
@@ -101,14 +101,15 @@ class TensorRtRuntime:
             "threads": "0",
         }
 
-    def run(self, frame: np.ndarray) -> Raw:
+    def submit(self, frame: np.ndarray) -> Pending[Raw]:
+        self.manifest.check_frame(frame)
         self._use_gpu()  # the thread may be another than the one that opened it
         size = (frame.shape[0], frame.shape[1])
         session = self._session(size)
         if session is None:
             assert self._other is not None
-            return self._other.run(frame)
-        return session.collect(session.submit(frame))
+            return self._other.submit(frame)
+        return session.submit(frame)
 
     def close(self) -> None:
         while self._sessions:
@@ -124,7 +125,6 @@ class TensorRtRuntime:
     def _session(self, size: Size) -> EngineSession | None:
         """The engine for frames of a size, opened when the first one comes; None = the other's."""
         if size not in self._sessions and size not in self._refused:
-            self.manifest.check_size(size)
             try:
                 self._sessions[size] = self._open_session(size)
             except UnusableRuntime as error:
@@ -190,10 +190,4 @@ class _OneSize:
 
     def __init__(self, runtime: TensorRtRuntime, session: EngineSession):
         self.name, self.manifest = runtime.name, runtime.manifest
-        self.describe, self._session = runtime.describe, session
-
-    def run(self, frame: np.ndarray) -> Raw:
-        return self._session.collect(self._session.submit(frame))
-
-    def close(self) -> None:
-        self._session.close()
+        self.describe, self.submit, self.close = runtime.describe, session.submit, session.close

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,12 @@ import numpy as np
 
 from kdc_core.inference.assembly import Raw
 from kdc_core.inference.manifest import OUTPUTS, Manifest
-from kdc_core.inference.runtimes.protocol import UnusableRuntime
+from kdc_core.inference.runtimes.protocol import Pending, UnusableRuntime
 
 if TYPE_CHECKING:
     import torch
 
+    from kdc_core.inference.program import Program
     from kdc_core.network.kdc import KDC
 
 
@@ -26,6 +28,7 @@ class TorchRuntime:
         provenance: how they were made.
         device: to run on.
         weights_sha256: of their file; empty where there is none.
+        graphs: how many sizes of frames get a CUDA graph, on CUDA.
     """
 
     name = "torch"
@@ -36,6 +39,7 @@ class TorchRuntime:
         provenance: dict[str, object],
         device: torch.device,
         weights_sha256: str = "",
+        graphs: int = 0,
     ):
         from kdc_core.inference.program import Program
 
@@ -44,6 +48,11 @@ class TorchRuntime:
         )
         self._device = device
         self._program = Program(network).eval().to(device)
+        self._on_cuda = None
+        if device.type == "cuda":
+            from kdc_core.inference.runtimes.torch_cuda import CudaProgram
+
+            self._on_cuda = CudaProgram(self._program, device, graphs)
 
     @classmethod
     def open(cls, path: Path, device: str, threads: int) -> TorchRuntime:
@@ -58,6 +67,7 @@ class TorchRuntime:
             raise UnusableRuntime(
                 "torch is not installed: pip install 'kdc_ros[train]', or use onnxruntime"
             ) from error
+        from kdc_core.inference.runtimes.torch_cuda import GRAPHS
         from kdc_core.network.weights import load_model
 
         if path.suffix != ".safetensors":
@@ -69,7 +79,7 @@ class TorchRuntime:
         network, provenance = load_model(path)
         torch.set_num_threads(threads)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return cls(network, provenance, torch.device(device), digest)
+        return cls(network, provenance, torch.device(device), digest, GRAPHS)
 
     def describe(self) -> dict[str, str]:
         import torch
@@ -82,13 +92,21 @@ class TorchRuntime:
             "threads": str(torch.get_num_threads()),
         }
 
-    def run(self, frame: np.ndarray) -> Raw:
-        import torch
-
+    def submit(self, frame: np.ndarray) -> Pending[Raw]:
         self.manifest.check_frame(frame)
-        with torch.inference_mode():
-            outputs = self._program(torch.from_numpy(frame).to(self._device))
-        return Raw(*(value.cpu().numpy() for value in outputs[: len(OUTPUTS)]))
+        if self._on_cuda is not None:
+            return self._on_cuda.submit(frame)
+        return Pending(partial(_run_on_cpu, self._program, frame))
 
     def close(self) -> None:
-        del self._program
+        if self._on_cuda is not None:
+            self._on_cuda.close()
+        del self._program, self._on_cuda
+
+
+def _run_on_cpu(program: Program, frame: np.ndarray) -> Raw:
+    import torch
+
+    with torch.inference_mode():
+        outputs = program(torch.from_numpy(frame))
+    return Raw(*(value.numpy() for value in outputs[: len(OUTPUTS)]))
