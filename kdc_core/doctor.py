@@ -6,57 +6,161 @@ import importlib
 import importlib.metadata
 import os
 import platform
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
 import kdc_core
 from kdc_core.errors import KdcError
 from kdc_core.inference.engine import driver
+from kdc_core.inference.engine.cache import Cache
+from kdc_core.inference.engine.library import MODULES, TITLES, find_library
+from kdc_core.inference.engine.lock import Progress, ignore
+from kdc_core.inference.engine.messages import EngineError
 from kdc_core.inference.predictor import Predictor
-from kdc_core.inference.runtimes.choice import RUNTIMES, order
+from kdc_core.inference.runtimes.choice import CPU, OPENVINO_AHEAD, RUNTIMES, order
+from kdc_core.inference.runtimes.threads import default_threads
 
 PACKAGES = (
     "numpy",
-    "opencv-python",
     "scipy",
+    "opencv-python",
+    "opencv-python-headless",
     "onnxruntime",
     "onnxruntime-gpu",
     "openvino",
-    "tensorrt",
-    "tensorrt-rtx",
+    "torch",
     "cuda-python",
     "pydantic",
     "safetensors",
     "pycocotools",
     "faster-coco-eval",
-    "torch",
     "lightning",
     "onnx",
-    "ros-rclpy",
 )
+CPUINFO = Path("/proc/cpuinfo")
+JETSON = Path("/etc/nv_tegra_release")
+Rows = list[tuple[str, str]]
 
 
-def report() -> list[tuple[str, str]]:
-    """Facts about this machine and installation, as (name, value) rows for a bug report."""
+def report(progress: Progress = ignore) -> Rows:
+    """Facts about this machine and installation, as (name, value) rows for a bug report.
+
+    Args:
+        progress: told what the build of an engine does, where TensorRT needs one.
+    """
+    tried = {name: _try_runtime(name, progress) for name in RUNTIMES}
+    working = [name for name, (works, _) in tried.items() if works]
+    refused = {name: text for name, (works, text) in tried.items() if not works}
+    return [
+        *_machine(),
+        *_packages(),
+        *_gpu(),
+        *(
+            (f"runtime {name}", text if works else f"cannot be used: {text}")
+            for name, (works, text) in tried.items()
+        ),
+        ("auto takes", _taken(working)),
+        ("for a faster one", advise(_first(working, one_size=True), refused)),
+    ]
+
+
+def _machine() -> Rows:
+    try:
+        system = platform.freedesktop_os_release().get("PRETTY_NAME", "unknown")
+    except OSError:
+        system = "unknown"
+    models = [line for line in _read(CPUINFO).splitlines() if line.startswith("model name")]
+    processor = models[0].partition(":")[2].strip() if models else platform.machine()
     cores = len(os.sched_getaffinity(0))
     rows = [
         ("kdc", kdc_core.__version__),
-        ("python", f"{platform.python_version()} on {platform.machine()}, {cores} cores"),
+        ("system", f"{system}, Linux {platform.release()}, {platform.machine()}"),
+        ("processor", f"{processor}, {cores} cores, {default_threads()} threads used"),
+        ("python", platform.python_version()),
     ]
+    release = _read(JETSON).partition("\n")[0]
+    return rows + ([("Jetson", release.strip("# "))] if release else [])
+
+
+def _packages() -> Rows:
     versions = {package: _version(package) for package in PACKAGES}
-    rows += [(package, version or "not installed") for package, version in versions.items()]
+    rows = [(package, version or "not installed") for package, version in versions.items()]
     if versions["onnxruntime"] and versions["onnxruntime-gpu"]:
-        rows.append(
-            ("two ONNX Runtimes", "one hides the other: pip uninstall both, then install one")
-        )
-    rows += [("ROS", _ros()), ("NVIDIA driver", driver.describe())]
-    working = []
-    for runtime in RUNTIMES:
-        works, text = _try_runtime(runtime)
-        working += [runtime] * works
-        rows.append((f"runtime {runtime}", text))
-    rows.append(("auto takes", next((r for r in order(one_size=False) if r in working), "none")))
+        mend = "one hides the other: pip uninstall both, then install one"
+        rows.append(("two ONNX Runtimes", f"onnxruntime and onnxruntime-gpu: {mend}"))
+    rows += [
+        ("OpenCV", _attribute("cv2", "__version__")),
+        ("ONNX Runtime has", _attribute("onnxruntime", "get_available_providers")),
+        ("CUDA of torch", _attribute("torch.version", "cuda")),
+        ("ROS", _ros()),
+    ]
     return rows
+
+
+def _gpu() -> Rows:
+    rows = [("NVIDIA driver", driver.describe())]
+    try:
+        gpu = driver.find_gpu()
+        memory = f"{gpu.memory / (1 << 30):.1f} GiB"
+        rows.append(("GPU", f"{gpu.name}, compute capability {gpu.capability}, {memory}"))
+    except EngineError:
+        pass  # the driver's row says why
+    for family in MODULES:
+        try:
+            rows.append((TITLES[family], find_library(family).version))
+        except EngineError as error:
+            rows.append((TITLES[family], str(error)))
+    return rows
+
+
+def _try_runtime(runtime: str, progress: Progress) -> tuple[bool, str]:
+    """Whether it runs the shipped model on an empty image, and how fast, or why not."""
+    try:
+        engines = Cache(progress=progress)
+        predictor = Predictor.from_pretrained("kdc_light", runtime=runtime, engines=engines)
+        prediction = predictor(np.zeros((480, 640, 3), np.uint8))
+        about = predictor.runtime.describe()
+        predictor.close()
+    except KdcError as error:
+        return False, str(error)
+    except Exception as error:  # whatever a library raises belongs into the report
+        return False, f"{type(error).__name__}: {error}"
+    first = f"first image {prediction.timings_ms['model']:.0f} ms"
+    return True, f"works on {about['device']} ({about['runtime_version']}); {first}"
+
+
+def _taken(working: list[str]) -> str:
+    """What `auto` takes of what works."""
+    any_size, one_size = (_first(working, one_size) for one_size in (False, True))
+    if any_size == one_size:
+        return any_size
+    return f"{any_size}; {one_size} with an input size, for frames of one size"
+
+
+def _first(working: list[str], one_size: bool) -> str:
+    return next((name for name in order(one_size) if name in working), "none")
+
+
+def advise(taken: str, refused: dict[str, str], cpuinfo: Path = CPUINFO) -> str:
+    """What to install for a faster runtime than the one taken.
+
+    Args:
+        taken: of frames of one size, by `auto`.
+        refused: why other runtimes cannot be used, by name.
+        cpuinfo: what the kernel says of the processor.
+    """
+    before = [name for name in order(one_size=True, cpuinfo=cpuinfo) if name not in CPU]
+    faster = before[: before.index(taken)] if taken in before else before[:-1]
+    if not faster:
+        return "nothing: it is the first choice"
+    if driver.module_version() is not None or JETSON.exists():
+        return "; or ".join(f"{name}: {refused[name]}" for name in faster if name in refused)
+    ahead = f" {OPENVINO_AHEAD} " in _read(cpuinfo)
+    if ahead and taken == "onnxruntime" and find_spec("openvino") is None:
+        return "pip install 'kdc_ros[openvino]', ahead on this processor with an input size"
+    return "nothing, without an NVIDIA GPU: no driver's kernel module is loaded"
 
 
 def _version(package: str) -> str | None:
@@ -66,21 +170,27 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _attribute(module: str, name: str) -> str:
+    """An attribute of a module, or what it returns, in words; or why there is none."""
+    try:
+        value = getattr(importlib.import_module(module), name)
+    except Exception as error:  # of compiled modules that do not fit together
+        return f"cannot be imported: {error}"
+    value = value() if callable(value) else value
+    return ", ".join(value) if isinstance(value, list) else str(value or "none")
+
+
 def _ros() -> str:
     try:
         importlib.import_module("rclpy")
     except ImportError as error:
         return f"rclpy cannot be imported: {error}"
-    return f"rclpy works, ROS_DISTRO {os.environ.get('ROS_DISTRO', 'not set')}"
+    version = _version("rclpy") or _version("ros-rclpy") or "of unknown version"
+    return f"rclpy {version} works, ROS_DISTRO {os.environ.get('ROS_DISTRO', 'not set')}"
 
 
-def _try_runtime(runtime: str) -> tuple[bool, str]:
-    """Whether it runs the shipped model on an empty image, and how fast, or why not."""
+def _read(path: Path) -> str:
     try:
-        predictor = Predictor.from_pretrained("kdc_light", runtime=runtime)
-        prediction = predictor(np.zeros((480, 640, 3), np.uint8))
-    except (KdcError, ImportError) as error:
-        return False, f"cannot be used: {error}"
-    about = predictor.runtime.describe()
-    first = f"first image {prediction.timings_ms['model']:.0f} ms"
-    return True, f"works on {about['device']} ({about['runtime_version']}); {first}"
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import typer
+
+from kdc_core.commands.engine import progress_bar
+
 
 def doctor() -> None:
-    """Say what is installed and what will run."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
+    """Say what is installed and what will run: a text to paste into a bug report."""
     from kdc_core.doctor import report
 
-    table = Table(show_header=False)
-    for name, value in report():
-        table.add_row(name, escape(value))
-    Console().print(table)
+    with progress_bar() as progress:
+        rows = report(progress)
+    for name, value in rows:
+        typer.echo(f"{name:29} {' '.join(value.split())}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from kdc_core.inference.engine.messages import NO_DRIVER, EngineError
@@ -13,6 +15,7 @@ NO_DEVICE = (
     "the NVIDIA driver finds no GPU: is one plugged in, visible to this container, and not hidden "
     "by CUDA_VISIBLE_DEVICES?"
 )
+KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,32 @@ def make_current(gpu: Gpu) -> int:
     return int(free)
 
 
-def describe() -> str:
-    """The driver in a few words: its CUDA version, or why it cannot be used."""
+def module_version(path: Path = KERNEL_MODULE) -> str | None:
+    """The version of the driver's kernel module, such as `580.159.04`; None = none is loaded.
+
+    Args:
+        path: where the module says it.
+    """
     try:
-        return f"CUDA {cuda_version()}"
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"Kernel Module(?: for \S+)?\s+([\d.]+)", text)
+    return found[1] if found else "unknown"
+
+
+def describe(path: Path = KERNEL_MODULE) -> str:
+    """The driver in a few words: its versions, or why it cannot be used.
+
+    Args:
+        path: as for `module_version`.
+    """
+    module = module_version(path)
+    loaded = f", kernel module {module}" if module else ""
+    try:
+        return f"CUDA {cuda_version()}{loaded}"
     except EngineError as error:
-        return str(error)
+        return f"{error}{loaded}"
 
 
 def _driver() -> Any:

@@ -77,8 +77,28 @@ def test_a_target_is_a_compute_capability(capability: str) -> None:
 def test_the_gpu_is_named(play: Play) -> None:
     play()
     assert driver.find_gpu() == ADA
-    assert driver.describe() == "CUDA 12.6"
+    assert driver.describe(Path("/absent")) == "CUDA 12.6"
     assert driver.make_current(ADA) == 16 << 30
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May", "535.183.01"),
+        ("NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release Build", "540.4.0"),
+        ("of another kind", "unknown"),
+    ],
+)
+def test_the_kernel_module_is_named_beside_the_driver(
+    play: Play, tmp_path: Path, text: str, version: str
+) -> None:
+    path = tmp_path / "version"
+    assert driver.module_version(path) is None
+    path.write_text(text)
+    play()
+    assert driver.describe(path) == f"CUDA 12.6, kernel module {version}"
+    play(cuda={"init": 803})
+    assert driver.describe(path).endswith(f"MISMATCH), kernel module {version}")
 
 
 @pytest.mark.parametrize(
