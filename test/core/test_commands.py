@@ -144,7 +144,7 @@ def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_mistake_of_ours_is_no_message_to_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong() -> None:
+    def wrong(progress: object) -> None:
         raise ValueError("a mistake")
 
     monkeypatch.setattr("kdc_core.doctor.report", wrong)
