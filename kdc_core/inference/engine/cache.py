@@ -7,6 +7,7 @@ has a description is complete. What is found wrong is renamed to `.bad`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -236,17 +237,16 @@ def open_entry(folder: Path, digest: str) -> EngineFile | None:
 
 
 def set_aside(folder: Path, digest: str) -> Path:
-    """Rename an engine and its description to `.bad`; the caller holds its lock.
+    """Rename an engine, its description and kernels to `.bad`; the caller holds its lock.
 
     Where the folder cannot be written to, they stay and are refused again.
     """
-    aside = folder / f"{digest}.engine.bad"
-    for name in (f"{digest}.json", f"{digest}.engine"):
-        try:
-            os.replace(folder / name, folder / f"{name}.bad")
-        except OSError:
-            continue
-    return aside
+    engine = folder / f"{digest}.engine"
+    # The kernels too: they may be why it failed its test.
+    for path in (folder / f"{digest}.json", engine, *folder.glob(f"{digest}.*.kernels")):
+        with contextlib.suppress(OSError):
+            os.replace(path, f"{path}.bad")
+    return Path(f"{engine}.bad")
 
 
 def remove_parts(folder: Path, digest: str) -> None:

@@ -15,6 +15,7 @@ from cuda.bindings import runtime as cudart
 
 from kdc_core.inference.assembly import Raw
 from kdc_core.inference.cuda import Buffer, CudaError, capture, check, make_event, make_stream
+from kdc_core.inference.engine.kernels import Kernels
 from kdc_core.inference.engine.messages import BrokenEngine
 from kdc_core.inference.manifest import OUTPUTS
 from kdc_core.inference.runtimes.protocol import Pending
@@ -53,15 +54,16 @@ class EngineSession:
         trt: the module `tensorrt` or `tensorrt_rtx`.
         engine: deserialised.
         origin: its file, for messages.
+        kernels: those that RTX compiled for it before.
 
     Raises:
         BrokenEngine: its inputs and outputs are not those of a program of ours.
         CudaError: no memory.
     """
 
-    def __init__(self, trt: Any, engine: Any, origin: str):
+    def __init__(self, trt: Any, engine: Any, origin: str, kernels: Kernels | None = None):
         self._engine = engine
-        self._context = _make_context(trt, engine)
+        self._context = _make_context(trt, engine, kernels)
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         if names != ["frame", *OUTPUTS]:
             raise BrokenEngine(
@@ -164,10 +166,12 @@ class EngineSession:
         del self._context, self._engine
 
 
-def _make_context(trt: Any, engine: Any) -> Any:
+def _make_context(trt: Any, engine: Any, kernels: Kernels | None) -> Any:
     """An execution context; of RTX one that captures its own graph."""
     if hasattr(trt, "CudaGraphStrategy") and hasattr(engine, "create_runtime_config"):
         config = engine.create_runtime_config()
         config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        if kernels is not None:
+            kernels.give_to(config)
         return engine.create_execution_context(config)
     return engine.create_execution_context()

@@ -13,7 +13,9 @@ import numpy as np
 
 from kdc_core.inference import cuda
 from kdc_core.inference.assembly import Raw
+from kdc_core.inference.engine import driver
 from kdc_core.inference.engine.cache import Cache, EngineFile, get_engine
+from kdc_core.inference.engine.kernels import Kernels
 from kdc_core.inference.engine.key import Target
 from kdc_core.inference.engine.library import Family, Library, check_installed, find_library
 from kdc_core.inference.engine.messages import BrokenEngine, EngineError, explain
@@ -171,8 +173,9 @@ class TensorRtRuntime:
             )
             # A good engine for which there is no memory just now is kept.
             raise EngineError(text) if "out of GPU memory" in text else BrokenEngine(text)
+        kernels = Kernels(Path(engine.path), driver.describe())
         try:
-            session = EngineSession(self._library.module, loaded, str(engine.path))
+            session = EngineSession(self._library.module, loaded, str(engine.path), kernels)
         except cuda.CudaError as error:
             raise EngineError(str(error)) from error
         try:
@@ -182,6 +185,7 @@ class TensorRtRuntime:
             if isinstance(error, SelfTestFailed):
                 raise BrokenEngine(str(error)) from error
             raise
+        kernels.keep()
         return session
 
 
