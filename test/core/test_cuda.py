@@ -217,8 +217,7 @@ class FakeTensorRt:
         if size != SIZE:
             raise EngineError(f"no engine for frames of {size}")
         try:
-            sidecar = SimpleNamespace(workspace_mib=1024)
-            check(SimpleNamespace(path="an engine", sidecar=sidecar), b"plan")
+            check(SimpleNamespace(path="an engine"), b"plan")
         except BrokenEngine as error:
             raise EngineError(f"the engine just built is refused: {error}") from error
 
@@ -290,11 +289,61 @@ def test_an_engine_that_puts_keypoints_elsewhere_is_refused(fake: FakeTensorRt) 
     [
         ("Cuda Runtime (out of memory)", "^out of GPU memory while loading: 4096 MiB free"),
         ("magicTag does not match", "refused: not a TensorRT engine"),
+        ("generated on an incompatible device", "refused: engine made for another GPU"),
+        ("Version tag does not match", "refused: engine made by another version than the"),
+        ("something else", "refused: the engine 'an engine' could not be loaded: something else"),
     ],
 )
-def test_an_engine_for_which_there_is_no_memory_is_kept(
+def test_an_engine_that_cannot_be_loaded_is_refused_unless_memory_is_short(
     fake: FakeTensorRt, says: str, text: str
 ) -> None:
     fake.says = says
     with pytest.raises(UnusableRuntime, match=text):
         TensorRtRuntime.open(PROGRAM, "tensorrt", size=SIZE)
+
+
+NO_MEMORY = "Error Code 1: Cuda Runtime (out of memory)"
+
+
+def test_too_little_memory_for_a_context_is_told_and_the_engine_kept(
+    fake: FakeTensorRt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        FakeEngine, "create_execution_context", lambda self: fake.said.append(NO_MEMORY)
+    )
+    with pytest.raises(UnusableRuntime, match="^out of GPU memory while loading: .* smaller inp"):
+        TensorRtRuntime.open(PROGRAM, "tensorrt", size=SIZE)
+    monkeypatch.setattr(FakeEngine, "create_execution_context", lambda self: None)
+    with pytest.raises(UnusableRuntime, match="^'an engine': no execution context could be made"):
+        TensorRtRuntime.open(PROGRAM, "tensorrt", size=SIZE)
+
+
+@pytest.mark.parametrize(
+    ("says", "text"),
+    [
+        (NO_MEMORY, "^out of GPU memory while running: 409[0-9] MiB free: close other programs"),
+        ("unheard of", "^the engine refused to run: unheard of"),
+        ("", "^the engine refused to run$"),
+    ],
+)
+def test_a_frame_that_cannot_be_run_says_why_and_the_next_one_runs(
+    fake: FakeTensorRt,
+    predictor: Predictor,
+    frames: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+    says: str,
+    text: str,
+) -> None:
+    fake.device.can_capture = False
+    runtime = TensorRtRuntime.open(PROGRAM, "tensorrt", size=SIZE)
+    fake.said.append("of another frame")
+
+    def refuse(self: FakeEngine, stream: int) -> bool:
+        fake.said.extend([says] * bool(says))
+        return False
+
+    with monkeypatch.context() as broken:
+        broken.setattr(FakeEngine, "execute_async_v3", refuse)
+        with pytest.raises(cuda.CudaError, match=text):
+            runtime.submit(frames[0])
+    assert_same(runtime.submit(frames[0]).collect(), find(predictor, frames[0]))

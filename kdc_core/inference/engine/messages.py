@@ -40,10 +40,9 @@ DRIVER_LINE = re.compile(
     r"|libcuda\.so|cuInit"
 )
 
-_OUT_OF_MEMORY = (
-    "out of GPU memory while {doing}: {free} MiB free, workspace {workspace} MiB: lower the "
-    "workspace or close other programs on the GPU"
-)
+_OUT_OF_MEMORY = "out of GPU memory while {doing}: {free} MiB free{mend}"
+_MEND = ": close other programs on the GPU, or take a smaller input size"
+_MEND_BUILD = ", workspace {workspace} MiB: lower the workspace or close other programs on the GPU"
 _SIZES = "sizes do not fit the network: {shapes}: {line}"
 
 
@@ -123,8 +122,8 @@ def explain(said: Iterable[str], fallback: str, **context: object) -> str:
         said: errors of TensorRT's log, and the texts of its exceptions.
         fallback: beginning of the sentence where no row of the table fits; what TensorRT said
             first follows.
-        context: what the rows ask for: doing, free, workspace (MiB), operator, node, shapes,
-            program, library, driver.
+        context: what the rows ask for: doing, free and, of a build, workspace (MiB), operator,
+            node, shapes, program, library, driver.
     """
     lines = [line.strip() for text in said for line in text.splitlines() if line.strip()]
     kept = [line for line in lines if not DRIVER_LINE.search(line)]
@@ -132,6 +131,7 @@ def explain(said: Iterable[str], fallback: str, **context: object) -> str:
         return NO_DRIVER
     text = "\n".join(kept)
     values = _Context({name: str(value) for name, value in context.items()})
+    values["mend"] = (_MEND_BUILD if "workspace" in context else _MEND).format_map(values)
     for rule in RULES:
         found = rule.symptom.search(text)
         if found is not None:

@@ -58,12 +58,14 @@ class EngineSession:
 
     Raises:
         BrokenEngine: its inputs and outputs are not those of a program of ours.
-        CudaError: no memory.
+        CudaError: no memory, or none for an execution context.
     """
 
     def __init__(self, trt: Any, engine: Any, origin: str, kernels: Kernels | None = None):
         self._engine = engine
         self._context = _make_context(trt, engine, kernels)
+        if self._context is None:
+            raise CudaError(f"'{origin}': no execution context could be made")
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         if names != ["frame", *OUTPUTS]:
             raise BrokenEngine(
@@ -128,7 +130,7 @@ class EngineSession:
         if self._graph is not None:
             check(cudart.cudaGraphLaunch(self._graph, self._stream), "launching the engine")
         elif not self._context.execute_async_v3(self._stream):
-            raise CudaError("the engine refused to run: see the lines of TensorRT above")
+            raise CudaError("the engine refused to run")
 
     def _captured(self) -> int | None:
         """The engine's work as a graph that gives what running it gives, else None, said once."""

@@ -111,7 +111,11 @@ class TensorRtRuntime:
         if session is None:
             assert self._other is not None
             return self._other.submit(frame)
-        return session.submit(frame)
+        self._said.clear()
+        try:
+            return session.submit(frame)
+        except cuda.CudaError as error:
+            raise cuda.CudaError(self._why(error, "running")) from error
 
     def close(self) -> None:
         while self._sessions:
@@ -162,22 +166,14 @@ class TensorRtRuntime:
         self._said.clear()
         loaded = self._trt_runtime.deserialize_cuda_engine(plan)
         if loaded is None:
-            free = cuda.free_mib()
-            text = explain(
-                self._said,
-                f"the engine '{engine.path}' could not be loaded",
-                doing="loading",
-                free=free,
-                workspace=engine.sidecar.workspace_mib,
-                library=self._library,
-            )
+            text = self._explain(f"the engine '{engine.path}' could not be loaded", "loading")
             # A good engine for which there is no memory just now is kept.
             raise EngineError(text) if "out of GPU memory" in text else BrokenEngine(text)
         kernels = Kernels(Path(engine.path), driver.describe())
         try:
             session = EngineSession(self._library.module, loaded, str(engine.path), kernels)
         except cuda.CudaError as error:
-            raise EngineError(str(error)) from error
+            raise EngineError(self._why(error, "loading")) from error
         try:
             self_test(_OneSize(self, session), size, self._path)
         except BaseException as error:
@@ -187,6 +183,14 @@ class TensorRtRuntime:
             raise
         kernels.keep()
         return session
+
+    def _why(self, error: cuda.CudaError, doing: str) -> str:
+        """Why a call failed: what TensorRT said of it, else what CUDA did."""
+        return self._explain(str(error), doing) if self._said else str(error)
+
+    def _explain(self, fallback: str, doing: str) -> str:
+        free = cuda.free_mib()
+        return explain(self._said, fallback, doing=doing, free=free, library=self._library)
 
 
 class _OneSize:

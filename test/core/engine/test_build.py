@@ -115,6 +115,20 @@ def test_a_builder_that_dies_is_a_message(
     assert left(folder) == [".lock"]
 
 
+def test_too_little_memory_for_a_build_reaches_whoever_asked(
+    play: Play, folder: Path, engine_of: EngineOf
+) -> None:
+    out_of_memory = "Error Code 1: Cuda Runtime (out of memory)"
+    play(said=[out_of_memory], build="none", cuda={"free": 512 << 20})
+    text = "out of GPU memory while building: 512 MiB free, workspace 256 MiB: lower the workspace"
+    with pytest.raises(EngineError, match=f"^{text}"):
+        engine_of()
+    play(cuda={"fails": {"cuMemGetInfo": 2}})
+    with pytest.raises(EngineError, match="cuMemGetInfo answered CUDA_ERROR_OUT_OF_MEMORY"):
+        engine_of()
+    assert left(folder) == [".lock"]
+
+
 def test_a_builder_that_cannot_start_is_a_message(
     play: Play, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine_of: EngineOf
 ) -> None:

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from core.engine.conftest import ADA, FIXED, EngineOf, Play, wanted
+from kdc_core.inference.engine import cache
 from kdc_core.inference.engine.cache import Cache, EngineFile, get_engine, open_entry
 from kdc_core.inference.engine.driver import Gpu
 from kdc_core.inference.engine.entries import clean, find_entry, list_entries
-from kdc_core.inference.engine.folder import default_folder, open_folder
+from kdc_core.inference.engine.folder import default_folder, open_folder, publish
 from kdc_core.inference.engine.key import Key, Sidecar, Target
 from kdc_core.inference.engine.messages import BrokenEngine, EngineError
 from kdc_core.inference.engine.program import ProgramFile
@@ -122,7 +123,8 @@ ENGINES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "magic": (lambda d: b"vtrt" + d[4:], "engine made by TensorRT-RTX, another kind"),
     "foreign": (lambda d: b"\x7fELF" + d[4:], "not a TensorRT engine"),
     "JSON in front": (lambda d: b'{"task":1}' + d, "another tool put data in front"),
-    "version": (lambda d: flip(d, 27), "engine made by version 10.3.0.27, expected 10.3.0.26"),
+    "newer": (lambda d: flip(d, 27), "engine made by version 10.3.0.27, expected 10.3.0.26"),
+    "older": (lambda d: flip(d, 25), "engine made by version 10.2.0.26, expected 10.3.0.26"),
 }
 SIDECARS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "truncated": (lambda d: d[:-10], "is not one that this version writes"),
@@ -132,6 +134,7 @@ SIDECARS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "one more field": (lambda d: b'{"x":1,' + d.strip()[1:], "is not one that this version"),
     "one less field": (lambda d: d.replace(b'"level": 3,', b""), "changed after it was written"),
     "newer": (lambda d: d.replace(b'number": 1', b'number": 2'), "is not one that this version"),
+    "older": (lambda d: d.replace(b'number": 1', b'number": 0'), "is not one that this version"),
     "other checksum": (lambda d: d.replace(b'_sha256": "', b'_sha256": "0'), "is not one that"),
     "other size": (lambda d: d.replace(b'bytes": 6', b'bytes": 7'), "changed after it was writ"),
     "other GPU": (lambda d: d.replace(b"4000", b"5000"), "changed after it was written"),
@@ -223,6 +226,35 @@ def test_a_power_cut_between_engine_and_description_leaves_nothing_to_serve(
     with pytest.raises(EngineError, match="holds no engine"):
         engine_of(policy="prebuilt")
     assert engine_of().built
+
+
+def test_a_reader_without_the_lock_never_sees_half_of_a_write(
+    kept: Kept, program: ProgramFile, monkeypatch: pytest.MonkeyPatch, engine_of: EngineOf
+) -> None:
+    """At each step of a write that replaces a broken engine, by another of other content."""
+    folder, digest = kept.engine.parent, kept.engine.stem
+    kept.engine.write_bytes(b"not an engine")
+    seen: list[str] = []
+
+    def look() -> None:
+        entry = open_entry(folder, digest)
+        if entry is None:
+            seen.append("nothing")
+            return
+        try:
+            seen.append("whole" if entry.read().startswith(b"ftrt") else "half")
+        except BrokenEngine:
+            seen.append("refused")
+
+    def step(part: Path, path: Path) -> None:
+        look()
+        publish(part, path)
+        look()
+
+    monkeypatch.setattr(cache, "publish", step)
+    look()
+    assert engine_of().built
+    assert seen == ["refused", "nothing", "nothing", "nothing", "whole"]
 
 
 # The check of who runs it

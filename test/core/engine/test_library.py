@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import re
 import sys
@@ -42,10 +44,13 @@ def test_libraries_that_do_not_load_are_told_from_absent_ones(
     play: Play, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     play()
-    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.10: no such file')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(EngineError, match=r"tensorrt is there but does not load: libnvinfer\.so"):
-        find_library("tensorrt")
+    for error in ("ImportError", "OSError"):
+        text = f"raise {error}('libnvinfer.so.10: no such file')"
+        (tmp_path / "tensorrt.py").write_text(text)
+        importlib.invalidate_caches()
+        with pytest.raises(EngineError, match=r"is there but does not load: libnvinfer\.so\.10"):
+            find_library("tensorrt")
 
 
 def test_only_rtx_names_targets_and_only_some(play: Play) -> None:
@@ -130,6 +135,10 @@ def test_without_cuda_python_it_is_named(play: Play, monkeypatch: pytest.MonkeyP
 
 
 def test_cuda_python_has_the_names_our_code_touches() -> None:
+    runtime = pytest.importorskip("cuda.bindings.runtime", reason="cuda-python is not installed")
+    used = {name for source in SOURCES for name in touched(source).get("cudart", ())}
+    assert len(used) > 20
+    assert not [name for name in used if not hasattr(runtime, name)]
     real = pytest.importorskip("cuda.bindings.driver", reason="cuda-python is not installed")
     source = Path(driver.__file__).read_text(encoding="utf-8")
     functions = set(re.findall(r'"(cu[A-Z]\w+)"', source))
@@ -139,6 +148,86 @@ def test_cuda_python_has_the_names_our_code_touches() -> None:
 
 
 # The names of every supported version
+
+CORE = Path(driver.__file__).parents[1]
+SOURCES = [CORE / "cuda.py", CORE / "runtimes" / "tensorrt.py", *sorted(CORE.glob("engine/*.py"))]
+# What expressions of a source stand for: classes of TensorRT; "" is the module itself.
+STANDS_FOR = {
+    "worker.py": {
+        "trt": "",
+        "builder": "Builder",
+        "config": "IBuilderConfig",
+        "network": "INetworkDefinition",
+        "parser": "OnnxParser",
+        "fault": "ParserError",
+        "profile": "IOptimizationProfile",
+        "frame": "ITensor",
+        "flags": "NetworkDefinitionCreationFlag",
+        "trt.ILogger": "ILogger",
+        "trt.MemoryPoolType": "MemoryPoolType",
+    },
+    "timing.py": {"config": "IBuilderConfig", "cache": "ITimingCache"},
+    "kernels.py": {
+        "config": "IRuntimeConfig",
+        "cache": "IRuntimeCache",
+        "self._cache": "IRuntimeCache",
+    },
+    "session.py": {
+        "trt": "",
+        "trt.CudaGraphStrategy": "CudaGraphStrategy",
+        "engine": "ICudaEngine",
+        "config": "IRuntimeConfig",
+        "self._context": "IExecutionContext",
+    },
+    "tensorrt.py": {"library.module": "", "self._trt_runtime": "Runtime"},
+}
+# Names that only some versions have: each stands behind a question for it.
+GUARDED = {
+    ("", "CudaGraphStrategy"),
+    ("", "ComputeCapability"),
+    ("IBuilderConfig", "num_compute_capabilities"),
+    ("IBuilderConfig", "set_compute_capability"),
+    ("ICudaEngine", "create_runtime_config"),
+}
+OF_RTX = {"IRuntimeConfig", "IRuntimeCache", "CudaGraphStrategy"}
+
+
+def touched(path: Path) -> dict[str, set[str]]:
+    """Attributes that a source takes, by the expression it takes them of."""
+    found: dict[str, set[str]] = {}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):
+            found.setdefault(ast.unparse(node.value), set()).add(node.attr)
+    return found
+
+
+def names_of_tensorrt() -> set[tuple[str, str]]:
+    """(class, name) of everything of TensorRT's that our sources touch."""
+    found = set()
+    for path in SOURCES:
+        names = touched(path)
+        for words, owner in STANDS_FOR.get(path.name, {}).items():
+            assert words in names, f"{path.name} has no expression {words}"
+            found |= {(owner, name) for name in names[words] if not name.startswith("__")}
+    return found
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_supported_version_has_the_names_our_sources_touch(version: str) -> None:
+    table = json.loads((Path(__file__).parent / "trt_names.json").read_text(encoding="utf-8"))
+    names = names_of_tensorrt()
+    assert {
+        ("Builder", "build_serialized_network"),
+        ("Runtime", "deserialize_cuda_engine"),
+        ("ICudaEngine", "get_tensor_shape"),
+        ("IExecutionContext", "execute_async_v3"),
+        ("IRuntimeCache", "serialize"),
+        ("ITimingCache", "combine"),
+        ("", "nptype"),
+    } <= names
+    rtx = version.startswith("rtx")
+    wanted = {n for n in names if rtx or (n not in GUARDED and n[0] not in OF_RTX)}
+    assert not {(o, n) for o, n in wanted if n not in table[version].get(o, ())}
 
 
 def test_what_stands_for_tensorrt_has_no_name_of_its_own(play: Play) -> None:

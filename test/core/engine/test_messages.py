@@ -115,7 +115,7 @@ def test_what_tensorrt_says_becomes_what_the_user_reads(
         (["Serialization assertion magicTag == kMAGIC_TAG failed."], "not a TensorRT engine"),
         (["Version tag does not match. Note: Current Version: 1"], "another version than the ins"),
         (["The engine plan file is generated on an incompatible device"], "made for another GPU"),
-        (["[Error] out of memory"], "out of GPU memory while loading: 12 MiB free"),
+        (["[Error] out of memory"], "out of GPU memory while loading: 12 MiB free: close other"),
         (["Error Code 7: Internal Error (BuildCanceled)"], "engine build cancelled"),
         ([DRIVER], NO_DRIVER),
         ([], "the engine could not be loaded: TensorRT gave no reason"),
@@ -123,7 +123,7 @@ def test_what_tensorrt_says_becomes_what_the_user_reads(
     ],
 )
 def test_rows_for_loading(said: list[str], text: str) -> None:
-    context = {"doing": "loading", "free": 12, "workspace": 0, "library": "TensorRT 10.3.0"}
+    context = {"doing": "loading", "free": 12, "library": "TensorRT 10.3.0"}
     assert text in explain(said, "the engine could not be loaded", **context)
 
 

@@ -78,6 +78,7 @@ def test_what_is_no_program_of_ours_is_refused(
         content[: len(content) // 2]: "is not an ONNX file",
         model.SerializeToString(): "is not a KDC program",
         write_program(tmp_path / "newer.onnx", schema_number=99).read_bytes(): "another version",
+        write_program(tmp_path / "older.onnx", schema_number=0).read_bytes(): "another version",
     }
     for given, text in texts.items():
         path.write_bytes(given)
