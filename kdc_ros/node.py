@@ -1,7 +1,8 @@
 """The lifecycle node `kdc`: images in, people out.
 
 Three threads: main waits for the signal to stop; the executor runs callbacks, which only store
-or switch; the worker, alive only while the node is active, converts, predicts and publishes.
+or switch; the worker, alive only while the node is active, converts, predicts and publishes. With
+the parameter `pipeline` the worker has two: one begins a frame while the other ends the last one.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, TypeVar
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
@@ -23,8 +26,10 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
 import kdc_core
+from kdc_core.codec.results import Prediction
 from kdc_core.errors import KdcError
 from kdc_core.inference.predictor import Predictor
+from kdc_core.inference.runtimes.protocol import Pending
 from kdc_ros import messages, parameters
 from kdc_ros.diagnostics import Monitor, make_status
 from kdc_ros.image_input import ImageInput
@@ -38,6 +43,26 @@ FAULTS_IN_A_ROW = 10  # then the node deactivates itself
 WARN_EVERY_S = 5.0
 OK = TransitionCallbackReturn.SUCCESS
 FAILED = TransitionCallbackReturn.FAILURE
+Done = TypeVar("Done")
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A frame under way.
+
+    Attributes:
+        image: the message.
+        pixels: it as (H, W, 3) uint8 RGB.
+        settings: one snapshot for the whole frame: parameters may change while it is in work.
+        pending: its people.
+        converted_s: how long converting it took.
+    """
+
+    image: Image
+    pixels: np.ndarray
+    settings: parameters.Settings
+    pending: Pending[Prediction]
+    converted_s: float
 
 
 class KdcNode(LifecycleNode):
@@ -93,7 +118,7 @@ class KdcNode(LifecycleNode):
         return self._guarded("activate", self._activate)
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
-        """Unsubscribe and wait for the frame in work."""
+        """Unsubscribe and wait for the frames in work."""
         self._deactivate()
         self._publish_status()
         return OK
@@ -134,7 +159,7 @@ class KdcNode(LifecycleNode):
 
     def _configure(self) -> None:
         settings = self._settings
-        self._monitor = Monitor()
+        self._monitor, self._box = Monitor(), LatestBox()
         predictor = open_predictor(settings, self._on_build, self.stopping.is_set)
         self._predictor = predictor
         for name, reason in predictor.refused.items():
@@ -160,8 +185,8 @@ class KdcNode(LifecycleNode):
             self._publish_status()
 
     def _activate(self) -> None:
-        self._box = LatestBox()
-        self._worker = Worker(self._box, self._process)
+        self._box = LatestBox(self._box.dropped)
+        self._worker = Worker(self._box, self._begin, self._settings.pipeline)
         self._monitor.activated(time.monotonic())
         self._next_frame = 0.0
         self._active = True
@@ -274,39 +299,52 @@ class KdcNode(LifecycleNode):
         }
         self._info.publish(messages.info_json(content))
 
-    # The worker's thread
+    # The worker's threads
 
-    def _process(self, image: Image) -> None:
-        """Handle one frame; whatever goes wrong with it, the next one comes."""
+    def _begin(self, image: Image) -> Callable[[], None] | None:
+        """Start on a frame; what is returned publishes its people, None = it is done with."""
         if not self._enabled:
-            return
-        # One snapshot for the whole frame: parameters may change while it is in work.
-        settings, begun = self._settings, time.monotonic()
+            return None
+        settings, now = self._settings, time.monotonic()
         if settings.max_rate > 0:
-            if begun < self._next_frame:
-                return
-            self._next_frame = max(self._next_frame, begun - 1 / settings.max_rate)
+            if now < self._next_frame:
+                return None
+            self._next_frame = max(self._next_frame, now - 1 / settings.max_rate)
             self._next_frame += 1 / settings.max_rate
+        begun = self._counted(partial(self._submit, image, settings))
+        return None if begun is None else partial(self._counted, partial(self._publish, begun))
+
+    def _submit(self, image: Image, settings: parameters.Settings) -> Begun:
+        before = time.monotonic()
+        pixels = self._convert(image)
+        converted_s = time.monotonic() - before
+        assert self._predictor is not None
+        self._predictor.thresholds = settings.thresholds
+        return Begun(image, pixels, settings, self._predictor.submit(pixels), converted_s)
+
+    def _publish(self, begun: Begun) -> None:
+        predictor, outputs = self._predictor, self._outputs
+        assert predictor is not None and outputs is not None
+        prediction = begun.pending.collect()
+        predicted = time.monotonic()
+        self._building = ""
+        threshold = begun.settings.keypoint_threshold
+        outputs.publish(begun.image, begun.pixels, prediction, predictor.skeleton, threshold)
+        ros_ms = 1e3 * (begun.converted_s + time.monotonic() - predicted)
+        model_ms = prediction.timings_ms["model"]
+        self._monitor.got_result(len(prediction), self._age_s(begun.image), model_ms, ros_ms)
+
+    def _counted(self, work: Callable[[], Done]) -> Done | None:
+        """Do a part of a frame; whatever goes wrong with it is counted, and the next one comes."""
         try:
-            pixels = self._convert(image)
-            predictor, outputs = self._predictor, self._outputs
-            assert predictor is not None and outputs is not None
-            predictor.thresholds = settings.thresholds
-            predicting = time.monotonic()
-            prediction = predictor(pixels)
-            predicted = time.monotonic()
-            self._building = ""
-            threshold = settings.keypoint_threshold
-            outputs.publish(image, pixels, prediction, predictor.skeleton, threshold)
-            ros_ms = 1e3 * (time.monotonic() - begun - (predicted - predicting))
-            model_ms = prediction.timings_ms["model"]
-            self._monitor.got_result(len(prediction), self._age_s(image), model_ms, ros_ms)
+            return work()
         except BadFrame as error:
             self._monitor.got_bad_frame(str(error))
             self.get_logger().warning(f"bad frame: {error}", throttle_duration_sec=WARN_EVERY_S)
         except Exception as error:
             self._monitor.got_fault(f"{type(error).__name__}: {error}")
             self.get_logger().error(traceback.format_exc(), throttle_duration_sec=WARN_EVERY_S)
+        return None
 
     def _age_s(self, image: Image) -> float:
         """Seconds since the image's stamp; negative where it has none."""

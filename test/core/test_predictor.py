@@ -161,6 +161,25 @@ def test_thresholds_hold(predictor: Predictor, image: np.ndarray) -> None:
     assert 0 < (strict(image).labels > 0).sum() < loose.sum()
 
 
+def test_two_images_under_way_keep_their_own_size_and_thresholds(
+    predictor: Predictor, image: np.ndarray
+) -> None:
+    two = Predictor(predictor.runtime)
+    two.thresholds = Thresholds(0.5, 0.3, 0.5)
+    half = np.ascontiguousarray(image[:, : image.shape[1] // 2])
+    alone = two(image), two(half)
+    camera = image.copy()
+    first = two.submit(camera)
+    camera[:] = 0
+    second = two.submit(half)
+    two.thresholds = Thresholds(1.0, 0.3, 0.5)
+    for found, expected in zip((first.collect(), second.collect()), alone, strict=True):
+        assert found.size == expected.size
+        assert_alike(found, expected)
+        assert set(found.timings_ms) == {"letterbox", "model", "assembly"}
+    assert len(two(image)) == 0
+
+
 def assert_alike(ours: Prediction, theirs: Prediction) -> None:
     """The same people, whatever their order: rows may change places where scores tie."""
     assert len(ours) == len(theirs) > 0

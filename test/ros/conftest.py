@@ -33,6 +33,7 @@ NEED_RCLPY = (
     "test_node_faults.py",
     "test_node_left_out.py",
     "test_node_lifecycle.py",
+    "test_node_pipeline.py",
 )
 HAS_RCLPY = importlib.util.find_spec("rclpy") is not None
 

@@ -22,6 +22,7 @@ from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.inference.assembly import Thresholds
 from kdc_core.inference.predictor import Predictor
+from kdc_core.inference.runtimes.protocol import Pending
 from kdc_ros.node import KdcNode
 
 from .peer import Peer
@@ -34,14 +35,16 @@ class StubPredictor:
     """Stands in for the Predictor: finds nobody, and fails when told to.
 
     Attributes:
-        while_busy: called while it predicts.
+        while_busy: called while a prediction is collected.
+        submitted: images so far.
         while_opening: called with what `from_pretrained` is given by name.
         refused: as of the Predictor.
-        error: raised for each image while it is set.
+        error: raised for each image that is collected while it is set.
     """
 
     def __init__(self) -> None:
         self.while_busy: Callable[[], object] = lambda: None
+        self.submitted = 0
         self.while_opening: Callable[[dict[str, Any]], object] = lambda given: None
         self.error: Exception | None = None
         self.closed = False
@@ -55,10 +58,18 @@ class StubPredictor:
         )
 
     def __call__(self, image: np.ndarray) -> Prediction:
-        if self.error is not None:
-            raise self.error
-        self.while_busy()
-        return Prediction((image.shape[0], image.shape[1]), (), {"model": 1.0})
+        return self.submit(image).collect()
+
+    def submit(self, image: np.ndarray) -> Pending[Prediction]:
+        self.submitted += 1
+
+        def collect() -> Prediction:
+            if self.error is not None:
+                raise self.error
+            self.while_busy()
+            return Prediction((image.shape[0], image.shape[1]), (), {"model": 1.0})
+
+        return Pending(collect)
 
     def close(self) -> None:
         self.closed = True

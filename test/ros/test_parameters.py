@@ -37,6 +37,7 @@ DOCUMENTED: dict[str, tuple[Any, tuple[Any, Any] | None, bool]] = {
     "input_size": ("", None, False),
     "engine_cache": ("", None, False),
     "engine_policy": ("build", None, False),
+    "pipeline": (False, None, False),
     "confidence": (0.5, (0.0, 1.0), True),
     "keypoint_threshold": (0.3, (0.0, 1.0), True),
     "mask_threshold": (0.5, (0.0, 1.0), True),
@@ -176,6 +177,7 @@ def test_fixed_parameters_are_refused_while_configured(node: KdcNode, name: str)
         "input_size": "448x576",
         "engine_cache": "engines",
         "engine_policy": "prebuilt",
+        "pipeline": True,
     }[name]
     node.trigger_configure()
     result = change(node, name, other)
@@ -198,13 +200,20 @@ def test_dynamic_parameters_may_change_while_configured(node: KdcNode, name: str
     assert in_force(node, name) == value
 
 
+def process_frame(node: KdcNode) -> None:
+    """As the worker does."""
+    end = node._begin(fill_image(Image(), BLACK, "rgb8"))
+    assert end is not None
+    end()
+
+
 def test_thresholds_reach_the_predictor(domain: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both those given at start and those changed later."""
     with local_node(monkeypatch, confidence=0.125) as (node, predictor):
         node.trigger_configure()
         changes = {"keypoint_threshold": 0.25, "mask_threshold": 0.75, "max_persons": 3}
         node.set_parameters([Parameter(name, value=value) for name, value in changes.items()])
-        node._process(fill_image(Image(), BLACK, "rgb8"))
+        process_frame(node)
         assert predictor.thresholds == Thresholds(0.125, 0.25, 0.75, 3)
 
 
@@ -228,7 +237,7 @@ def test_a_change_while_a_frame_is_in_work_counts_from_the_next(
         node.trigger_configure()
         predictor.while_busy = change_it
         for _ in range(2):
-            node._process(fill_image(Image(), BLACK, "rgb8"))
+            process_frame(node)
     assert predicted == [0.25, 0.25, 0.75, 0.75]
     assert published == [0.25, 0.75]
 
