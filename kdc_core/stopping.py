@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+END = b"\0"  # no signal has this number
 
 
 class Stop:
@@ -62,8 +63,9 @@ def stop_by_signal(twice: bool = True) -> Iterator[Stop]:
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup)
-        os.close(begin)  # the thread comes to the end
+        os.write(begin, END)  # closing it would not do: processes forked off have it, too
         thread.join()
+        os.close(begin)
         os.close(end)
 
 
@@ -85,7 +87,7 @@ def _nothing(number: int, frame: object) -> None:
 
 
 def _read(pipe: int, stop: Stop, twice: bool) -> None:
-    while read := os.read(pipe, 1):
+    while (read := os.read(pipe, 1)) != END:
         if read[0] not in SIGNALS:  # every signal that has a handler comes
             continue
         if stop.signal is None:

@@ -13,6 +13,14 @@ from typer import Argument, Option
 from kdc_core.commands.models import weights_of
 
 
+def seconds(text: str) -> float:
+    """A time such as 90m; refused while the options are read, before anything is opened."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not match:
+        raise typer.BadParameter(f"expected e.g. 90m, 2h or 45s, got '{text}'")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
 def train(
     preset: Annotated[str, Argument(help="Preset's name or a .yaml file.")],
     data: Annotated[
@@ -29,10 +37,13 @@ def train(
         list[str] | None,
         Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. train.batch=4."),
     ] = None,
-    max_time: Annotated[str | None, Option(help="Stop after so long, e.g. 90m, 2h, 45s.")] = None,
+    max_time: Annotated[
+        float | None,
+        Option(metavar="TIME", parser=seconds, help="Stop after so long, e.g. 90m, 2h, 45s."),
+    ] = None,
     threads: Annotated[int | None, Option(min=1, help="CPU threads.")] = None,
 ) -> None:
-    """Train a model. Stopped by --max-time or anything else, the same command goes on.
+    """Train a model. Stopped by --max-time, Ctrl-C or anything else, the same command goes on.
 
     --data and --set may be given again: `--data A --data B`.
     """
@@ -42,7 +53,6 @@ def train(
     from kdc_core.inference.runtimes.choice import default_threads
     from kdc_core.training.run import train as run
 
-    limit = _seconds(max_time) if max_time else None
     config = load_preset(preset, change)
     weights = start or config.train.start
     path = str(weights_of(weights)) if weights else None
@@ -50,11 +60,4 @@ def train(
     for noisy in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     torch.set_num_threads(threads or default_threads())
-    run(config, data, output, path, val, limit)
-
-
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
-    if not match:
-        raise typer.BadParameter(f"--max-time: expected e.g. 90m, 2h or 45s, got '{text}'")
-    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+    run(config, data, output, path, val, max_time)

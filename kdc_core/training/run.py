@@ -32,6 +32,7 @@ from kdc_core.memory import keep_freed_memory
 from kdc_core.network.backbones import side_rule
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import save_model, start_from
+from kdc_core.stopping import Stopped, leave_signals, stop_by_signal
 from kdc_core.training.callbacks import Bar, Steps, WholeFiles
 from kdc_core.training.evaluation import Evaluation
 from kdc_core.training.metrics import Metrics
@@ -77,6 +78,9 @@ def train(
         ConfigError: the folder holds another run, or is in use.
         AnnotationError, ImageError, ModelFileError: an input cannot be used.
         TrainingError: loss, gradient or weights are no numbers any more.
+        Stopped: SIGINT or SIGTERM came; checkpoint and model are written after the step under
+            way, or are those of the step before an evaluation under way. A second signal ends the
+            process at once.
     """
     end = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
     folder = Path(output)
@@ -89,8 +93,7 @@ def _train(
     config: Config, data: list[str], folder: Path, start: str | None, val: str | None, end: float
 ) -> Path:
     _check_config(config, start)
-    settings = config.train
-    lightning.seed_everything(settings.seed, verbose=False)
+    lightning.seed_everything(config.train.seed, verbose=False)
     samples = TrainingSamples(data, config)
     inputs = {
         "start": Path(start).name if start else None,
@@ -100,27 +103,56 @@ def _train(
     _check_same_run(config, inputs, folder)
     versions = {"kdc": kdc_core.__version__, "torch": torch.__version__}
     made = {**inputs, "versions": {**versions, "python": platform.python_version()}}
-    last, model = folder / "last.ckpt", folder / "model.safetensors"
-    first = _step_of(last)
+    first = _step_of(folder / "last.ckpt")
     network = start_from(config, start) if start else KDC(config)
     module = TrainingModule(network, samples.steps, samples.names)
     metrics = Metrics(folder, samples, first)
-    # Lightning would leave the average on the CPU.
-    device = "cuda" if torch.cuda.is_available() else None
-    average = WeightAveraging(device, multi_avg_fn=young_average(settings.ema))
-    callbacks: list[Callback] = [average, Steps(last, metrics, end)]
-    images = None
+    evaluation = None
     if val is not None:
         if find_data(val, "val") in [find_data(path, "train") for path in data]:
             log.warning("--val is among --data: its figures do not show overfitting")
         evaluation = Evaluation(val, samples.codec.skeleton, folder, metrics, made)
-        callbacks.insert(0, evaluation)
-        images = evaluation.loader(settings.workers)
     if rank() == 0:
         write_json(folder / "config.json", config.model_dump(mode="json"))
         write_json(folder / "inputs.json", inputs)
-        if sys.stderr.isatty():
-            callbacks.append(Bar())
+    keep_freed_memory(2000)
+    begun = time.monotonic()
+    # torchrun passes on a signal that the terminal has sent already, and kills after a while.
+    with stop_by_signal(twice=world() == 1) as stop:
+        steps = Steps(folder / "last.ckpt", metrics, end, stop)
+        try:
+            _fit(module, samples, first, steps, evaluation)
+        except SystemExit:
+            if stop.signal is None:
+                raise
+        finally:
+            metrics.close()
+        if rank() == 0:
+            _write_model(module, samples.steps, folder, made, time.monotonic() - begun)
+    if stop.signal is not None:
+        raise Stopped(stop.signal)
+    return folder / "model.safetensors"
+
+
+def _fit(
+    module: TrainingModule,
+    samples: TrainingSamples,
+    first: int,
+    steps: Steps,
+    evaluation: Evaluation | None,
+) -> None:
+    """Make the steps that are left, from step `first` on."""
+    settings = module.config.train
+    # Lightning would leave the average on the CPU.
+    device = "cuda" if torch.cuda.is_available() else None
+    average = WeightAveraging(device, multi_avg_fn=young_average(settings.ema))
+    callbacks: list[Callback] = [average, steps]
+    images = None
+    if evaluation is not None:
+        callbacks.insert(0, evaluation)
+        images = evaluation.loader(settings.workers)
+    if rank() == 0 and sys.stderr.isatty():
+        callbacks.append(Bar())
     trainer = lightning.Trainer(
         max_steps=samples.steps,
         gradient_clip_val=settings.clip,
@@ -136,30 +168,32 @@ def _train(
         use_distributed_sampler=False,
         plugins=[WholeFiles()],
         callbacks=callbacks,
-        **_processes(config),
+        **_processes(module.config),
     )
-    keep_freed_memory(2000)
-    begun = time.monotonic()
     loader = _loader(samples, first)
-    resume = last if first else None
-    try:
-        with warnings.catch_warnings():
-            # That resuming in mid-epoch sees other samples, and the like: hints for other data.
-            warnings.simplefilter("ignore", PossibleUserWarning)
-            # The checkpoint is this run's own; weights from elsewhere come in through `start`.
-            trainer.fit(module, loader, images, ckpt_path=resume, weights_only=False)
-    finally:
-        metrics.close()
-    if rank() == 0:
-        # WeightAveraging has written the average as the state of the module.
-        module.load_state_dict(torch.load(last, weights_only=False)["state_dict"])
-        known, seconds = folder / "seconds.json", time.monotonic() - begun
-        seconds += json.loads(known.read_text()) if known.exists() else 0.0
-        write_json(known, seconds)
-        now = {"steps": trainer.global_step, "seconds": round(seconds)}
-        save_model(module.network, model, {**made, **now})
-        log.info("step %d of %d; wrote %s", trainer.global_step, samples.steps, model)
-    return model
+    resume = steps.checkpoint if first else None
+    with warnings.catch_warnings():
+        # That resuming in mid-epoch sees other samples, and the like: hints for other data.
+        warnings.simplefilter("ignore", PossibleUserWarning)
+        # The checkpoint is this run's own; weights from elsewhere come in through `start`.
+        trainer.fit(module, loader, images, ckpt_path=resume, weights_only=False)
+
+
+def _write_model(
+    module: TrainingModule, steps: int, folder: Path, made: dict[str, Any], seconds: float
+) -> None:
+    """Write the average of the weights of the last checkpoint, where there is one."""
+    last, known, model = (folder / n for n in ("last.ckpt", "seconds.json", "model.safetensors"))
+    if not last.exists():
+        return
+    # WeightAveraging has written the average as the state of the module.
+    state = torch.load(last, weights_only=False)
+    module.load_state_dict(state["state_dict"])
+    step = state["global_step"]
+    seconds += json.loads(known.read_text()) if known.exists() else 0.0
+    write_json(known, seconds)
+    save_model(module.network, model, {**made, "steps": step, "seconds": round(seconds)})
+    log.info("step %d of %d; wrote %s", step, steps, model)
 
 
 def _check_config(config: Config, start: str | None) -> None:
@@ -239,9 +273,13 @@ def _loader(samples: TrainingSamples, first: int) -> DataLoader[Batch]:
 
 
 def one_thread(worker: int) -> None:
-    """Keep a loader process to one thread: the cores belong to training."""
+    """Keep a loader process to one thread: the cores belong to training.
+
+    It ends with the training process, whoever else gets a signal that is sent to all.
+    """
     import cv2
 
+    leave_signals()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
