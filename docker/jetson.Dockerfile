@@ -1,0 +1,66 @@
+# The node on a Jetson with JetPack 6.1 or 6.2: full TensorRT, ROS 2 Humble, Python 3.10.
+#
+# Not built and not run so far: no Jetson was at hand. docs/deployment.md has more, JetPack 7 too.
+#
+#   docker build -f docker/jetson.Dockerfile -t kdc --build-arg USER_ID=$(id -u) .
+#   docker run --rm --runtime nvidia --network host --ipc host -v kdc_engines:/var/cache/kdc kdc
+
+FROM nvcr.io/nvidia/l4t-jetpack:r36.4.0
+
+ENV DEBIAN_FRONTEND=noninteractive LANG=C.UTF-8 ROS_DISTRO=humble
+
+# ROS's own package of its apt source and key, held to its checksum.
+ARG ROS_APT_SOURCE=1.1.0
+ARG ROS_APT_SOURCE_SHA256=1600cb8cc28258a39bffc1736a75bcbf52d1f2db371a4d020c1b187d2a5a083b
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates curl \
+    && curl --fail --silent --show-error --location --output /tmp/source.deb \
+        https://github.com/ros-infrastructure/ros-apt-source/releases/download/${ROS_APT_SOURCE}/ros2-apt-source_${ROS_APT_SOURCE}.jammy_all.deb \
+    && echo "${ROS_APT_SOURCE_SHA256}  /tmp/source.deb" | sha256sum --check --strict \
+    && dpkg --install /tmp/source.deb \
+    && rm -rf /tmp/source.deb /var/lib/apt/lists/*
+
+# What package.xml asks for.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends \
+        python3-numpy \
+        python3-opencv \
+        python3-platformdirs \
+        python3-scipy \
+        python3-venv \
+        python3-yaml \
+        ros-${ROS_DISTRO}-cv-bridge \
+        ros-${ROS_DISTRO}-diagnostic-msgs \
+        ros-${ROS_DISTRO}-launch \
+        ros-${ROS_DISTRO}-launch-ros \
+        ros-${ROS_DISTRO}-lifecycle-msgs \
+        ros-${ROS_DISTRO}-rcl-interfaces \
+        ros-${ROS_DISTRO}-rclpy \
+        ros-${ROS_DISTRO}-ros2launch \
+        ros-${ROS_DISTRO}-sensor-msgs \
+        ros-${ROS_DISTRO}-std-msgs \
+        ros-${ROS_DISTRO}-std-srvs \
+    && rm -rf /var/lib/apt/lists/*
+
+# The rest by pip, beside the system's packages: OpenCV and cv_bridge are ROS's, made for numpy 1,
+# and cuda-python is that of the image's CUDA.
+COPY . /src
+RUN python3 -m venv --system-site-packages /opt/kdc \
+    && /opt/kdc/bin/pip install --no-cache-dir \
+        'numpy>=1.24,<2' 'cuda-python>=12.6,<13' onnxruntime 'pydantic>=2' rich safetensors typer \
+    && /opt/kdc/bin/pip install --no-cache-dir --no-deps /src \
+    && rm -rf /src
+
+# The camera's user, with whom the node shares memory. Engines are code: their folder is this
+# user's alone. On a Jetson the GPU belongs to the group `video`.
+ARG USER_ID=1000
+RUN useradd --create-home --non-unique --uid ${USER_ID} --groups video kdc \
+    && install --directory --owner kdc --group kdc --mode 700 /var/cache/kdc
+ENV XDG_CACHE_HOME=/var/cache/kdc PATH=/opt/kdc/bin:$PATH
+VOLUME /var/cache/kdc
+USER kdc
+WORKDIR /home/kdc
+
+STOPSIGNAL SIGINT
+ENTRYPOINT ["/bin/bash", "-c", "source /opt/ros/$ROS_DISTRO/setup.bash && export AMENT_PREFIX_PATH=/opt/kdc:$AMENT_PREFIX_PATH && exec \"$@\"", "kdc"]
+CMD ["kdc_node", "--ros-args", "--remap", "image:=/camera/image_raw"]
