@@ -78,9 +78,10 @@ class Camera:
         """Handle messages until the condition holds; False when the time is over first."""
         end = time.monotonic() + timeout_s
         while not condition():
-            if time.monotonic() > end:
+            left_s = end - time.monotonic()
+            if left_s < 0:
                 return False
-            self._executor.spin_once(timeout_sec=0.02)
+            self._executor.spin_once(timeout_sec=min(left_s, 0.02))
         return True
 
     def wait_for_node(self, timeout_s: float = 60.0) -> None:

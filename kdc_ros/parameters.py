@@ -85,9 +85,7 @@ class Settings:
         "Build an engine that is missing, or run prebuilt ones only.",
         choices=("build", "prebuilt"),
     )
-    pipeline: bool = parameter(
-        False, "Hand the next image to the GPU while this one runs: more a second, each later."
-    )
+    pipeline: bool = parameter(False, "Hand the next image to the GPU while this one runs.")
     confidence: float = parameter(
         0.5, "Score from which a person is published.", (0.0, 1.0), dynamic=True
     )

@@ -27,7 +27,7 @@ def predictor(json_file: Json = None, rounds: Rounds = 60, model: str = "kdc_lig
 
 @app.command("node")
 def node(json_file: Json = None, rounds: Rounds = 100) -> None:
-    """The node in a process of its own, against the bare predictor in this one."""
+    """The node in a process of its own, also with `pipeline`, against the bare predictor here."""
     found = [e for e in entry_points(group="kdc.bench") if e.name == "node"]
     if not found:
         raise KdcError("the node's benchmark is not installed: pip install 'kdc_ros[ros-wheels]'")
