@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from kdc_core.errors import KdcError
 
@@ -141,6 +148,12 @@ class DecodeConfig(Section):
     upsample: Literal[1, 2, 3, 4] = Field(
         2, description="how much finer than the grid the mask probability is interpolated"
     )
+
+    @model_validator(mode="after")
+    def _somebody_seeds(self) -> DecodeConfig:
+        if not self.keypoint_seed_weight and not self.center_seed_weight:
+            raise ValueError("keypoint_seed_weight and center_seed_weight: one must be above 0")
+        return self
 
 
 class PredictConfig(Section):

@@ -12,8 +12,6 @@ from kdc_core.codec.grid import Grid, Level
 from kdc_core.codec.grouping import Poses, person_size
 from kdc_core.config import DecodeConfig
 
-# Positions are multiplied and subtracted in squares: in these units float32 has room.
-UNIT_PX = 32.0
 # Where no phi is above it, nobody is near.
 NOBODY = 1e-3
 # Weight of the body center where no keypoint is confident enough to be a centroid.
@@ -65,9 +63,9 @@ def assign(
 
     Args:
         embedding: (B, T, 2, h, w) pixels of the reduced image.
-        poses: P people; those of score 0 take nothing.
-        at: (B, P, K', 2) the centroids, pixels of the image.
-        weight, types: (B, P, K') of `centroid_weights`.
+        poses: P people.
+        at: (B, 2, P, K') the centroids, pixels of the image.
+        weight, types: (B, P, K') of `centroid_weights`, the weights times any factor up to 1.
         grid: where the cells are in the reduced image.
         level: how the image was reduced.
         config: sigma.
@@ -75,31 +73,28 @@ def assign(
     Returns:
         (B, P, h, w) in 0..1.
     """
-    batch, num_types, _, height, width = embedding.shape
-    people, count = types.shape[1:]
-    device, dtype = embedding.device, embedding.dtype
-    ex, ey = _pointed_at(embedding, grid, level)
-    columns = torch.cat((ex, ey, ex.square() + ey.square(), torch.ones_like(ex[:, :1])), 1)
+    num_types, _, height, width = embedding.shape[1:]
+    pointed = _pointed_at(embedding, grid)
+    square = (pointed * pointed).sum(2)
+    columns = torch.cat((pointed.flatten(1, 2), square, torch.ones_like(square[:, :1])), 1)
 
-    at = at / UNIT_PX
+    # All in pixels of the reduced image, as the embedding is.
+    at = level.from_image(at)
     sigma = (config.sigma_scale * person_size(poses.position)).clamp(min=config.sigma_min_px)
-    sharp = 0.5 * (UNIT_PX / sigma[..., None]).square()
-    one_hot = (types[..., None] == torch.arange(num_types, device=device)).to(dtype)
-    constant = torch.log(weight.clamp(min=1e-30)) - sharp * at.square().sum(-1)
+    sharp = (0.5 * (level.factor / sigma).square())[..., None]
+    constant = torch.log(weight.clamp(min=1e-30)) - sharp * (at * at).sum(1)
+    numbers, pair = torch.arange(num_types, device=at.device), torch.eye(2, device=at.device)
+    toward = (2 * sharp[:, None] * at).permute(0, 2, 3, 1) @ pair.repeat(1, num_types)
     rows = torch.cat(
         (
-            one_hot * (2 * sharp * at[..., 0])[..., None],
-            one_hot * (2 * sharp * at[..., 1])[..., None],
-            one_hot * -sharp[..., None],
+            toward * (types[..., None] == numbers.repeat_interleave(2)),
+            -sharp[..., None] * (types[..., None] == numbers),
             constant[..., None],
         ),
         -1,
     )
-    absent = poses.score <= 0
-    rows = torch.where(absent[..., None, None], torch.zeros_like(rows), rows)
-    phi = torch.exp(rows.flatten(1, 2) @ columns)
-    phi = phi.reshape(batch, people, count, height, width).sum(2)
-    return phi * (~absent).to(dtype)[..., None, None]
+    phi = torch.exp(rows.flatten(1, 2) @ columns.flatten(2))
+    return phi.unflatten(1, types.shape[1:]).sum(2).unflatten(2, (height, width))
 
 
 def mean_embedding(
@@ -121,28 +116,25 @@ def mean_embedding(
         config: `phi_threshold`.
 
     Returns:
-        (B, P, K', 2) pixels; `at` where a person has no pixel.
+        (B, 2, P, K') pixels of the image; `at` where a person has no pixel.
     """
     best = phi.amax(1, keepdim=True)
     mine = (phi == best) & (best > config.phi_threshold) & (person > 0.5)
     pixels = mine.to(embedding.dtype).flatten(2)
-    count = pixels.sum(-1)[..., None, None]
-    places = torch.stack(_pointed_at(embedding, grid, level), -1)  # (B, T, h * w, 2)
-    sums = torch.einsum("bpn,btnc->bptc", pixels, places) * UNIT_PX
-    mean = sums.gather(2, types[..., None].expand(-1, -1, -1, 2)) / count.clamp(min=1)
-    return torch.where(count > 0, mean, at)
+    count = pixels.sum(-1)[:, None, :, None]
+    sums = torch.einsum("bpn,btcn->bcpt", pixels, _pointed_at(embedding, grid).flatten(3))
+    mean = sums.gather(3, types[:, None].expand(-1, 2, -1, -1)) / count.clamp(min=1)
+    return torch.where(count > 0, level.to_image(mean), at)
 
 
-def _pointed_at(embedding: Tensor, grid: Grid, level: Level) -> tuple[Tensor, Tensor]:
-    """x and y, (B, T, h * w) in UNIT_PX of the image, where each pixel expects each type."""
+def _pointed_at(embedding: Tensor, grid: Grid) -> Tensor:
+    """Where each pixel expects each type: (B, T, 2, h, w) pixels of the reduced image."""
     height, width = embedding.shape[-2:]
-    device, dtype = embedding.device, embedding.dtype
     x, y = (
-        level.to_image(grid.to_pixel(torch.arange(n, device=device, dtype=dtype))) / UNIT_PX
+        grid.to_pixel(torch.arange(n, device=embedding.device, dtype=embedding.dtype))
         for n in (width, height)
     )
-    pointed = embedding * (level.factor / UNIT_PX)
-    return (pointed[:, :, 0] + x).flatten(2), (pointed[:, :, 1] + y[:, None]).flatten(2)
+    return embedding + torch.stack((x.expand(height, -1), y[:, None].expand(-1, width)))
 
 
 def smooth(phi: Tensor, sigma_cells: float) -> Tensor:
@@ -183,7 +175,7 @@ def decide(
     """Give each cell of the first level to one person, and say how surely, finer than the grid.
 
     Args:
-        phi: (B, P, h, w) of each level.
+        phi: (B, P, h, w) of each level, times the level's weight.
         mask: (B, 1, h, w) probability of the person map of each level.
         level_weight: (B, P, L) of `level_weights`.
         levels: how the image was reduced; the first sets the grid.
@@ -197,10 +189,7 @@ def decide(
             at 0.5 it is the paper's rule.
     """
     grid = (phi[0].shape[2], phi[0].shape[3])
-    parts = [
-        _to_grid(near * level_weight[..., i, None, None], level, grid)
-        for i, (near, level) in enumerate(zip(phi, levels, strict=True))
-    ]
+    parts = [_to_grid(near, level, grid) for near, level in zip(phi, levels, strict=True)]
     mixed = sum(parts[1:], parts[0])
     # Not max(1): exported, that is two passes over all of it.
     index = mixed.argmax(1, keepdim=True)
@@ -213,14 +202,15 @@ def decide(
         person = person + part * (other - maps[0])
     owner = ((index + 1) * (best > NOBODY)).float()  # only floats are interpolated
     owner = F.interpolate(owner, scale_factor=float(config.upsample), mode="nearest")
-    owner = owner.to(torch.int32)
+    owner = owner.squeeze(1)
 
-    best = _upsample(best, config.upsample).clamp(1e-6, 1.0)
+    finer = _upsample(torch.cat((best, person), 1), config.upsample)
+    near, person = (part.squeeze(1) for part in finer.split(1, 1))
     power = math.log(0.5) / math.log(config.phi_threshold)
+    near = near.clamp(1e-6, 1.0)
     # The power at the default threshold of 1/4; runtimes have no fast general one.
-    near = best.sqrt() if power == 0.5 else best**power
-    probability = torch.minimum(_upsample(person, config.upsample), near)
-    return owner[:, 0], (probability * (owner > 0))[:, 0]
+    near = near.sqrt() if power == 0.5 else near**power
+    return owner.to(torch.int32), torch.minimum(person, near) * (owner > 0)
 
 
 def _to_grid(maps: Tensor, level: Level, grid: tuple[int, int]) -> Tensor:

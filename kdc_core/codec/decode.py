@@ -92,16 +92,19 @@ def decode(
     peaks: list[Peaks] = []
     if poses is None:
         poses, peaks = find_poses(fields, levels, skeleton, grid, edge_sets, config)
+    present = poses.score > 0
     level_weight = level_weights(poses, levels, config)
     weight, types = centroid_weights(poses, config)
-    at = poses.position.gather(2, types[..., None].expand(-1, -1, -1, 2))
+    at = poses.position.gather(3, types[:, None].expand(-1, 2, -1, -1))
+    alive = torch.where(present[..., None], weight, 0.0)
     phi, mask = [], []
-    for level, maps in zip(levels, fields, strict=True):
-        person = torch.sigmoid(maps.mask)
-        near = assign(maps.embedding, poses, at, weight, types, grid, level, config)
+    for index, (level, maps) in enumerate(zip(levels, fields, strict=True)):
+        person, place = torch.sigmoid(maps.mask), at
         if config.mean_embedding:
-            mean = mean_embedding(maps.embedding, near, person, at, types, grid, level, config)
-            near = assign(maps.embedding, poses, mean, weight, types, grid, level, config)
+            near = assign(maps.embedding, poses, at, alive, types, grid, level, config)
+            place = mean_embedding(maps.embedding, near, person, at, types, grid, level, config)
+        part = alive * level_weight[..., index, None]
+        near = assign(maps.embedding, poses, place, part, types, grid, level, config)
         phi.append(smooth(near, config.igo_sigma_cells))
         mask.append(person)
     owner, mask_probability = decide(phi, mask, level_weight, levels, config)
@@ -109,11 +112,14 @@ def decode(
         # Only now: embeddings point where the pose's own level sees its keypoints.
         poses = average_levels(poses, peaks, level_weight, config)
 
-    present = (poses.score > 0).to(phi[0].dtype)[..., None, None]
-    keypoints = torch.cat((poses.position, poses.keypoint_score[..., None]), -1)[:, :, :-1]
-    centroids = torch.cat((types[..., None].to(at.dtype), at, weight[..., None]), -1)
+    keypoints = torch.cat((poses.position, poses.keypoint_score[:, None]), 1)
+    centroids = torch.cat((types[:, None].to(at.dtype), at, weight[:, None]), 1)
+    keypoints, centroids = (
+        torch.where(present[..., None, None], values.permute(0, 2, 3, 1), 0.0)
+        for values in (keypoints[..., :-1], centroids)
+    )
     score = poses.score**config.score_power
-    return People(score, keypoints * present, centroids * present, owner, mask_probability)
+    return People(score, keypoints, centroids, owner, mask_probability)
 
 
 def find_poses(
@@ -147,7 +153,7 @@ def find_poses(
         conflicts(poses, skeleton, config),
         config.suppression_rounds,
     )
-    poses.score = torch.where(keep, poses.score, torch.zeros_like(poses.score))
+    poses.score = torch.where(keep, poses.score, 0.0)
     poses = poses.take(poses.score.topk(min(config.people, keep.shape[1])).indices)
     poses.keypoint_score = soft_nms(poses, config.skip_radius_px)
     return poses, seen

@@ -73,6 +73,10 @@ class Level:
         """Pixels of the reduced image to pixels of the image."""
         return pixel * self.factor + ((self.factor - 1) / 2 + self.shift)
 
+    def from_image(self, pixel: Place) -> Place:
+        """Pixels of the image to pixels of the reduced image."""
+        return (pixel - ((self.factor - 1) / 2 + self.shift)) / self.factor
+
 
 @dataclass(frozen=True)
 class Letterbox:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -28,7 +28,7 @@ class Poses:
     """n poses; T types each, the body center last.
 
     Attributes:
-        position: (B, n, T, 2) pixels.
+        position: (B, 2, n, T) pixels, x and y.
         keypoint_score: (B, n, T) 0..1.
         score: (B, n) 0..1; 0 = no pose.
         root: (B, n) type of the seed.
@@ -41,9 +41,9 @@ class Poses:
 
     def take(self, index: Tensor) -> Poses:
         """Select poses by index (B, m)."""
-        wide = index[..., None].expand(-1, -1, self.position.shape[2])
+        wide = index[..., None].expand(-1, -1, self.position.shape[3])
         return Poses(
-            self.position.gather(1, wide[..., None].expand(-1, -1, -1, 2)),
+            self.position.gather(2, wide[:, None].expand(-1, 2, -1, -1)),
             self.keypoint_score.gather(1, wide),
             self.score.gather(1, index),
             self.root.gather(1, index),
@@ -57,8 +57,10 @@ class Poses:
 def pool(parts: list[Poses]) -> Poses:
     """Put poses together, in descending order of score."""
     if len(parts) > 1:
-        names = [field.name for field in fields(Poses)]
-        parts = [Poses(*(torch.cat([getattr(p, n) for p in parts], 1) for n in names))]
+        position = torch.cat([part.position for part in parts], 2)
+        names = ("keypoint_score", "score", "root")
+        rest = (torch.cat([getattr(part, name) for part in parts], 1) for name in names)
+        parts = [Poses(position, *rest)]
     return parts[0].take(parts[0].score.sort(1, descending=True).indices)
 
 
@@ -93,23 +95,38 @@ def edge_paths(skeleton: Skeleton, edge_sets: tuple[str, ...]) -> tuple[EdgePath
 
 @dataclass
 class Seeds:
-    """M starting points in descending order: type (B, M), position (B, M, 2), score (B, M)."""
+    """M starting points in descending order.
+
+    Attributes:
+        type: (B, M).
+        position: (B, 2, M) pixels.
+        score: (B, M) 0..1; 0 = no seed.
+        types: all that seeds may have.
+    """
 
     type: Tensor
     position: Tensor
     score: Tensor
+    types: list[int]
 
 
 def pick_seeds(peaks: Peaks, config: DecodeConfig, skeleton: Skeleton) -> Seeds:
-    """Take the M best peaks of all types (the paper's priority queue)."""
-    batch, types, count = peaks.score.shape
-    rank = torch.full((types, 1), config.keypoint_seed_weight, device=peaks.score.device)
-    rank[skeleton.center] = config.center_seed_weight
-    strong = peaks.score * (peaks.score > config.min_peak)
-    value, index = (strong * rank).flatten(1).topk(config.seeds)
-    position = peaks.position.flatten(1, 2).gather(1, index[..., None].expand(-1, -1, 2))
-    score = strong.flatten(1).gather(1, index) * (value > 0)
-    return Seeds(torch.div(index, count, rounding_mode="floor"), position, score)
+    """Take the M best peaks of all types whose weight is not 0 (the paper's priority queue)."""
+    weights = [config.keypoint_seed_weight] * skeleton.num_keypoints + [config.center_seed_weight]
+    types = [number for number, weight in enumerate(weights) if weight > 0]
+    chosen = torch.tensor(types, device=peaks.score.device)
+    strong = peaks.score.index_select(1, chosen)
+    strong = torch.where(strong > config.min_peak, strong, 0.0)
+    rank = torch.tensor([weights[number] for number in types], device=strong.device)
+    count = strong.shape[2]
+    index = (strong * rank[:, None]).flatten(1).topk(min(config.seeds, len(types) * count)).indices
+    position = peaks.position.index_select(2, chosen).flatten(2)
+    position = position.gather(2, index[:, None].expand(-1, 2, -1))
+    if len(types) == 1:  # a constant: what is looked up by it is one, too
+        type_ = torch.full_like(index, types[0])
+    else:
+        type_ = chosen[torch.div(index, count, rounding_mode="floor")]
+    return Seeds(type_, position, strong.flatten(1).gather(1, index), types)
 
 
 def grow_poses(
@@ -136,42 +153,38 @@ def grow_poses(
         grid: where the cells are.
         config: reach of the snap rule and others.
     """
-    batch, count = seeds.type.shape
     num_types = maps.heat.shape[1]
-    types = torch.arange(num_types, device=seeds.type.device).expand(batch, count, num_types)
-    channel = types.flatten(1)
-    start = seeds.position[:, :, None].expand(-1, -1, num_types, -1)
-    by_embedding = hop(maps.embedding, channel, start.flatten(1, 2), grid)
-    by_embedding = by_embedding.reshape(batch, count, num_types, 2)
-
-    position, value, local = by_embedding, None, None
+    types = torch.arange(num_types, device=seeds.type.device)[None, None]
+    is_root = types == seeds.type[..., None]
+    start = seeds.position[..., None]
+    beside, value, local = start, None, None
+    if not paths or any((path.depth[seeds.types] < 0).any() for path in paths):
+        beside = hop(maps.embedding, types, start, grid)
+    position = beside
     for path in paths:
-        landing = _follow(seeds, path, by_embedding, maps, channel, grid)
-        found = sample(maps.heat, channel, landing.flatten(1, 2), grid)
-        found = found.reshape(batch, count, num_types)
+        landing = _follow(seeds, path, beside, maps, types, grid)
+        found = sample(maps.heat, types, landing, grid)
         precise = torch.full_like(found, float(path.local))
         if value is None or local is None:
             position, value, local = landing, found, precise
         else:
             # On a tie the later set, the star: one hop has less chance to change person.
             better = found >= value
-            position = torch.where(better[..., None], landing, position)
+            position = torch.where(better[:, None], landing, position)
             local = torch.where(better, precise, local)
             value = torch.maximum(found, value)
-    is_root = types == seeds.type[..., None]
-    position = torch.where(is_root[..., None], start, position)
+    position = torch.where(is_root[:, None], start, position)
 
     wide = snap_reach(position, config)
     reach = wide if local is None else torch.where(local > 0, config.snap_px, wide)
     pull, peak = strongest_peak(position, peaks, reach)
-    here = sample(score, channel, position.flatten(1, 2), grid).reshape(pull.shape)
+    here = sample(score, types, position, grid)
     near = pull >= here
-    position = torch.where(near[..., None], peak.position, position)
-    position = torch.where(is_root[..., None], start, position)
+    position = torch.where((near & ~is_root)[:, None], peak.position, position)
     keypoint_score = torch.where(near, peak.score, here)
     keypoint_score = torch.where(is_root, seeds.score[..., None], keypoint_score)
-    mean = keypoint_score.mean(-1)
-    return Poses(position, keypoint_score, mean * (seeds.score > 0), seeds.type)
+    mean = torch.where(seeds.score > 0, keypoint_score.mean(-1), 0.0)
+    return Poses(position, keypoint_score, mean, seeds.type)
 
 
 def _follow(
@@ -179,36 +192,35 @@ def _follow(
     path: EdgePaths,
     otherwise: Tensor,
     maps: Fields[Tensor],
-    channel: Tensor,
+    types: Tensor,
     grid: Grid,
 ) -> Tensor:
-    """Walk the edges of one set: (B, M, T, 2) landing places."""
-    batch, count, types, _ = otherwise.shape
+    """Walk the edges of one set: (B, 2, M, T) landing places."""
     parent, edge, depth = (
         torch.from_numpy(table).to(seeds.type.device)[seeds.type]
         for table in (path.parent, path.edge, path.depth)
     )
-    start = seeds.position[:, :, None]
-    position = torch.where((depth < 0)[..., None], otherwise, start)
+    start = here = seeds.position[..., None]
+    position = torch.where((depth < 0)[:, None], otherwise, start)
     for step in range(1, path.hops + 1):
-        here = position.gather(2, parent[..., None].expand(-1, -1, -1, 2)).flatten(1, 2)
-        landing = hop(maps.mid, edge.flatten(1), here, grid)
-        landing = hop(maps.short, channel, landing, grid)
-        landing = landing.reshape(batch, count, types, 2)
-        position = torch.where((depth == step)[..., None], landing, position)
+        if step > 1:
+            here = position.gather(3, parent[:, None].expand(-1, 2, -1, -1))
+        landing = hop(maps.mid, edge, here, grid)
+        landing = hop(maps.short, types, landing, grid)
+        position = torch.where((depth == step)[:, None], landing, position)
     return position
 
 
 def snap_reach(position: Tensor, config: DecodeConfig) -> Tensor:
-    """How far a keypoint of each pose (..., T, 2) may snap: (..., 1) pixels."""
+    """How far a keypoint of each pose (B, 2, n, T) may snap: (B, n, 1) pixels."""
     return (config.snap_scale * person_size(position)).clamp(min=config.snap_px)[..., None]
 
 
 def person_size(position: Tensor) -> Tensor:
-    """Square root of the area of the keypoints' box, pixels: (..., T, 2) -> (...)."""
-    points = position[..., :-1, :]
-    side = (points.amax(-2) - points.amin(-2)).clamp(min=LEAST_SIZE_PX)
-    return side.prod(-1).sqrt()
+    """Square root of the area of the keypoints' box, pixels: (B, 2, n, T) -> (B, n)."""
+    points = position[..., :-1]
+    side = (points.amax(-1) - points.amin(-1)).clamp(min=LEAST_SIZE_PX)
+    return side.prod(1).sqrt()
 
 
 def conflicts(poses: Poses, skeleton: Skeleton, config: DecodeConfig) -> Tensor:
@@ -218,31 +230,28 @@ def conflicts(poses: Poses, skeleton: Skeleton, config: DecodeConfig) -> Tensor:
         (B, n, n) bool: [i, j] with j before i, where pose j has a keypoint of pose i's root type
         within the skip radius of it, or poses i and j are alike by OKS.
     """
-    batch, count, types, _ = poses.position.shape
-    order = torch.arange(count, device=poses.position.device)
-    places = poses.position.flatten(1, 2)
-
-    def at(index: Tensor) -> Tensor:
-        return places.gather(1, index.flatten(1)[..., None].expand(-1, -1, 2))
-
-    roots = at(order * types + poses.root)
-    theirs = at(order * types + poses.root[..., None]).reshape(batch, count, count, 2)
-    near = square_distance(theirs, roots[:, :, None]) < config.skip_radius_px**2
+    count, types = poses.position.shape[2:]
+    device, dtype = poses.position.device, poses.position.dtype
+    order = torch.arange(count, device=device)
+    root = (poses.root[..., None] == torch.arange(types, device=device)).to(dtype)[:, None]
+    roots = (root * poses.position).sum(-1)
+    theirs = root @ poses.position.transpose(2, 3)  # [i, j]: pose j's keypoint of i's root type
+    near = square_distance(theirs, roots[..., None]) < config.skip_radius_px**2
     alike = pose_oks(poses.position, skeleton) > config.same_pose_oks
     return (near | alike) & (order[:, None] > order)
 
 
 def pose_oks(position: Tensor, skeleton: Skeleton) -> Tensor:
-    """OKS of each pose against each other, over all keypoints: (B, M, T, 2) -> (B, M, M).
+    """OKS of each pose against each other, over all keypoints: (B, 2, M, T) -> (B, M, M).
 
     The scale is the larger of the two keypoint boxes.
     """
-    points = position[..., :-1, :]
-    square = square_distance(points[:, :, None], points[:, None])
-    area = person_size(position).square()
-    area = torch.maximum(area[:, :, None], area[:, None])
-    spread = torch.tensor(skeleton.sigmas, device=position.device).mul(2).square()
-    return torch.exp(-square / (2 * area[..., None] * spread)).mean(-1)
+    spread = torch.tensor(skeleton.sigmas, device=position.device) * 2
+    points = position[..., :-1] / spread
+    square = square_distance(points[:, :, :, None], points[:, :, None])
+    size = person_size(position)
+    size = torch.maximum(size[:, :, None], size[:, None])
+    return torch.exp(square * (-0.5 / (size * size))[..., None]).mean(-1)
 
 
 def suppress(alive: Tensor, conflict: Tensor, rounds: int) -> Tensor:
@@ -263,7 +272,7 @@ def suppress(alive: Tensor, conflict: Tensor, rounds: int) -> Tensor:
     table, living = conflict.float(), alive.float()[..., None]
     keep = living
     for _ in range(rounds):
-        keep = living * (table @ keep < 0.5)  # no earlier kept one beats it
+        keep = torch.relu(living - table @ keep)  # no earlier kept one beats it
     return keep[..., 0] > 0
 
 
@@ -272,7 +281,7 @@ def soft_nms(poses: Poses, radius_px: float) -> Tensor:
 
     PersonLab's soft non-maximum suppression: a keypoint counts for one person only.
     """
-    square = square_distance(poses.position[:, :, None], poses.position[:, None])
+    square = square_distance(poses.position[:, :, :, None], poses.position[:, :, None])
     order = torch.arange(square.shape[1], device=square.device)
     earlier = (order[:, None] > order)[None, :, :, None]
     live = (poses.score > 0)[:, None, :, None]
@@ -309,15 +318,15 @@ def average_levels(
     """
     reach = snap_reach(poses.position, config)
     total = OWN_PLACE * poses.keypoint_score.clamp(min=OWN_PLACE)
-    place = total[..., None] * poses.position
+    place = total[:, None] * poses.position
     value = torch.zeros_like(total)
     for index, level in enumerate(peaks):
         pull, peak = strongest_peak(poses.position, level, reach)
         weight = pull * level_weight[..., index, None]
-        total, place = total + weight, place + weight[..., None] * peak.position
+        total, place = total + weight, place + weight[:, None] * peak.position
         value = value + weight
     own = poses.keypoint_score
     score = OWN_SCORE * own + (1 - OWN_SCORE) * value
     mean = torch.where(poses.score > 0, score.square().mean(-1).sqrt(), poses.score)
     score = torch.where(own > 0, score, own)
-    return replace(poses, position=place / total[..., None], keypoint_score=score, score=mean)
+    return replace(poses, position=place / total[:, None], keypoint_score=score, score=mean)

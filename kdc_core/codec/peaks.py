@@ -1,4 +1,8 @@
-"""Where keypoints are: score map, peaks of each type."""
+"""Where keypoints are: score map, peaks of each type.
+
+Positions have x and y in an axis of their own right after the batch, (B, 2, ...): exported,
+operations over a last axis of two are slow.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ class Peaks:
     """The N best peaks of every type, in descending order.
 
     Attributes:
-        position: (B, T, N, 2) pixels, refined by the short-range offset.
+        position: (B, 2, T, N) pixels, refined by the short-range offset.
         score: (B, T, N) 0..1; 0 where there are fewer than N peaks.
     """
 
@@ -41,7 +45,7 @@ def score_map(heat: Tensor, short: Tensor, tau_px: float) -> Tensor:
     Returns:
         (B, T, h, w) in 0..1.
     """
-    return torch.sigmoid(heat) * torch.exp(short.square().sum(2) * (-0.5 / tau_px**2))
+    return torch.sigmoid(heat) * torch.exp((short * short).sum(2) * (-0.5 / tau_px**2))
 
 
 def sample(maps: Tensor, channel: Tensor, position: Tensor, grid: Grid) -> Tensor:
@@ -49,18 +53,16 @@ def sample(maps: Tensor, channel: Tensor, position: Tensor, grid: Grid) -> Tenso
 
     Args:
         maps: (B, C, h, w).
-        channel: (B, n) int64.
-        position: (B, n, 2) pixels.
+        channel: int64, broadcasts to (B, n, m).
+        position: (B, 2, n, m) pixels.
         grid: where the cells are.
 
     Returns:
-        (B, n) values.
+        (B, n, m) values.
     """
-    height, width = maps.shape[-2:]
+    cells = maps.shape[-2] * maps.shape[-1]
     cell = torch.round(grid.to_cell(position))
-    column = cell[..., 0].clamp(0, width - 1).long()
-    row = cell[..., 1].clamp(0, height - 1).long()
-    return maps.flatten(1).gather(1, (channel * height + row) * width + column)
+    return _read(maps, channel * cells + _number(cell, maps))
 
 
 def hop(offsets: Tensor, channel: Tensor, position: Tensor, grid: Grid) -> Tensor:
@@ -71,47 +73,63 @@ def hop(offsets: Tensor, channel: Tensor, position: Tensor, grid: Grid) -> Tenso
 
     Args:
         offsets: (B, C, 2, h, w) pixels.
-        channel: (B, n) int64.
-        position: (B, n, 2) pixels.
+        channel: int64 of three axes, broadcasts with the positions to (B, n, m).
+        position: (B, 2, n, m) pixels.
         grid: where the cells are.
 
     Returns:
-        (B, n, 2) pixels.
+        (B, 2, n, m) pixels.
     """
-    flat = offsets.flatten(1, 2)
-    x = sample(flat, 2 * channel, position, grid)
-    y = sample(flat, 2 * channel + 1, position, grid)
-    to_cell = grid.to_pixel(torch.round(grid.to_cell(position))) - position
-    return position + to_cell + torch.stack((x, y), -1)
+    cell = torch.round(grid.to_cell(position))
+    return grid.to_pixel(cell) + _read_pair(offsets, channel, _number(cell, offsets))
+
+
+def _number(cell: Tensor, maps: Tensor) -> Tensor:
+    """Number of each cell (B, 2, n, m), row after row; of the nearest one outside the map."""
+    # As floats, which are exact up to 2^24 cells.
+    height, width = (torch.scalar_tensor(n, device=cell.device) for n in maps.shape[-2:])
+    last = torch.stack((width, height))[:, None, None] - 1
+    step = torch.stack((torch.ones_like(width), width))[:, None, None]
+    return (torch.minimum(cell.clamp(min=0), last) * step).sum(1).long()
+
+
+def _read(maps: Tensor, place: Tensor) -> Tensor:
+    """Read each image's maps at the places (B, ...) of its values in memory."""
+    return maps.flatten(1).gather(1, place.flatten(1)).reshape(place.shape)
+
+
+def _read_pair(offsets: Tensor, channel: Tensor, number: Tensor) -> Tensor:
+    """x and y (B, 2, n, m) of offsets (B, C, 2, h, w) in the cells of these numbers."""
+    cells = offsets.shape[-2] * offsets.shape[-1]
+    both = torch.arange(2, device=number.device)[:, None, None]
+    return _read(offsets, (2 * channel[:, None] + both) * cells + number[:, None])
 
 
 def square_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Square of the distance of points (..., 2), which broadcast: (...) square pixels.
-
-    x and y apart: exported, a difference over a last axis of two is slow.
-    """
-    return (a[..., 0] - b[..., 0]).square() + (a[..., 1] - b[..., 1]).square()
+    """Square of the distance of points (B, 2, ...), which broadcast: (B, ...) square pixels."""
+    x, y = a[:, 0] - b[:, 0], a[:, 1] - b[:, 1]
+    return x * x + y * y
 
 
 def strongest_peak(position: Tensor, peaks: Peaks, reach: Tensor) -> tuple[Tensor, Peaks]:
     """For each keypoint the peak of its type with the highest score * exp(-d^2 / (2 reach^2)).
 
     Args:
-        position: (B, n, T, 2) pixels.
+        position: (B, 2, n, T) pixels.
         peaks: N of each type.
         reach: (B, n, T) or (B, n, 1) pixels.
 
     Returns:
-        That product (B, n, T), and the peaks themselves: positions (B, n, T, 2), scores (B, n, T).
+        That product (B, n, T), and the peaks themselves: positions (B, 2, n, T), scores (B, n, T).
     """
-    square = square_distance(position[:, :, :, None], peaks.position[:, None])
-    near = torch.exp(-0.5 * square / reach[..., None].square())
+    types, count = peaks.score.shape[1:]
+    square = square_distance(position[..., None], peaks.position[:, :, None])
+    near = torch.exp(square * (-0.5 / (reach * reach))[..., None])
     pull, index = (peaks.score[:, None] * near).max(-1)
-    people = position.shape[1]
-    at = peaks.position[:, None].expand(-1, people, -1, -1, -1)
-    at = at.gather(3, index[..., None, None].expand(-1, -1, -1, 1, 2))[..., 0, :]
-    score = peaks.score[:, None].expand(-1, people, -1, -1).gather(3, index[..., None])[..., 0]
-    return pull, Peaks(at, score)
+    place = index + count * torch.arange(types, device=index.device)
+    both = place[:, None].expand(-1, 2, -1, -1)
+    at = peaks.position.flatten(2).gather(2, both.flatten(2)).reshape(both.shape)
+    return pull, Peaks(at, _read(peaks.score, place))
 
 
 def find_peaks(score: Tensor, short: Tensor, grid: Grid, count: int, window: int) -> Peaks:
@@ -128,9 +146,10 @@ def find_peaks(score: Tensor, short: Tensor, grid: Grid, count: int, window: int
     highest = F.max_pool2d(score, (1, window), 1, (0, half))
     highest = F.max_pool2d(highest, (window, 1), 1, (half, 0))
     best = score * (score == highest)
-    value, index = best.flatten(2).topk(count)
-    width = score.shape[-1]
-    row = torch.div(index, width, rounding_mode="floor")
-    cell = torch.stack((index - row * width, row), -1).to(score.dtype)
-    offset = short.flatten(3).gather(3, index[:, :, None].expand(-1, -1, 2, -1))
-    return Peaks(grid.to_pixel(cell) + offset.transpose(2, 3), value)
+    value, number = best.flatten(2).topk(count)
+    types, width = score.shape[1], score.shape[-1]
+    place = number.to(score.dtype)
+    row = torch.floor(place / width)
+    cell = torch.stack((place - row * width, row), 1)
+    channel = torch.arange(types, device=number.device)[None, :, None]
+    return Peaks(grid.to_pixel(cell) + _read_pair(short, channel, number), value)

@@ -144,15 +144,15 @@ def given_poses(points: np.ndarray, people: int) -> Poses:
         points: (P, T, 3) x, y in network pixels and v, the center last; somebody's are labelled.
         people: P of the decoder.
     """
-    position = np.zeros((1, people, points.shape[1], 2), np.float32)
+    position = np.zeros((1, 2, people, points.shape[1]), np.float32)
     known = np.zeros((1, people, points.shape[1]), np.float32)
     score = np.zeros((1, people), np.float32)
     for index, person in enumerate(points[:people]):
         labelled = person[:, 2] > 0
-        position[0, index] = np.where(
-            labelled[:, None], person[:, :2], person[labelled, :2].mean(0)
-        )
-        position[0, index, -1] = person[-1, :2]
+        middle = person[labelled, :2].mean(0)
+        places = np.where(labelled[:, None], person[:, :2], middle)
+        places[-1] = person[-1, :2]
+        position[0, :, index] = places.T
         known[0, index] = labelled
         score[0, index] = 1
     root = np.full(score.shape, points.shape[1] - 1)

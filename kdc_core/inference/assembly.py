@@ -110,16 +110,17 @@ def mask_quality(raw: Raw, grid: Grid, upsample: int, threshold: float) -> np.nd
         threshold: mask probability from which a pixel counts.
     """
     people = len(raw.score)
-    probability = np.where(raw.mask_probability >= threshold, raw.mask_probability, 0)
-    owner = np.where(probability > 0, raw.owner, 0)
-    total = np.bincount(owner.ravel(), probability.ravel(), people + 1)[1:]
-    count = np.bincount(owner.ravel(), minlength=people + 1)[1:]
+    counts = raw.mask_probability >= threshold
+    owner = raw.owner[counts]
+    total = np.bincount(owner, raw.mask_probability[counts], people + 1)[1:]
+    count = np.bincount(owner, minlength=people + 1)[1:]
     mean = np.where(count > 0, total / np.maximum(count, 1), 0.5)
 
     cell = (raw.keypoints[..., :2] - fine_offset(grid, upsample)) * (upsample / grid.stride)
-    limits = np.array(owner.shape[::-1]) - 1
+    limits = np.array(counts.shape[::-1]) - 1
     column, row = np.clip(np.rint(cell), 0, limits).astype(int).transpose(2, 0, 1)
-    inside = owner[row, column] == np.arange(1, people + 1)[:, None]
+    mine = raw.owner[row, column] == np.arange(1, people + 1)[:, None]
+    inside = mine & counts[row, column]
     weight = raw.keypoints[..., 2]
     fraction = (inside * weight).sum(1) / np.maximum(weight.sum(1), 1e-6)
     quality: np.ndarray = mean**2 * (1 + fraction) / 2

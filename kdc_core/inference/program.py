@@ -37,7 +37,7 @@ class Program(nn.Module):
         fields = level_fields(self.network, frame, self.multiple)
         people = self.network.codec.decode(fields)
         return (
-            *(value[0] for value in vars(people).values()),
+            *(value.squeeze(0) for value in vars(people).values()),
             *(value for level in fields for _, value in level.items()),
         )
 
@@ -65,9 +65,7 @@ def reduce(image: Tensor, level: Level, multiple: int) -> Tensor:
     if level.factor == 1:
         return image
     factor, shift = int(level.factor), int(level.shift)
-    if shift:
-        image = F.pad(image, (0, shift, 0, shift))
-        image = image[..., shift:, shift:]
+    image = F.pad(image, (-shift, shift, -shift, shift))
     if factor == 2:  # halfway between two pixels is the same mean; exported, twice as fast
         image = F.interpolate(image, scale_factor=0.5, mode="bilinear", align_corners=False)
     else:

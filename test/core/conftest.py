@@ -82,7 +82,7 @@ def make_people(
         np.array(boxes, np.float32).reshape(-1, 4),
         masks,
         np.zeros(size, bool),
-        True,
+        np.zeros(size, bool),
     )
 
 
@@ -180,6 +180,6 @@ def assert_found(people: Sequence[np.ndarray], prediction: Prediction) -> None:
 
 def poses_of(*keypoints: np.ndarray) -> Poses:
     points = np.stack([np.vstack((k[:, :2], k[:, :2].mean(0))) for k in keypoints])[None]
-    position = torch.from_numpy(points.astype(np.float32))
-    ones = torch.ones(position.shape[:2])
-    return Poses(position, torch.ones(position.shape[:3]), ones, ones.long())
+    position = torch.from_numpy(points.astype(np.float32)).permute(0, 3, 1, 2)
+    ones = torch.ones(1, len(keypoints))
+    return Poses(position, torch.ones(position[:, 0].shape), ones, ones.long())

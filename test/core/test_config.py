@@ -67,6 +67,10 @@ def test_precision_may_look_like_a_number() -> None:
         ("name: a\ntrain: {steps: 0}", "train.steps: Input should be greater"),
         ("name: a\nfields: {edges: [ring]}", "fields.edges.0"),
         ("name: Bad Name", "name: String should match"),
+        (
+            "name: a\ndecode: {keypoint_seed_weight: 0, center_seed_weight: 0}",
+            "decode: .*one must be above 0",
+        ),
         ("name: [", "not YAML"),
         ("- 1", "top level"),
     ],

@@ -168,7 +168,7 @@ def test_score_map_finds_the_peaks_that_hough_voting_finds() -> None:
         votes.index_put_((y[good], x[good]), heat[good], accumulate=True)
         pooled = torch.nn.functional.max_pool2d(votes[None], 7, 1, 3)[0]
         top = ((votes == pooled) & (votes > 5)).nonzero()
-        found = peaks.position[0, type_][peaks.score[0, type_] > 0.5]
+        found = peaks.position[0, :, type_, peaks.score[0, type_] > 0.5].T
         assert len(found) == len(top) == 2
         for row, column in top:
             at = torch.tensor([grid.to_pixel(column), grid.to_pixel(row)])
@@ -177,7 +177,7 @@ def test_score_map_finds_the_peaks_that_hough_voting_finds() -> None:
 
 def test_weights_of_every_centroid_choice() -> None:
     score = torch.tensor([[[0.9, 0.2, 0.6] + [0.1] * 14 + [0.8]]])
-    poses = Poses(torch.zeros(1, 1, 18, 2), score, torch.ones(1, 1), torch.zeros(1, 1))
+    poses = Poses(torch.zeros(1, 2, 1, 18), score, torch.ones(1, 1), torch.zeros(1, 1))
 
     def chosen(**settings: Any) -> dict[int, float]:
         weight, types = centroid_weights(poses, DecodeConfig(**settings))
@@ -259,12 +259,12 @@ def test_mean_embedding_moves_a_wrong_centroid_to_where_pixels_point() -> None:
     poses = poses_of(wrong)
     grid, level = Grid(4, 1.5), Level.of(Grid(4, 1.5), 1)
     weight, types = centroid_weights(poses, DecodeConfig())
-    at = poses.position.gather(2, types[..., None].expand(-1, -1, -1, 2))
+    at = poses.position.gather(3, types[:, None].expand(-1, 2, -1, -1))
     config = DecodeConfig(phi_threshold=0.2)
     phi = assign(fields.embedding, poses, at, weight, types, grid, level, config)
     moved = mean_embedding(
         fields.embedding, phi, torch.sigmoid(fields.mask), at, types, grid, level, config
     )
     truth = torch.from_numpy(person[:, :2])[types[0, 0]]
-    assert (at[0, 0] - truth).abs().max() == pytest.approx(8, abs=1e-3)
-    assert (moved[0, 0] - truth).abs().max() < 0.5
+    assert (at[0, :, 0].T - truth).abs().max() == pytest.approx(8, abs=1e-3)
+    assert (moved[0, :, 0].T - truth).abs().max() < 0.5

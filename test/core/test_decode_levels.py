@@ -117,8 +117,8 @@ def test_a_reduced_image_lies_where_its_level_says(factor: int, offset: float) -
 
 def peaks_at(*keypoints: np.ndarray, score: float = 0.8) -> Peaks:
     """One peak of every type for each person."""
-    position = poses_of(*keypoints).position.transpose(1, 2)
-    return Peaks(position, torch.full(position.shape[:3], score))
+    position = poses_of(*keypoints).position.transpose(2, 3)
+    return Peaks(position, torch.full(position[:, 0].shape, score))
 
 
 def test_each_keypoint_comes_from_the_levels_that_see_a_person_of_that_size() -> None:
@@ -129,7 +129,7 @@ def test_each_keypoint_comes_from_the_levels_that_see_a_person_of_that_size() ->
     told = [peaks_at(fine), peaks_at(coarse)]
     for weight in ([1.0, 0.0], [0.0, 1.0], [0.5, 0.5]):
         mean = average_levels(poses_of(person), told, torch.tensor([[weight]]), DecodeConfig())
-        moved = mean.position[0, 0, :-1, 0].numpy() - person[:, 0]
+        moved = mean.position[0, 0, 0, :-1].numpy() - person[:, 0]
         # The keypoint's own place still counts a little.
         np.testing.assert_allclose(moved, 2 * weight[0] - 4 * weight[1], atol=0.4)
 
@@ -139,7 +139,7 @@ def test_far_peaks_do_not_move_keypoints_and_lower_their_score() -> None:
     far = person + [200.0, 0, 0]
     weight = torch.tensor([[[0.5, 0.5]]])
     mean = average_levels(poses_of(person), [peaks_at(far), peaks_at(far)], weight, DecodeConfig())
-    np.testing.assert_allclose(mean.position[0, 0, :-1].numpy(), person[:, :2], atol=1e-3)
+    np.testing.assert_allclose(mean.position[0, :, 0, :-1].T.numpy(), person[:, :2], atol=1e-3)
     assert (mean.keypoint_score < 0.51).all() and mean.score[0, 0] < 0.51
 
 

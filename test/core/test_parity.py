@@ -28,8 +28,8 @@ ALLOWED = """
 Add And ArgMax BatchNormalization Cast Clip Concat ConstantOfShape Conv Div Equal Exp Expand Floor
 Gather GatherElements GatherND Greater GreaterOrEqual Less LessOrEqual Log MatMul Max MaxPool Min
 Mod Mul Neg Not Or Pad Pow Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
-Relu Reshape Resize Round Shape Sigmoid Slice Softmax Sqrt Squeeze Sub TopK Transpose Unsqueeze
-Where
+Relu Reshape Resize Round Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub TopK Transpose
+Unsqueeze Where
 """.split()
 
 
