@@ -95,6 +95,7 @@ def _packages() -> Rows:
         ("ONNX Runtime has", _attribute("onnxruntime", "get_available_providers")),
         ("CUDA of torch", _attribute("torch.version", "cuda")),
         ("ROS", _ros()),
+        ("cv_bridge", _attribute("kdc_ros.bridge", "describe")),
     ]
     return rows
 

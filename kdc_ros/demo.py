@@ -19,7 +19,7 @@ from sensor_msgs.msg import Image
 from kdc_core.files import whole_file, write_json
 from kdc_ros import env
 from kdc_ros.camera import ANSWERS, Camera, NoAnswer, node_process
-from kdc_ros.images import check_frame
+from kdc_ros.images import to_rgb
 
 NAMESPACE = "/kdc_demo"  # apart from a node that may run here already
 
@@ -56,7 +56,7 @@ class Viewer:
         self._persons += found
         self._latencies_ms.append(1e3 * seconds)
         print(f"{name}: {found} persons, {1e3 * seconds:.0f} ms")
-        return check_frame(answers["annotated"])
+        return np.ascontiguousarray(to_rgb(answers["annotated"])[..., ::-1])
 
     def summary(self) -> dict[str, float]:
         """Counts and latencies by name."""

@@ -8,7 +8,8 @@ from collections import deque
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-WINDOW = 100  # frames over which latencies are taken
+WINDOW = 100  # frames over which latencies, and the fraction of unusable ones, are taken
+UNUSABLE_FRACTION = 0.2  # of them; above, it is warned of
 # A stamp further from the node's clock than this is from another clock.
 CLOCKS_DISAGREE_S = 10.0
 
@@ -25,6 +26,9 @@ class Monitor:
         self.persons = 0
         self.last_error = ""
         self._heard_s = 0.0  # when the last image came, or the node began to wait for one
+        self._unusable: deque[bool] = deque(maxlen=WINDOW)
+        self._unusable_since_s: float | None = None  # when the first in a row came
+        self._unusable_cause = ""  # of the last
         self._latency: deque[float] = deque(maxlen=WINDOW)
         self._model: deque[float] = deque(maxlen=WINDOW)
         self._ros: deque[float] = deque(maxlen=WINDOW)
@@ -36,6 +40,8 @@ class Monitor:
         with self._lock:
             self.faults_in_a_row = 0
             self._heard_s = now_s
+            self._unusable.clear()
+            self._unusable_since_s = None
 
     def got_image(self, now_s: float) -> None:
         with self._lock:
@@ -45,6 +51,7 @@ class Monitor:
 
     def got_result(self, persons: int, latency_s: float, model_ms: float, ros_ms: float) -> None:
         with self._lock:
+            self._got_usable()
             self.frames += 1
             self.faults_in_a_row = 0
             self.persons = persons
@@ -53,16 +60,24 @@ class Monitor:
             self._model.append(model_ms)
             self._ros.append(ros_ms)
 
-    def got_bad_frame(self, reason: str) -> None:
+    def got_bad_frame(self, reason: str, now_s: float) -> None:
         with self._lock:
             self.bad += 1
-            self.last_error = reason
+            self.last_error = self._unusable_cause = reason
+            self._unusable.append(True)
+            if self._unusable_since_s is None:
+                self._unusable_since_s = now_s
 
     def got_fault(self, reason: str) -> None:
         with self._lock:
+            self._got_usable()
             self.faults += 1
             self.faults_in_a_row += 1
             self.last_error = reason
+
+    def _got_usable(self) -> None:
+        self._unusable.append(False)
+        self._unusable_since_s = None
 
     def got_lost(self, count: int) -> None:
         with self._lock:
@@ -104,6 +119,28 @@ class Monitor:
                 "config/fastdds_shm.xml, or let it publish reliable"
             )
         return f"no images on {topic} for {since_s:.0f} s"
+
+    def none_usable(self, now_s: float, timeout_s: float, topic: str) -> str:
+        """Why no image could be used for as long as `timeout_s`, "" while they can.
+
+        Args:
+            now_s: by the clock of `got_bad_frame`.
+            timeout_s: 0 = never told.
+            topic: of the images.
+        """
+        with self._lock:
+            since_s, cause = self._unusable_since_s, self._unusable_cause
+        if not timeout_s or since_s is None or now_s - since_s <= timeout_s:
+            return ""
+        return f"no image on {topic} could be used for {now_s - since_s:.0f} s: {cause}"
+
+    def some_unusable(self, topic: str) -> str:
+        """Why more than a fifth of the last images could not be used, "" else."""
+        with self._lock:
+            count, of, cause = sum(self._unusable), len(self._unusable), self._unusable_cause
+        if count <= UNUSABLE_FRACTION * of:
+            return ""
+        return f"{count} of the last {of} images on {topic} could not be used, the last: {cause}"
 
     def values(self) -> dict[str, str]:
         """Counters and medians by name."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import Image
 
-from kdc_ros.timers import call_soon
+from kdc_ros.sharing import other_users
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
 except ModuleNotFoundError:  # Humble has it under the older name
     from rclpy.qos_event import SubscriptionEventCallbacks
+
+TYPE = "sensor_msgs/msg/Image"
 
 
 class ImageInput:
@@ -28,6 +32,8 @@ class ImageInput:
     Attributes:
         topic: full name.
         reliable: QoS of the subscription; of the last one while there is none.
+        publishers: how many of images there were at the last look.
+        complaint: what was wrong with the publishers at the last look, "" = nothing.
     """
 
     def __init__(
@@ -38,6 +44,8 @@ class ImageInput:
         self._subscription: Subscription | None = None
         self.topic = node.resolve_topic_name("image")
         self.reliable = True
+        self.publishers = 0
+        self.complaint = ""
 
     def open(self, reliability: str) -> None:
         """Subscribe.
@@ -47,18 +55,34 @@ class ImageInput:
                 one that comes later.
         """
         self._follow = reliability == "auto"
-        if self._follow:
-            publishers = self._node.get_publishers_info_by_topic(self.topic)
-            offers = [p.qos_profile.reliability for p in publishers]
-            self._subscribe(all(offer == ReliabilityPolicy.RELIABLE for offer in offers))
-        else:
-            self._subscribe(reliability == "reliable")
+        self._subscribe(reliability != "best_effort")
+        self.look()
 
     def close(self) -> None:
         """Unsubscribe."""
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
+
+    def look(self) -> None:
+        """Follow who publishes by now; to be called about every second."""
+        if self._subscription is None:
+            return
+        found = self._node.get_publishers_info_by_topic(self.topic)
+        cameras = [p for p in found if p.topic_type == TYPE]
+        self.publishers = len(cameras)
+        offered = all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in cameras)
+        if self._follow and cameras and offered != self.reliable:
+            self._subscribe(offered)
+        if others := sorted({p.topic_type for p in found} - {TYPE}):
+            self.complaint = self._other_type(others)
+        elif self.reliable and not offered:
+            self.complaint = (
+                "the camera's QoS does not fit, it offers best effort: set the parameter "
+                "reliability to auto"
+            )
+        else:
+            self.complaint = self._other_users(cameras)
 
     def _subscribe(self, reliable: bool) -> None:
         self.close()
@@ -70,21 +94,40 @@ class ImageInput:
             self._got_image,
             QoSProfile(depth=1, reliability=policy),
             event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=self._on_incompatible_qos,
                 message_lost=lambda event: self._got_lost(event.total_count_change),
                 use_default_callbacks=False,
             ),
         )
 
-    def _on_incompatible_qos(self, event: object) -> None:
-        if self._follow and self.reliable:
-            # Not from inside the subscription's own callback.
-            call_soon(self._node, self._fall_back)
-        else:
-            self._node.get_logger().warning(
-                "the camera's QoS does not fit: set the parameter reliability to auto"
-            )
+    def _other_type(self, types: list[str]) -> str:
+        own = f"{self._node.get_fully_qualified_name()}/"
+        topics = [
+            name
+            for name, kinds in self._node.get_topic_names_and_types()
+            if TYPE in kinds and name != self.topic and not name.startswith(own)
+        ]
+        # That of the same camera first: /camera/image_raw, of /camera/image_raw/compressed.
+        topics.sort(key=lambda name: (not self.topic.startswith(f"{name}/"), name))
+        advice = (
+            f"remap it to a topic of images (-r image:={topics[0]}; there are {', '.join(topics)})"
+            if topics
+            else "remap it to a topic of images; there is none (image_transport's republish makes "
+            "one of compressed images)"
+        )
+        return f"{self.topic} carries {', '.join(types)}, expected {TYPE}: {advice}"
 
-    def _fall_back(self) -> None:
-        if self._subscription is not None:  # unless closed meanwhile
-            self._subscribe(False)
+    def _other_users(self, cameras: list[TopicEndpointInfo]) -> str:
+        info = self._node.get_publishers_info_by_topic("~/info")
+        users = other_users(
+            [bytes(p.endpoint_gid) for p in cameras],
+            bytes(info[0].endpoint_gid) if info else b"",
+            self._node.context.get_domain_id(),
+        )
+        if not users:
+            return ""
+        uids = " or ".join(map(str, users))
+        return (
+            f"{self.topic}: a publisher runs as uid {uids}, this node as uid {os.getuid()}; they "
+            "share no memory, and images may be lost. Run both as one user, or both over UDP with "
+            "config/fastdds_udp.xml (docs/node.md)"
+        )

@@ -2,139 +2,221 @@
 
 from __future__ import annotations
 
-import logging
+import re
 from array import array
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 
-log = logging.getLogger(__name__)
+from kdc_core.data.bits16 import To8Bits
+from kdc_ros.bridge import try_cv_bridge
 
 LARGEST_SIDE = 8192
+SMALLEST_BAYER = 3  # OpenCV makes smaller ones black
 
-# encoding: (dtype, channels, OpenCV's conversion to RGB or None where it is RGB already).
-# OpenCV names Bayer patterns after the second row's second pixel, ROS after the first.
-_ENCODINGS: dict[str, tuple[type[np.generic], int, int | None]] = {
+# Encodings of one plane: (dtype, channels, OpenCV's conversion to RGB or None where it is RGB).
+# OpenCV names Bayer patterns after the second row's second pixel, ROS after the first. Sixteen
+# bits are converted once they are eight, without alpha.
+PACKED: dict[str, tuple[type[np.generic], int, int | None]] = {
     "rgb8": (np.uint8, 3, None),
     "bgr8": (np.uint8, 3, cv2.COLOR_BGR2RGB),
     "rgba8": (np.uint8, 4, cv2.COLOR_RGBA2RGB),
     "bgra8": (np.uint8, 4, cv2.COLOR_BGRA2RGB),
     "mono8": (np.uint8, 1, cv2.COLOR_GRAY2RGB),
-    "mono16": (np.uint16, 1, cv2.COLOR_GRAY2RGB),
     "8UC1": (np.uint8, 1, cv2.COLOR_GRAY2RGB),
     "8UC3": (np.uint8, 3, cv2.COLOR_BGR2RGB),
     "8UC4": (np.uint8, 4, cv2.COLOR_BGRA2RGB),
+    "rgb16": (np.uint16, 3, None),
+    "bgr16": (np.uint16, 3, cv2.COLOR_BGR2RGB),
+    "rgba16": (np.uint16, 4, None),
+    "bgra16": (np.uint16, 4, cv2.COLOR_BGR2RGB),
+    "mono16": (np.uint16, 1, cv2.COLOR_GRAY2RGB),
+    "16UC3": (np.uint16, 3, cv2.COLOR_BGR2RGB),
+    "16UC4": (np.uint16, 4, cv2.COLOR_BGR2RGB),
     "bayer_rggb8": (np.uint8, 1, cv2.COLOR_BayerBG2RGB),
     "bayer_bggr8": (np.uint8, 1, cv2.COLOR_BayerRG2RGB),
     "bayer_gbrg8": (np.uint8, 1, cv2.COLOR_BayerGR2RGB),
     "bayer_grbg8": (np.uint8, 1, cv2.COLOR_BayerGB2RGB),
+    "bayer_rggb16": (np.uint16, 1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr16": (np.uint16, 1, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg16": (np.uint16, 1, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg16": (np.uint16, 1, cv2.COLOR_BayerGB2RGB),
     "yuv422": (np.uint8, 2, cv2.COLOR_YUV2RGB_UYVY),
     "uyvy": (np.uint8, 2, cv2.COLOR_YUV2RGB_UYVY),
     "yuv422_yuy2": (np.uint8, 2, cv2.COLOR_YUV2RGB_YUY2),
     "yuyv": (np.uint8, 2, cv2.COLOR_YUV2RGB_YUY2),
-    "nv12": (np.uint8, 1, cv2.COLOR_YUV2RGB_NV12),
 }
-ENCODINGS = tuple(_ENCODINGS)
+# Those of a plane of luma and one of chroma, a pair of values for each 2 x 2 pixels.
+_SUBSAMPLED = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
+ENCODINGS = (*PACKED, *_SUBSAMPLED, "nv24")
+# Of the encodings named after OpenCV's types, those that are no image by themselves.
+_NO_IMAGE = re.compile(r"(8|16|32|64)[USF]C\d*")
+_NO_IMAGE_TEXT = (
+    " as an image's (16UC1, two channels, signed and float values: depth by convention: publish "
+    "mono16)"
+)
+
+# Y, U, V of nv24, which OpenCV does not know, to RGB: BT.601 in video range, as it converts nv12.
+_BLACK_Y = 16
+_YUV_TO_RGB = np.array(
+    [[1.164384, 0, 1.596027], [1.164384, -0.391762, -0.812968], [1.164384, 2.017232, 0]]
+)
+_YUV_TO_RGB = np.column_stack([_YUV_TO_RGB, _YUV_TO_RGB @ (-_BLACK_Y, -128, -128)])
 
 
 class BadFrame(ValueError):
     """A frame that cannot be used; the text says why."""
 
 
-def check_frame(msg: Any) -> np.ndarray:
-    """View an Image message's pixels without copying.
+def check_frame(msg: Any) -> list[np.ndarray]:
+    """View an Image message's data without copying.
 
     Args:
         msg: sensor_msgs/Image.
 
     Returns:
-        (rows, width, channels) or (rows, width) view of the data in its encoding and in native
-        byte order; row padding is skipped. rows is 3/2 of the height for nv12.
+        (rows, bytes) view of each plane, uint8: one, or luma and chroma of nv12, nv21 and nv24;
+        row padding is skipped. Where two pixels share their chroma, there is room for an even
+        number of them.
 
     Raises:
         BadFrame: unknown encoding, size out of range, data too short.
     """
-    if msg.encoding not in _ENCODINGS:
+    _check_encoding_and_size(msg)
+    planes, end, start = [], 0, 0
+    for rows, row_bytes, step in _planes(msg):
+        if step < row_bytes:
+            raise BadFrame(
+                f"step {msg.step}: a row of {msg.width} pixels '{msg.encoding}' has "
+                f"{row_bytes} bytes"
+            )
+        planes.append((start, rows, row_bytes, step))
+        end = start + step * (rows - 1) + row_bytes  # the last row's padding may be left out
+        start += step * rows
+    if len(msg.data) < end:
+        raise BadFrame(f"data has {len(msg.data)} bytes, expected at least {end}")
+    data = np.frombuffer(msg.data, np.uint8, count=end)
+    return [
+        np.lib.stride_tricks.as_strided(
+            data[start:], (rows, row_bytes), (step, 1), writeable=False
+        )
+        for start, rows, row_bytes, step in planes
+    ]
+
+
+def _check_encoding_and_size(msg: Any) -> None:
+    if msg.encoding not in ENCODINGS:
+        why = _NO_IMAGE_TEXT if _NO_IMAGE.fullmatch(msg.encoding) else ""
         raise BadFrame(
-            f"encoding '{msg.encoding}' is not known; expected one of {', '.join(ENCODINGS)}"
+            f"encoding '{msg.encoding}' is not known{why}; expected one of {', '.join(ENCODINGS)}"
         )
     if not (0 < msg.width <= LARGEST_SIDE and 0 < msg.height <= LARGEST_SIDE):
         raise BadFrame(
             f"size {msg.width}x{msg.height}: expected sides of 1 to {LARGEST_SIDE} pixels"
         )
-    dtype, channels, _ = _ENCODINGS[msg.encoding]
-    size = np.dtype(dtype).itemsize
-    rows, even = msg.height, channels == 2 or msg.encoding == "nv12"
-    if even and msg.width % 2 or msg.encoding == "nv12" and msg.height % 2:
-        raise BadFrame(f"size {msg.width}x{msg.height}: '{msg.encoding}' needs even sides")
-    if msg.encoding == "nv12":
-        rows = rows * 3 // 2
-    row_bytes = msg.width * channels * size
-    if msg.step < row_bytes:
+    if msg.encoding.startswith("bayer_") and min(msg.width, msg.height) < SMALLEST_BAYER:
         raise BadFrame(
-            f"step {msg.step}: a row of {msg.width} pixels '{msg.encoding}' has {row_bytes} bytes"
+            f"size {msg.width}x{msg.height}: '{msg.encoding}' needs sides of at least "
+            f"{SMALLEST_BAYER} pixels"
         )
-    # The last row's padding may be left out.
-    needed = msg.step * (rows - 1) + row_bytes
-    if len(msg.data) < needed:
-        raise BadFrame(f"data has {len(msg.data)} bytes, expected at least {needed}")
-    flat = np.frombuffer(msg.data, np.uint8, count=needed)
-    bytes_2d = np.lib.stride_tricks.as_strided(
-        flat, (rows, row_bytes), (msg.step, 1), writeable=False
-    )
-    if size > 1:
-        # Rows of two-byte pixels may start at odd addresses: copy, then swap if need be.
-        wide = np.ascontiguousarray(bytes_2d).view(">u2" if msg.is_bigendian else "<u2")
-        return wide.astype(dtype)
-    return bytes_2d.reshape(rows, msg.width, channels) if channels > 1 else bytes_2d
 
 
-def to_rgb(msg: Any) -> np.ndarray:
+def _planes(msg: Any) -> list[tuple[int, int, int]]:
+    """Rows, bytes of a row, and bytes from one row to the next, of each plane of the data."""
+    width, height, step = msg.width, msg.height, msg.step
+    even = width + width % 2
+    if msg.encoding in _SUBSAMPLED:
+        return [(height, width, step), ((height + 1) // 2, even, step)]
+    if msg.encoding == "nv24":
+        return [(height, width, step), (height, 2 * width, 2 * step)]
+    dtype, channels, _ = PACKED[msg.encoding]
+    columns = even if channels == 2 else width
+    return [(height, columns * channels * np.dtype(dtype).itemsize, step)]
+
+
+def to_rgb(msg: Any, to_8_bits: To8Bits | None = None) -> np.ndarray:
     """Convert an Image message to (H, W, 3) uint8 RGB with numpy and OpenCV.
 
-    Sixteen-bit gray keeps its upper eight bits.
+    Args:
+        msg: sensor_msgs/Image.
+        to_8_bits: scales sixteen-bit values as those of the stream so far; None = as those of this
+            image alone.
 
     Raises:
         BadFrame: see `check_frame`; or OpenCV refuses the image.
     """
-    pixels = check_frame(msg)
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    conversion = _ENCODINGS[msg.encoding][2]
-    if conversion is None:
-        return pixels
+    planes = check_frame(msg)
     try:
-        return cv2.cvtColor(np.ascontiguousarray(pixels), conversion)
+        if msg.encoding in PACKED:
+            rgb = _packed_to_rgb(msg, planes[0], to_8_bits or To8Bits())
+        elif msg.encoding in _SUBSAMPLED:
+            rgb = _nv12_to_rgb(msg, *planes)
+        else:
+            rgb = _nv24_to_rgb(*planes)
     except cv2.error as error:
         raise BadFrame(
             f"{msg.width}x{msg.height} '{msg.encoding}' cannot be converted: {error.err}"
         ) from error
+    return np.ascontiguousarray(rgb[: msg.height, : msg.width])
+
+
+def _packed_to_rgb(msg: Any, plane: np.ndarray, to_8_bits: To8Bits) -> np.ndarray:
+    dtype, channels, conversion = PACKED[msg.encoding]
+    if dtype is np.uint16:
+        # Rows of two-byte values may start at odd addresses: copy, then swap if need be.
+        values = np.ascontiguousarray(plane).view(">u2" if msg.is_bigendian else "<u2")
+        # Alpha is always full and would hide how many bits the colors fill.
+        values = values.astype(np.uint16).reshape(msg.height, -1, channels)[..., :3]
+        plane, channels = to_8_bits(values), values.shape[-1]
+    shape = (len(plane), -1, channels) if channels > 1 else (len(plane), -1)
+    pixels = plane.reshape(shape)
+    return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
+
+
+def _nv12_to_rgb(msg: Any, luma: np.ndarray, chroma: np.ndarray) -> np.ndarray:
+    """Of nv12 and nv21: each 2 x 2 pixels share one pair of chroma values."""
+    if msg.height % 2 or msg.width % 2:
+        luma = np.pad(luma, ((0, msg.height % 2), (0, msg.width % 2)), "edge")
+    pairs = chroma.reshape(len(chroma), -1, 2)
+    return cv2.cvtColorTwoPlane(luma, pairs, _SUBSAMPLED[msg.encoding])
+
+
+def _nv24_to_rgb(luma: np.ndarray, chroma: np.ndarray) -> np.ndarray:
+    yuv = np.dstack([np.maximum(luma, _BLACK_Y), chroma.reshape(*luma.shape, 2)])
+    return cv2.transform(yuv, _YUV_TO_RGB)
 
 
 class Converter:
     """Images to RGB: by cv_bridge for the encodings in which it proves itself, else by `to_rgb`.
 
-    Frames with padding or swapped bytes go through `to_rgb` in any case.
-
-    cv_bridge may import and still be wrong (built for another numpy, or a leftover of ROS 1), so
-    each encoding is tried once on a small frame against `to_rgb`.
+    Frames with padding or swapped bytes go through `to_rgb` in any case, and so do sixteen bits,
+    of which cv_bridge does not ask how many are filled.
 
     Attributes:
         bridged: encodings left to cv_bridge.
+        complaint: why an installed cv_bridge is not used, "" else.
+        to_8_bits: of the sixteen-bit images so far; replace it when another stream begins.
     """
 
     def __init__(self) -> None:
         self._bridge: Any = None
-        self.bridged: frozenset[str] = frozenset()
-        try:
+        self.to_8_bits = To8Bits()
+        self.bridged, self.complaint = try_cv_bridge()
+        if self.bridged:
             from cv_bridge import CvBridge
 
             self._bridge = CvBridge()
-            self.bridged = frozenset(e for e in ENCODINGS if self._proves(e))
-        except Exception as error:  # a broken binary raises whatever it likes at import
-            log.info("cv_bridge is not used: %s: %s", type(error).__name__, error)
+
+    @property
+    def darkness(self) -> str:
+        """What is wrong where hardly anything is seen in the sixteen-bit images, "" else."""
+        if not self.to_8_bits.nearly_black:
+            return ""
+        return (
+            f"the latest sixteen-bit image is nearly black: its values were taken as of "
+            f"{self.to_8_bits.bits} bits, since the largest so far was {self.to_8_bits.largest}"
+        )
 
     def __call__(self, msg: Any) -> np.ndarray:
         """Convert an Image message to (H, W, 3) uint8 RGB.
@@ -143,45 +225,18 @@ class Converter:
             BadFrame: the frame cannot be used.
         """
         # cv_bridge cuts rows into whole pixels, which is wrong for most paddings, and swaps bytes
-        # by a method that numpy 2 no longer has.
-        plain = not msg.is_bigendian and check_frame(msg).nbytes == len(msg.data)
-        if msg.encoding not in self.bridged or not plain:
-            return to_rgb(msg)
+        # by a method that numpy 2 does not have, also where a pixel is one byte.
+        if msg.encoding not in self.bridged or msg.is_bigendian or _is_padded(msg):
+            return to_rgb(msg, self.to_8_bits)
         try:
             image = self._bridge.imgmsg_to_cv2(msg, desired_encoding="rgb8")
         except Exception as error:  # CvBridgeError is a class of cv_bridge's own
             raise BadFrame(f"cv_bridge: {error}") from error
         return np.ascontiguousarray(image)
 
-    def _proves(self, encoding: str) -> bool:
-        """Whether cv_bridge gives what `to_rgb` gives, on a frame of noise."""
-        frame = _noise(encoding)
-        wanted = to_rgb(frame)
-        try:
-            got = np.asarray(self._bridge.imgmsg_to_cv2(frame, desired_encoding="rgb8"))
-        except Exception:
-            return False
-        if got.shape != wanted.shape or got.dtype != np.uint8:
-            return False
-        # One gray level of rounding is no error.
-        return bool(np.abs(got.astype(int) - wanted).max() <= 1)
 
-
-def _noise(encoding: str) -> Any:
-    dtype, channels, _ = _ENCODINGS[encoding]
-    height, width = 6, 8
-    rows = height * 3 // 2 if encoding == "nv12" else height
-    step = width * channels * np.dtype(dtype).itemsize
-    data = np.random.default_rng(0).integers(0, 256, rows * step, np.uint8)
-    return SimpleNamespace(
-        header=None,
-        height=height,
-        width=width,
-        encoding=encoding,
-        is_bigendian=0,
-        step=step,
-        data=array("B", data.tobytes()),
-    )
+def _is_padded(msg: Any) -> bool:
+    return sum(plane.size for plane in check_frame(msg)) != len(msg.data)
 
 
 def fill_image(msg: Any, pixels: np.ndarray, encoding: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -13,18 +14,37 @@ from lifecycle_msgs.msg import State as StateId
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import State
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
 
 from kdc_ros import env
 from kdc_ros.node import KdcNode
 from kdc_ros.parameters import BadParameter
 
+USAGE = "kdc_node [-h] [--ros-args -r FROM:=TO ... -p NAME:=VALUE ... --params-file FILE]"
+HELP = """
+  kdc_node --ros-args -r image:=/camera/image_raw -p confidence:=0.4
+
+Topics, parameters and states: docs/node.md. All parameters with their defaults: config/kdc.yaml.
+"""
+
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM.
 
+    Args:
+        args: the command line, beginning with the program's name; None = this process's.
+
     Returns:
         0 asked to stop, 1 unexpected end, 2 bad arguments or parameters.
+
+    Raises:
+        SystemExit: 0 after the usage where it is asked for, 2 for a word that is none of ROS's.
     """
+    try:
+        check_words(sys.argv if args is None else args)
+    except RuntimeError as error:
+        print(f"kdc_node: arguments that ROS does not take: {error}", file=sys.stderr)
+        return 2
     env.prepare()
     # rclpy's own handlers would cut the clean-up short at a second signal, and ros2 launch
     # sends two. Through a pipe a signal wakes main whichever thread takes it, without a lock.
@@ -70,6 +90,17 @@ def main(args: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     return 1 if failed.is_set() else 0
+
+
+def check_words(args: list[str]) -> None:
+    """End the process if a word is not for ROS; there is `--help` and nothing else."""
+    argparse.ArgumentParser(
+        prog="kdc_node",
+        usage=USAGE,
+        description="Finds people in the images of a topic: a lifecycle node of ROS 2.",
+        epilog=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(remove_ros_args(args)[1:])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ the parameter `pipeline` the worker has two: one begins a frame while the other 
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import traceback
@@ -27,6 +28,7 @@ from std_srvs.srv import SetBool
 
 import kdc_core
 from kdc_core.codec.results import Prediction
+from kdc_core.data.bits16 import To8Bits
 from kdc_core.errors import KdcError
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes.protocol import Pending
@@ -36,11 +38,12 @@ from kdc_ros.image_input import ImageInput
 from kdc_ros.images import BadFrame, Converter
 from kdc_ros.model import open_predictor
 from kdc_ros.outputs import Outputs
-from kdc_ros.timers import call_soon
+from kdc_ros.sim_time import SimTime
+from kdc_ros.timers import STEADY, call_soon
 from kdc_ros.worker import LatestBox, Worker
 
 FAULTS_IN_A_ROW = 10  # then the node deactivates itself
-WARN_EVERY_S = 5.0
+THROTTLED: dict[str, Any] = {"throttle_duration_sec": 5.0, "throttle_time_source_type": STEADY}
 OK = TransitionCallbackReturn.SUCCESS
 FAILED = TransitionCallbackReturn.FAILURE
 Done = TypeVar("Done")
@@ -92,9 +95,13 @@ class KdcNode(LifecycleNode):
         self._failure = ""  # why configure failed, or the worker gave up
         self._predictor: Predictor | None = None
         self._convert = Converter()
+        if self._convert.complaint:
+            self.get_logger().warning(self._convert.complaint)
         self._box = LatestBox()
         self._worker: Worker | None = None
         self._input = ImageInput(self, self._on_image, self._on_lost)
+        self._sim_time = SimTime(self)
+        self._told = ""  # what the log said last about the health of the running node
         self._next_frame = 0.0
         self._outputs: Outputs | None = None
         self._monitor = Monitor()
@@ -103,7 +110,7 @@ class KdcNode(LifecycleNode):
         self._info = self.create_publisher(String, "~/info", latched)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_service(SetBool, "~/enable", self._on_enable)
-        self.create_timer(status_period_s, self._publish_status)
+        self.create_timer(status_period_s, self._look_around, clock=STEADY)
         if self._settings.autostart:
             call_soon(self, self._start_up)
 
@@ -111,42 +118,44 @@ class KdcNode(LifecycleNode):
 
     def on_configure(self, state: State) -> TransitionCallbackReturn:
         """Load the model, warm it up, create the publishers."""
-        return self._guarded("configure", self._configure)
+        return self._guarded("configure", self._configure, state, "inactive")
 
     def on_activate(self, state: State) -> TransitionCallbackReturn:
         """Start the worker and subscribe."""
-        return self._guarded("activate", self._activate)
+        return self._guarded("activate", self._activate, state, "active")
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
         """Unsubscribe and wait for the frames in work."""
         self._deactivate()
-        self._publish_status()
-        return OK
+        return self._done("deactivate", state, "inactive")
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
         """Free the model and the publishers."""
         self._clean_up()
-        self._publish_status()
-        return OK
+        return self._done("cleanup", state, "unconfigured")
 
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
         """As cleanup, from any state."""
         self._clean_up()
+        self._log("shutdown", state, "finalized")
         return OK
 
     def on_error(self, state: State) -> TransitionCallbackReturn:
         """As cleanup, after an error."""
         self._clean_up()
+        self._log("error", state, "unconfigured")
         return OK
 
-    def _guarded(self, name: str, work: Callable[[], None]) -> TransitionCallbackReturn:
+    def _guarded(
+        self, name: str, work: Callable[[], None], state: State, to: str
+    ) -> TransitionCallbackReturn:
         # An exception in a transition would vanish without a line in the log.
         try:
             work()
         except Exception as error:
             self._failure = f"{name} failed: {error}"
-            expected = isinstance(error, KdcError)
-            self.get_logger().error(self._failure if expected else traceback.format_exc())
+            trace = "" if isinstance(error, KdcError) else f"\n{traceback.format_exc()}"
+            self.get_logger().error(f"{self._failure}{trace}")
             if name == "configure":
                 self._clean_up()
             else:
@@ -154,12 +163,21 @@ class KdcNode(LifecycleNode):
             self._publish_status()
             return FAILED
         self._failure = ""
+        return self._done(name, state, to)
+
+    def _done(self, name: str, state: State, to: str) -> TransitionCallbackReturn:
+        """A transition that succeeded, in log and diagnostics."""
+        self._log(name, state, to)
         self._publish_status()
         return OK
+
+    def _log(self, name: str, state: State, to: str) -> None:
+        self.get_logger().info(f"{name}: {state.label} -> {to}")
 
     def _configure(self) -> None:
         settings = self._settings
         self._monitor, self._box = Monitor(), LatestBox()
+        self._convert.to_8_bits = To8Bits()
         predictor = open_predictor(settings, self._on_build, self.stopping.is_set)
         self._predictor = predictor
         for name, reason in predictor.refused.items():
@@ -178,7 +196,7 @@ class KdcNode(LifecycleNode):
         """What the build of an engine does; called in the thread that waits for it."""
         part = f" {done} of {total}" if total else ""
         self._building = f"building an engine: {phase}{part}"
-        self.get_logger().info(self._building, throttle_duration_sec=WARN_EVERY_S)
+        self.get_logger().info(self._building, **THROTTLED)
         if not self._active and time.monotonic() - self._told_at >= 1.0:
             # Within configure no timer runs.
             self._told_at = time.monotonic()
@@ -224,6 +242,8 @@ class KdcNode(LifecycleNode):
         self._monitor.got_lost(count)
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        if request.data and not self._enabled:
+            self._monitor.activated(time.monotonic())
         self._enabled = request.data
         response.success = True
         response.message = "processing" if request.data else "paused"
@@ -237,6 +257,23 @@ class KdcNode(LifecycleNode):
             if self._configured:
                 self._publish_info()
         return result
+
+    def _look_around(self) -> None:
+        self._input.look()
+        if self._active:
+            self._tell(*self._health())
+        self._publish_status()
+
+    def _tell(self, level: bytes, text: str) -> None:
+        """The health of the running node, in the log where it is news; a growing count is none."""
+        cause = re.sub(r"\d+", "", text)
+        if cause == self._told:
+            return
+        self._told = cause
+        if level == DiagnosticStatus.OK:
+            self.get_logger().info(text)
+        else:
+            self.get_logger().warning(text)
 
     def _publish_status(self) -> None:
         level, text = self._health()
@@ -276,10 +313,20 @@ class KdcNode(LifecycleNode):
             return DiagnosticStatus.WARN, self._state_name()
         if not self._enabled:
             return DiagnosticStatus.OK, "paused by ~/enable"
-        topic, timeout = self._input.topic, self._settings.input_timeout
-        publishers = self.count_publishers(topic)
-        silence = self._monitor.silence(time.monotonic(), timeout, topic, publishers)
-        return (DiagnosticStatus.WARN, silence) if silence else (DiagnosticStatus.OK, "running")
+        now_s, timeout_s = time.monotonic(), self._settings.input_timeout
+        topic, monitor = self._input.topic, self._monitor
+        silence = monitor.silence(now_s, timeout_s, topic, self._input.publishers)
+        if not silence and (error := monitor.none_usable(now_s, timeout_s, topic)):
+            return DiagnosticStatus.ERROR, error
+        warnings = (
+            self._input.complaint,
+            silence,
+            monitor.some_unusable(topic),
+            self._sim_time.complaint(),
+            self._convert.darkness,
+        )
+        text = next(filter(None, warnings), "")
+        return (DiagnosticStatus.WARN, text) if text else (DiagnosticStatus.OK, "running")
 
     def _state_name(self) -> str:
         if self._active:
@@ -339,11 +386,11 @@ class KdcNode(LifecycleNode):
         try:
             return work()
         except BadFrame as error:
-            self._monitor.got_bad_frame(str(error))
-            self.get_logger().warning(f"bad frame: {error}", throttle_duration_sec=WARN_EVERY_S)
+            self._monitor.got_bad_frame(str(error), time.monotonic())
+            self.get_logger().warning(f"bad frame: {error}", **THROTTLED)
         except Exception as error:
             self._monitor.got_fault(f"{type(error).__name__}: {error}")
-            self.get_logger().error(traceback.format_exc(), throttle_duration_sec=WARN_EVERY_S)
+            self.get_logger().error(traceback.format_exc(), **THROTTLED)
         return None
 
     def _age_s(self, image: Image) -> float:
