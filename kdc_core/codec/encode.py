@@ -59,6 +59,7 @@ def encode(
     covers = np.array([coverage(m, grid, h, w) for m in sample.masks]).reshape(-1, h, w)
     union = coverage(np.any(sample.masks, axis=0), grid, h, w)
     crowd = coverage(sample.crowd, grid, h, w) >= 0.5
+    unmasked = coverage(sample.unmasked, grid, h, w) > 0
 
     radius = np.full(points.shape[:2], disk_radius_px, np.float32)
     side = np.sqrt(np.prod(np.maximum(sample.boxes[:, 2:] - sample.boxes[:, :2], 0), 1))
@@ -83,7 +84,7 @@ def encode(
                 mid_weight[index].ravel()[cells[ok]] = 1
 
     embedding, embedding_weight = _embedding(covers, points, known, xs, ys)
-    heat_weight = _heat_weight(sample, known, inside, crowd, skeleton, xs, ys)
+    heat_weight = _heat_weight(sample, known, inside, crowd, unmasked, skeleton, xs, ys)
     targets = Fields(
         inside.astype(np.float32)[None],
         short[None],
@@ -95,9 +96,11 @@ def encode(
         heat_weight[None],
         inside[None, :, None].astype(np.float32),
         mid_weight[None],
-        np.full((1, 1, h, w), sample.has_masks, np.float32),
+        np.ones((1, 1, h, w), np.float32),
         embedding_weight[None],
     )
+    for value in (weights.mask, weights.embedding):
+        value[..., unmasked] = 0
     if crowd.any():
         for _, value in weights.items():
             value[..., crowd] = 0
@@ -196,9 +199,16 @@ def _points(sample: Sample, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]
         else:
             points[p, -1] = (sample.boxes[p, :2] + sample.boxes[p, 2:]) / 2
         seen = bool(known[p, :-1].any())
-        # Without masks, a box without keypoints may be anything (a crowd region, too).
-        known[p, -1] = area > 0 or (seen and not sample.has_masks)
+        # Without a mask, a box without keypoints may be anything (a crowd region, too).
+        known[p, -1] = area > 0 or (seen and _at(sample.unmasked, points[p, -1]))
     return points, known
+
+
+def _at(region: np.ndarray, point: np.ndarray) -> bool:
+    """Whether the pixel of the region that is nearest to a point x, y belongs to it."""
+    last = np.array(region.shape[::-1]) - 1
+    column, row = np.clip(np.round(point), 0, last).astype(int)
+    return bool(region[row, column])
 
 
 def _disks(
@@ -254,6 +264,7 @@ def _heat_weight(
     known: np.ndarray,
     inside: np.ndarray,
     crowd: np.ndarray,
+    unmasked: np.ndarray,
     skeleton: Skeleton,
     xs: np.ndarray,
     ys: np.ndarray,
@@ -265,8 +276,7 @@ def _heat_weight(
         columns = slice(*np.searchsorted(xs, (box[0], box[2] + 1e-3)))
         rows = slice(*np.searchsorted(ys, (box[1], box[3] + 1e-3)))
         weight[: skeleton.num_keypoints, rows, columns] = 0
-        if not sample.has_masks:
-            weight[skeleton.center, rows, columns] = 0
+        weight[skeleton.center, rows, columns][unmasked[rows, columns]] = 0
     weight[inside] = 1
     weight[:, crowd] = 0
     return weight

@@ -15,9 +15,10 @@ class Sample:
         image: (H, W, 3) uint8 RGB.
         keypoints: (P, K, 3) float32 x, y, v in pixels; v = 0 where not labelled.
         boxes: (P, 4) float32 x0, y0, x1, y1.
-        masks: (P, H, W) bool; all False where `has_masks` is False.
+        masks: (P, H, W) bool; all False of a person without one.
         crowd: (H, W) bool; regions where no loss is taken.
-        has_masks: persons carry masks; else mask and embedding are not trained here.
+        unmasked: (H, W) bool; regions where mask and embedding take no loss, for there may be
+            people without a mask.
     """
 
     image: np.ndarray
@@ -25,4 +26,4 @@ class Sample:
     boxes: np.ndarray
     masks: np.ndarray
     crowd: np.ndarray
-    has_masks: bool
+    unmasked: np.ndarray

@@ -56,11 +56,11 @@ def warp(
         return moved.astype(bool)
 
     masks = np.zeros((int(kept.sum()), height, width), bool)
-    if sample.has_masks:
-        for index, mask in enumerate(sample.masks[kept]):
-            masks[index] = move(mask)
-    crowd = move(sample.crowd) if sample.crowd.any() else np.zeros(size, bool)
-    return Sample(image, keypoints[kept], boxes[kept], masks, crowd, sample.has_masks)
+    for index, mask in enumerate(sample.masks[kept]):
+        masks[index] = move(mask)
+    regions = (sample.crowd, sample.unmasked)
+    crowd, unmasked = (move(r) if r.any() else np.zeros(size, bool) for r in regions)
+    return Sample(image, keypoints[kept], boxes[kept], masks, crowd, unmasked)
 
 
 def shrink(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

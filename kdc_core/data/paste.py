@@ -63,21 +63,19 @@ def paste(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sample:
     below = _hide(sample.keypoints, covered)
     masks = sample.masks & ~covered
     before = sample.masks.sum((1, 2))
-    kept = masks.sum((1, 2)) >= LEAST_VISIBLE * before if sample.has_masks else before >= 0
+    kept = masks.sum((1, 2)) >= LEAST_VISIBLE * before  # also of a person without a mask
     return Sample(
         image,
         np.concatenate((below[kept], keypoints[None])),
         np.concatenate((sample.boxes[kept], pasted[None])),
-        np.concatenate((masks[kept], (covered & sample.has_masks)[None])),
+        np.concatenate((masks[kept], covered[None])),
         sample.crowd & ~covered,
-        sample.has_masks,
+        sample.unmasked & ~covered,
     )
 
 
 def _choose(donor: Sample, rng: np.random.Generator) -> int | None:
     """A person with a mask, enough keypoints and enough pixels."""
-    if not donor.has_masks:
-        return None
     side = (donor.boxes[:, 2:] - donor.boxes[:, :2]).min(1, initial=np.inf)
     labelled = (donor.keypoints[..., 2] > 0).sum(1)
     good = (labelled >= LEAST_KEYPOINTS) & (side >= LEAST_SIDE_PX) & donor.masks.any((1, 2))

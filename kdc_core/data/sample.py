@@ -20,24 +20,30 @@ def make_sample(image: np.ndarray, annotated: AnnotatedImage, num_keypoints: int
         raise AnnotationError(
             f"'{annotated.file_name}' is {size}, but annotated as {annotated.size}"
         )
-    persons = [p for p in annotated.persons if not p.crowd]
-    crowd = np.zeros(size, bool)
+    persons = annotated.people
+    masks = np.zeros((len(persons), *size), bool)
+    crowd, unmasked = np.zeros((2, *size), bool)
+    for mask, person in zip(masks, persons, strict=True):
+        if person.segmentation is not None:
+            mask[:] = decode_mask(person.segmentation, size)
+        if not mask.any():
+            _fill(unmasked, person.box)
     for region in annotated.persons:
-        if region.crowd and region.segmentation:
+        if region.crowd and region.segmentation is not None:
             crowd |= decode_mask(region.segmentation, size)
         elif region.crowd:
-            limits = (size[1], size[0], size[1], size[0])
-            x0, y0, x1, y1 = np.clip(np.round(region.box), 0, limits).astype(int)
-            crowd[y0:y1, x0:x1] = True
-    masks = np.zeros((len(persons), *size), bool)
-    if annotated.has_masks:
-        for index, person in enumerate(persons):
-            masks[index] = decode_mask(person.segmentation, size)
+            _fill(crowd, region.box)
     return Sample(
         image,
         np.array([p.keypoints for p in persons], np.float32).reshape(-1, num_keypoints, 3),
         np.array([p.box for p in persons], np.float32).reshape(-1, 4),
         masks,
         crowd,
-        annotated.has_masks,
+        unmasked,
     )
+
+
+def _fill(region: np.ndarray, box: np.ndarray) -> None:
+    """Add a box x0, y0, x1, y1 to a region (H, W)."""
+    x0, y0, x1, y1 = np.clip(np.round(box), 0, 2 * region.shape[::-1]).astype(int)
+    region[y0:y1, x0:x1] = True

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from kdc_core.codec.grid import Letterbox
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import SKELETONS, Edges
 from kdc_core.config import Config, ConfigError, parse_config
-from kdc_core.data.annotations import AnnotatedImage
+from kdc_core.data.annotations import AnnotatedImage, Annotations
 from kdc_core.data.images import Images
 from kdc_core.evaluation.coco import score
 from kdc_core.evaluation.oracle import Oracle
@@ -101,13 +102,27 @@ class Row:
     figures: dict[str, float]
 
 
+class Ablation(NamedTuple):
+    """What came of an ablation.
+
+    Attributes:
+        rows: one of each setting.
+        failed: what could not be read.
+        annotations: what was scored against.
+    """
+
+    rows: list[Row]
+    failed: tuple[str, ...]
+    annotations: Annotations
+
+
 def ablate(
     name: str,
     annotations: str | Path,
     images: str | Path,
     source: Path | Config,
     progress: Progress,
-) -> tuple[list[Row], tuple[str, ...]]:
+) -> Ablation:
     """Decode every image under each setting of an ablation.
 
     Args:
@@ -116,9 +131,6 @@ def ablate(
         images: folder or tar of the images; not read with ground-truth maps.
         source: a model file (.safetensors), or the configuration of ground-truth maps.
         progress: wraps the images and their number.
-
-    Returns:
-        One row per setting, and what could not be read.
 
     Raises:
         ConfigError: no such ablation, or one that the model has no maps for.
@@ -135,7 +147,8 @@ def ablate(
     truth = read_truth(annotations, SKELETONS[config.fields.skeleton])
     results, failed = predict_each(truth, predicts, progress)
     scored = zip(settings, results, strict=True)
-    return [Row(setting.label, score(truth, found)) for setting, found in scored], failed
+    rows = [Row(setting.label, score(truth, found)) for setting, found in scored]
+    return Ablation(rows, failed, truth)
 
 
 def _on_maps(model: Path, settings: list[Setting], source: Images) -> tuple[list[Predict], Config]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kdc_core.data.annotations import AnnotatedImage, Annotations
-from kdc_core.evaluation.coco import PROTOCOLS, Result, Scorer
+from kdc_core.evaluation.coco import ROWS, Result, Scorer
 from kdc_core.evaluation.flicker import box_iou
 
 # Limits, the lower excluded: number of persons in an image, largest box IoU of any two of them.
@@ -44,13 +44,13 @@ def breakdown(annotations: Annotations, results: Sequence[Result]) -> dict[str, 
     ):
         for name, (low, high) in limits.items():
             inside = [i for i, value in zip(images, measured, strict=True) if low < value <= high]
-            figures: dict[str, float] = dict.fromkeys(PROTOCOLS, -1.0)
+            figures: dict[str, float] = dict.fromkeys(ROWS, -1.0)
             if inside:
                 figures = scorer.figures(image.id for image in inside)
             groups[f"{prefix}_{name}"] = {
                 "pictures": len(inside),
                 "persons": sum(len(image.people) for image in inside),
-                **{key: figures[key] for key in PROTOCOLS if key in figures},
+                **{key: figures[key] for key in ROWS if key in figures},
             }
     whole = scorer.figures()
     for name, (low, high) in SIZES.items():
@@ -58,7 +58,7 @@ def breakdown(annotations: Annotations, results: Sequence[Result]) -> dict[str, 
         groups[f"size_{name}"] = {
             "pictures": sum(count > 0 for count in counts),
             "persons": sum(counts),
-            **{key: whole[f"{key}_{name}"] for key in PROTOCOLS if f"{key}_{name}" in whole},
+            **{key: whole[f"{key}_{name}"] for key in ROWS if f"{key}_{name}" in whole},
         }
     return groups
 

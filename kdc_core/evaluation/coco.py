@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,32 @@ from faster_coco_eval import COCO, COCOeval_faster
 from pycocotools import mask as rle_tools
 
 from kdc_core.codec.results import Prediction
-from kdc_core.data.annotations import BOX_FRACTION, AnnotatedImage, Annotations
-from kdc_core.data.masks import as_rle
+from kdc_core.data.annotations import (
+    BOX_FRACTION,
+    AnnotatedImage,
+    AnnotatedPerson,
+    Annotations,
+)
+from kdc_core.data.masks import Rle, as_rle
 
 log = logging.getLogger(__name__)
 
 # Suffixes of our figures, and what the scorer calls them.
 _PARTS = {"": "AP_all", "50": "AP_50", "75": "AP_75", "_medium": "AP_medium", "_large": "AP_large"}
-# CrowdPose groups images by crowd index: from, to below.
-CROWD_INDEX = {"easy": (0.0, 0.1), "medium": (0.1, 0.8), "hard": (0.8, 1.01)}
-PROTOCOLS = ("keypoint_ap", "mask_ap_keypoint_persons", "mask_ap_full")
-# Every figure `score` may give, and what it may add by CrowdPose's protocol.
-FIGURES = tuple(name + part for name in PROTOCOLS for part in (*_PARTS, "_recall"))
+_WHOLE = {"": "AP_all", "50": "AP_50", "75": "AP_75", "_recall": "AR_all"}  # where sizes are none
+# CrowdPose groups images by crowd index: from, to below. Its paper names .1 where its evaluation
+# code, from which published figures come, has .2; the index may exceed 1.
+CROWD_INDEX = {"easy": (-inf, 0.2), "medium": (0.2, 0.8), "hard": (0.8, inf)}
+ROWS = ("keypoint_ap", "mask_ap_keypoint_persons", "mask_ap_full")
+# Every figure `score` may give: by COCO's protocol, what CrowdPose's may add, and on keypoints
+# that CrowdPose has in common with COCO.
+FIGURES = tuple(name + part for name in ROWS for part in (*_PARTS, "_recall"))
 CROWD_FIGURES = tuple(f"keypoint_ap_crowd_{name}" for name in CROWD_INDEX)
+COMMON = "_common12"
+COMMON_FIGURES = tuple(f"keypoint_ap{part}{COMMON}" for part in _WHOLE)
+# What `protocol_of` says.
+COCO_PROTOCOL, CROWDPOSE = "coco", "crowdpose"
+COMMON12 = "common12, not CrowdPose's protocol"
 
 # A COCO result: image_id, category_id, score, bbox, keypoints and, of a mask, segmentation.
 Result = dict[str, Any]
@@ -49,31 +63,49 @@ def coco_results(prediction: Prediction, image_id: int) -> list[Result]:
     return results
 
 
-def score(annotations: Annotations, results: Sequence[Result]) -> dict[str, float]:
-    """Score results of `coco_results` against annotations of the same images.
+def protocol_of(annotations: Annotations) -> str:
+    """Whose protocol `score` follows: `coco`; `crowdpose`, where every image has a crowd index;
+    `common12 ...`, where the skeleton has only some of CrowdPose's keypoints."""
+    images = annotations.images
+    if annotations.common is not None:
+        return COMMON12
+    indexed = images and all(image.crowd_index is not None for image in images)
+    return CROWDPOSE if indexed else COCO_PROTOCOL
 
-    By CrowdPose's protocol where every image has a crowd index, else by COCO's.
+
+def score(annotations: Annotations, results: Sequence[Result]) -> dict[str, float]:
+    """Score results of `coco_results` against annotations of the same images, by `protocol_of`.
 
     Returns:
         COCO's protocol: for each of `keypoint_ap`, `mask_ap_keypoint_persons` (persons without
         keypoints count as crowd: neither found nor false) and `mask_ap_full`, the average
         precision and, with the suffixes 50, 75, _medium and _large, its parts; with _recall the
-        average recall (AR; of at most 100 masks or 20 poses an image). No figures of masks where
-        annotations lack them. -1 where nothing was annotated.
-        CrowdPose's: `keypoint_ap`, its parts 50 and 75, and `_crowd_easy`, `_crowd_medium`,
-        `_crowd_hard` (crowd index below .1, below .8, above). A person's scale is .53 of its box.
+        average recall (AR; of at most 100 masks or 20 poses an image). For masks a person without
+        one is a crowd region of its box; no figures of masks where nobody has one. -1 where
+        nothing was annotated.
+        CrowdPose's: `keypoint_ap`, its parts 50, 75 and _recall, and `_crowd_easy`,
+        `_crowd_medium`, `_crowd_hard` (crowd index below .2, below .8, from there). A person's
+        scale is .53 of its box.
+        On the keypoints in common: `keypoint_ap_common12`, `keypoint_ap50_common12` and so on, by
+        the same scale.
     """
-    images = annotations.images
-    if not images or any(image.crowd_index is None for image in images):
+    protocol = protocol_of(annotations)
+    if protocol == COCO_PROTOCOL:
         figures = Scorer(annotations, results).figures()
         return {name: value for name, value in figures.items() if name in FIGURES}
     scorer = Scorer(annotations, results, by_box=True)
-    whole = scorer.stats("keypoint_ap")
-    figures = {f"keypoint_ap{part}": whole[_PARTS[part]] for part in ("", "50", "75")}
+    stats = scorer.stats("keypoint_ap")
+    whole = {f"keypoint_ap{suffix}": stats[part] for suffix, part in _WHOLE.items()}
+    if protocol == COMMON12:
+        return {name + COMMON: value for name, value in whole.items()}
     for name, (low, high) in CROWD_INDEX.items():
-        ids = [i.id for i in images if i.crowd_index is not None and low <= i.crowd_index < high]
-        figures[f"keypoint_ap_crowd_{name}"] = scorer.stats("keypoint_ap", ids)["AP_all"]
-    return figures
+        ids = [
+            image.id
+            for image in annotations.images
+            if image.crowd_index is not None and low <= image.crowd_index < high
+        ]
+        whole[f"keypoint_ap_crowd_{name}"] = scorer.stats("keypoint_ap", ids)["AP_all"]
+    return whole
 
 
 class Scorer:
@@ -88,7 +120,8 @@ class Scorer:
 
     def __init__(self, annotations: Annotations, results: Sequence[Result], by_box: bool = False):
         self._ids = [image.id for image in annotations.images]
-        self._sigmas = annotations.skeleton.sigmas
+        types = list(annotations.common or range(annotations.skeleton.num_keypoints))
+        self._sigmas = [annotations.skeleton.sigmas[kept] for kept in types]
         images = [
             {"id": i.id, "height": i.size[0], "width": i.size[1]} for i in annotations.images
         ]
@@ -99,17 +132,22 @@ class Scorer:
             categories = [{"id": 1, "name": "person"}]
             return COCO({"images": images, "annotations": numbered, "categories": categories})
 
-        masks = all(image.has_masks for image in annotations.images)
-        truth = [entry for i in annotations.images for entry in _truth(i, masks, by_box)]
-        found = (_sized(result, "keypoints") for result in results if "keypoints" in result)
-        self._sets = {"keypoint_ap": (indexed(truth), indexed(found))}
-        if masks:
-            crowd = (int(entry["iscrowd"] or not entry["num_keypoints"]) for entry in truth)
-            labelled = ({**e, "iscrowd": c} for e, c in zip(truth, crowd, strict=True))
-            found = (_sized(r, "segmentation") for r in results if "segmentation" in r)
-            mask_results = indexed(found)
-            self._sets["mask_ap_keypoint_persons"] = (indexed(labelled), mask_results)
-            self._sets["mask_ap_full"] = (self._sets["keypoint_ap"][0], mask_results)
+        truth = [(i, p, _truth(i, p, by_box)) for i in annotations.images for p in i.persons]
+        poses = ({**entry, "keypoints": _only(entry, types)} for _, _, entry in truth)
+        found = (_pose(result, types) for result in results if "keypoints" in result)
+        self._sets = {"keypoint_ap": (indexed(poses), indexed(found))}
+        if not any(p.segmentation is not None for p in annotations.people):
+            return
+        mask_results = indexed(_mask(r) for r in results if "segmentation" in r)
+        full, labelled = [], []
+        for image, person, entry in truth:
+            rle, is_mask = mask_or_box(person, image.size)
+            ignored = {**entry, "segmentation": rle, "iscrowd": 1}
+            person_only = {**ignored, "iscrowd": int(person.crowd or not is_mask)}
+            full.append(person_only)
+            labelled.append(person_only if entry["num_keypoints"] else ignored)
+        self._sets["mask_ap_keypoint_persons"] = (indexed(labelled), mask_results)
+        self._sets["mask_ap_full"] = (indexed(full), mask_results)
 
     def figures(self, ids: Iterable[int] | None = None) -> dict[str, float]:
         """Figures of `score` by COCO's protocol, over the images of these ids (None = all).
@@ -132,14 +170,14 @@ class Scorer:
         """What the scorer says, by its own names, rounded to four digits.
 
         Args:
-            name: of `PROTOCOLS`.
+            name: of `ROWS`.
             ids: of the images scored; None = all.
         """
         evaluation = COCOeval_faster(
             *self._sets[name],
             "keypoints" if name == "keypoint_ap" else "segm",
             print_function=log.debug,
-            kpt_oks_sigmas=list(self._sigmas),
+            kpt_oks_sigmas=self._sigmas,
         )
         evaluation.params.imgIds = self._ids if ids is None else list(ids)
         evaluation.params.catIds = [1]
@@ -147,36 +185,52 @@ class Scorer:
         return {part: round(value, 4) for part, value in evaluation.stats_as_dict.items()}
 
 
-def _truth(image: AnnotatedImage, masks: bool, by_box: bool) -> list[Result]:
-    """The persons of an image as COCO entries, without ids."""
-    entries = []
-    for person in image.persons:
-        x0, y0, x1, y1 = person.box.tolist()
-        entry = {
-            "image_id": image.id,
-            "category_id": 1,
-            "iscrowd": int(person.crowd),
-            "area": BOX_FRACTION * (x1 - x0) * (y1 - y0) if by_box else person.area,
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "keypoints": person.keypoints.ravel().tolist(),
-            "num_keypoints": person.num_keypoints,
-        }
-        if masks:
-            entry["segmentation"] = as_rle(person.segmentation, image.size)
-        entries.append(entry)
-    return entries
+def mask_or_box(person: AnnotatedPerson, size: tuple[int, int]) -> tuple[Rle, bool]:
+    """A person's mask and True, or the part of its box in an image (height, width) and False."""
+    if person.segmentation is not None:
+        rle = as_rle(person.segmentation, size)
+        if rle_tools.area(rle):
+            return rle, True
+    x0, y0, x1, y1 = np.clip(person.box, 0, 2 * size[::-1]).astype(np.float64)
+    return as_rle([np.array([x0, y0, x1, y0, x1, y1, x0, y1])], size), False
 
 
-def _sized(result: Result, key: str) -> Result:
-    """A result with what it is scored by alone, and its area for COCO's groups of sizes.
+def _truth(image: AnnotatedImage, person: AnnotatedPerson, by_box: bool) -> Result:
+    """A person as a COCO entry, without id and mask."""
+    x0, y0, x1, y1 = person.box.tolist()
+    return {
+        "image_id": image.id,
+        "category_id": 1,
+        "iscrowd": int(person.crowd),
+        "area": BOX_FRACTION * (x1 - x0) * (y1 - y0) if by_box else person.area,
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "keypoints": person.keypoints.ravel().tolist(),
+        "num_keypoints": person.num_keypoints,
+    }
 
-    Of a mask its pixels, of keypoints their box, as the scorers' own `loadRes` has it; that would
-    take the box of a result that has everything.
+
+def _only(entry: Result, types: list[int]) -> list[float]:
+    """The keypoints of some types alone."""
+    kept: list[float] = np.reshape(entry["keypoints"], (-1, 3))[types].ravel().tolist()
+    return kept
+
+
+def _pose(result: Result, types: list[int]) -> Result:
+    """What a result is scored by for its keypoints.
+
+    Its area, for COCO's groups of sizes, is that of the keypoints' box, as the scorers' own
+    `loadRes` has it; that would take the box of a result that has everything.
     """
-    if key == "segmentation":
-        area = float(rle_tools.area(result[key]))
-    else:
-        points = np.reshape(result[key], (-1, 3))[:, :2]
-        area = float(np.prod(np.ptp(points, axis=0)))
-    kept = {name: result[name] for name in ("image_id", "category_id", "score", key)}
-    return {**kept, "area": area, "iscrowd": 0}
+    keypoints = _only(result, types)
+    area = float(np.prod(np.ptp(np.reshape(keypoints, (-1, 3))[:, :2], axis=0)))
+    return {**_bare(result), "keypoints": keypoints, "area": area}
+
+
+def _mask(result: Result) -> Result:
+    """What a result is scored by for its mask, whose pixels are its area."""
+    mask = result["segmentation"]
+    return {**_bare(result), "segmentation": mask, "area": float(rle_tools.area(mask))}
+
+
+def _bare(result: Result) -> Result:
+    return {**{name: result[name] for name in ("image_id", "category_id", "score")}, "iscrowd": 0}

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from pycocotools import mask as rle_tools
 
 from kdc_core.codec.skeleton import Skeleton
 from kdc_core.data.annotations import AnnotatedImage, AnnotatedPerson, Annotations
-from kdc_core.data.masks import as_rle
-from kdc_core.evaluation.coco import Result
+from kdc_core.data.masks import Rle, Segmentation, as_rle
+from kdc_core.evaluation.coco import Result, mask_or_box
 
 FOUND_OKS = 0.5  # a detection has found a person
 ABOUT = 0.1  # OKS or mask IoU from which a detection is about a person
@@ -87,7 +86,8 @@ def find_misses(
             of a person without keypoints.
         false: otherwise.
 
-    Where an annotation or result has no mask, IoU and covered fractions are 0.
+    Where an annotation or result has no mask, IoU and covered fractions are 0. A person with
+    neither keypoints nor mask is a crowd region of its box.
 
     Args:
         annotations: what is true.
@@ -140,7 +140,7 @@ class Comparison:
         skeleton: of the keypoints.
 
     Attributes:
-        unknown: U persons without keypoints.
+        unknown: U persons with a mask, without keypoints.
         near: (D, G, K) similarity of each keypoint to the person's; 0 where that is unlabelled.
         oks, iou: (D, G).
         unknown_iou: (D, U) IoU of masks.
@@ -156,8 +156,10 @@ class Comparison:
         self.image, self.order = image, order
         self.scores = [float(result["score"]) for result in found]
         self.persons = [p for p in image.people if p.labelled.any()]
-        self.unknown = [p for p in image.people if not p.labelled.any()]
+        others = [p for p in image.people if not p.labelled.any()]
+        self.unknown = [p for p in others if p.segmentation is not None]
         self.crowds = [p for p in image.persons if p.crowd]
+        self.crowds += [p for p in others if p.segmentation is None]
         shape = (-1, skeleton.num_keypoints, 3)
         points = np.array([result["keypoints"] for result in found], np.float64)
         self.points = points.reshape(shape)[..., :2]
@@ -176,7 +178,8 @@ class Comparison:
         self.nested = _iou(annotated, annotated, crowd=True)
         self.iou = _iou(masks, self._rles(p.segmentation for p in self.persons))
         self.unknown_iou = _iou(masks, self._rles(p.segmentation for p in self.unknown))
-        in_crowd = _iou(masks, self._rles(p.segmentation for p in self.crowds), crowd=True)
+        regions = [mask_or_box(p, image.size)[0] for p in self.crowds]
+        in_crowd = _iou(masks, regions, crowd=True)
         self.in_crowd = in_crowd.max(1, initial=0)
 
     def misses(self) -> list[Miss]:
@@ -282,12 +285,12 @@ class Comparison:
         falloff: np.ndarray = np.exp(-squared / scale)
         return falloff
 
-    def _rles(self, segmentations: Iterable[Any]) -> list[dict[str, Any]]:
+    def _rles(self, segmentations: Iterable[Segmentation | None]) -> list[Rle]:
         """Masks as RLE, without pixels where there is none."""
         return [as_rle(segmentation or [], self.image.size) for segmentation in segmentations]
 
 
-def _iou(first: list[Any], second: list[Any], crowd: bool = False) -> np.ndarray:
+def _iou(first: list[Rle], second: list[Rle], crowd: bool = False) -> np.ndarray:
     """(first, second) IoU of masks; as `crowd` the fraction of the first that is in the second."""
     if not first or not second:
         return np.zeros((len(first), len(second)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,15 +30,25 @@ def read_table(name: str) -> list[Published]:
     return [Published(row["model"], tuple(row["values"])) for row in yaml.safe_load(text)[name]]
 
 
-def masks_of(name: str, figures: dict[str, float], protocol: str) -> Published:
-    """Our row: the mask figures of one evaluation.
+def row_of(name: str, figures: Mapping[str, float | str], row: str) -> Published:
+    """Our row: one kind of figures of one evaluation.
 
     Args:
         name: of the row.
-        figures: of `kdc_core.evaluation.coco.score`.
-        protocol: `mask_ap_keypoint_persons` (COCOPersons) or `mask_ap_full`.
+        figures: of `kdc_core.evaluation.coco.score`, others beside them.
+        row: of `kdc_core.evaluation.coco.ROWS`.
     """
-    return Published(name, tuple(figures.get(protocol + suffix) for suffix in SUFFIXES))
+    values = (figures.get(row + suffix) for suffix in SUFFIXES)
+    return Published(name, tuple(v if isinstance(v, float) else None for v in values))
+
+
+def rows_of(figures: Mapping[str, float | str]) -> list[Published]:
+    """A row of each kind of figures that there are."""
+    from kdc_core.evaluation.coco import COMMON, ROWS
+
+    rows = [row_of(row, figures, row) for row in ROWS if row in figures]
+    common = {n.removesuffix(COMMON): v for n, v in figures.items() if n.endswith(COMMON)}
+    return rows + [row_of(f"keypoint_ap{COMMON}", common, "keypoint_ap")] * bool(common)
 
 
 def cells(row: Published) -> Iterable[str]:

@@ -14,10 +14,11 @@ import numpy as np
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.data.annotations import AnnotatedImage, AnnotationError, Annotations
 from kdc_core.data.images import ImageError, Images, write_image
-from kdc_core.data.masks import decode_mask
+from kdc_core.data.masks import Segmentation, decode_mask
 from kdc_core.errors import KdcError
 from kdc_core.evaluation.coco import Result
 from kdc_core.evaluation.misses import KINDS, Miss, count_misses, find_misses
+from kdc_core.evaluation.paper import rows_of
 from kdc_core.files import whole_file
 from kdc_core.show.drawing import draw_people
 
@@ -41,14 +42,6 @@ GROUPS = {
     "persons": "Persons in the image",
     "overlap": "Largest box IoU of two persons",
     "size": "Area of the person",
-}
-PARTS = {
-    "AP": "",
-    "AP50": "50",
-    "AP75": "75",
-    "medium": "_medium",
-    "large": "_large",
-    "AR": "_recall",
 }
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -226,7 +219,7 @@ def _person(
     score: float,
     keypoints: np.ndarray,
     box: np.ndarray,
-    segmentation: object,
+    segmentation: Segmentation | None,
     number: int | None = None,
 ) -> Person:
     """A person with a mask of the whole image."""
@@ -244,9 +237,8 @@ def _corners(result: Result) -> np.ndarray:
 
 
 def _figures(figures: dict[str, float]) -> str:
-    names = [name for name in figures if name.endswith(("_ap", "_persons", "_full"))]
-    rows = [[name, *(figures.get(name + part) for part in PARTS.values())] for name in names]
-    return _table(["", *PARTS], rows)
+    head = ["", "AP", "AP50", "AP75", "medium", "large", "AR"]
+    return _table(head, [[row.model, *row.values] for row in rows_of(figures)])
 
 
 def _breakdown(groups: dict[str, dict[str, float]]) -> Iterable[str]:

@@ -9,13 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdc_core.codec.results import Prediction
-from kdc_core.codec.skeleton import COCO17, Skeleton
-from kdc_core.data.annotations import AnnotatedImage, AnnotationError, Annotations
+from kdc_core.codec.skeleton import COCO17, CROWDPOSE14, Skeleton
+from kdc_core.data.annotations import (
+    AnnotatedImage,
+    AnnotatedPerson,
+    AnnotationError,
+    Annotations,
+)
 from kdc_core.data.datasets import keypoint_persons
 from kdc_core.data.faults import warn_outside
 from kdc_core.data.images import ImageError
 from kdc_core.data.reading import read_annotations
-from kdc_core.evaluation.coco import Result, coco_results, score
+from kdc_core.evaluation.coco import Result, coco_results, mask_or_box, protocol_of, score
+from kdc_core.evaluation.crowdpose import on_skeleton
+from kdc_core.evaluation.pose2seg import POSE2SEG, pose2seg_persons, score_pose2seg
 from kdc_core.inference.predictor import ImageArrayError
 
 log = logging.getLogger(__name__)
@@ -32,12 +39,14 @@ class EvaluationResult:
     """What came out.
 
     Attributes:
+        protocol: by which was scored.
         figures: average precisions by name (`kdc_core.evaluation.coco.score`).
         annotations: what was scored against.
         results: COCO results of all images.
         failed: images that could not be read; they count as images without detections.
     """
 
+    protocol: str
     figures: dict[str, float]
     annotations: Annotations
     results: list[Result]
@@ -47,7 +56,27 @@ class EvaluationResult:
 def evaluate(annotations: Annotations, predict: Predict, progress: Progress) -> EvaluationResult:
     """Run a prediction function over a data set and score what it finds (`score`)."""
     results, failed = predict_all(annotations, predict, progress)
-    return EvaluationResult(score(annotations, results), annotations, results, failed)
+    figures = score(annotations, results)
+    return EvaluationResult(protocol_of(annotations), figures, annotations, results, failed)
+
+
+def evaluate_pose2seg(
+    annotations: Annotations, predict: Predict, progress: Progress
+) -> EvaluationResult:
+    """Run a function that is given keypoints over the persons that Pose2Seg counts, and score it.
+
+    Raises:
+        AnnotationError: nobody has keypoints and a mask.
+    """
+    few = pose2seg_persons(annotations)
+    if not few.images:
+        raise AnnotationError(
+            f"'{annotations.path}' has no person with keypoints and a mask, and Pose2Seg's "
+            "protocol counts no others"
+        )
+    found, failed = predict_all(few, predict, progress)
+    results = [{**result, "score": 1.0} for result in found]
+    return EvaluationResult(POSE2SEG, score_pose2seg(few, results), few, results, failed)
 
 
 def predict_all(
@@ -87,17 +116,21 @@ def timed(predict: Predict) -> tuple[Predict, list[float]]:
 
 
 def read_truth(path: str | Path, skeleton: Skeleton = COCO17, subset: str = "all") -> Annotations:
-    """Read annotations to score against; what they give no figures for is logged.
+    """Read annotations to score against.
 
     Args:
         path: COCO .json or .json.gz.
-        skeleton: of the predictions.
+        skeleton: of the predictions; for COCO's the file may have CrowdPose's, of which those
+            that both have are kept (`Annotations.common`).
         subset: `all`, or `coco_persons`: images with labelled persons alone.
 
     Raises:
         AnnotationError: not such a file, or nobody is in it.
     """
-    annotations = read_annotations(path, skeleton)
+    also = CROWDPOSE14 if skeleton == COCO17 else None
+    annotations = read_annotations(path, skeleton, also=also)
+    if annotations.skeleton != skeleton:
+        annotations = on_skeleton(annotations, skeleton)
     if not annotations.people:
         raise AnnotationError(
             f"'{path}' has no person to score: expected annotations of category 1 that are no "
@@ -109,14 +142,30 @@ def read_truth(path: str | Path, skeleton: Skeleton = COCO17, subset: str = "all
             raise AnnotationError(
                 f"'{path}' has no person with keypoints, and coco_persons has no others"
             )
-    if not annotations.has_keypoints:
+    bare = persons_without_mask(annotations)
+    if 0 < len(bare) < len(annotations.people):
         log.warning(
-            "'%s': no person has a labelled keypoint, so there is no AP of keypoints and none of "
-            "masks of persons with keypoints",
+            "'%s': %d of %d persons have no mask, the first in '%s': for masks each is scored as "
+            "a crowd region of its box",
             path,
+            len(bare),
+            len(annotations.people),
+            bare[0][0].file_name,
         )
     warn_outside(annotations)
     return annotations
+
+
+def persons_without_mask(
+    annotations: Annotations,
+) -> list[tuple[AnnotatedImage, AnnotatedPerson]]:
+    """The persons that are no crowd regions and of whom no pixel is known, with their images."""
+    return [
+        (image, person)
+        for image in annotations.images
+        for person in image.people
+        if not mask_or_box(person, image.size)[1]
+    ]
 
 
 def coco_persons(annotations: Annotations) -> Annotations:

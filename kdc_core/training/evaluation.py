@@ -18,7 +18,8 @@ from kdc_core.codec.skeleton import Skeleton
 from kdc_core.data.annotations import Annotations
 from kdc_core.data.datasets import find_data
 from kdc_core.data.images import ImageError, Images
-from kdc_core.evaluation.coco import Result, score
+from kdc_core.evaluation.absent import absent_rows
+from kdc_core.evaluation.coco import COMMON_FIGURES, Result, protocol_of, score
 from kdc_core.evaluation.run import read_truth
 from kdc_core.files import write_json
 from kdc_core.inference.predictor import Predictor, default_thresholds
@@ -78,7 +79,10 @@ class Evaluation(Callback):
         self, path: str, skeleton: Skeleton, folder: Path, metrics: Metrics, made: dict[str, Any]
     ):
         file, images = find_data(path, "val")
-        self.images = EvaluationImages(read_truth(file, skeleton), Images(images))
+        truth = read_truth(file, skeleton)
+        for line in absent_rows(truth, protocol_of(truth)):
+            log.info("'%s': %s", path, line)
+        self.images = EvaluationImages(truth, Images(images))
         self.folder, self.metrics, self.made = folder, metrics, made
         # Figures on other annotations do not compare.
         self.val = {"val": file.name, "val_crc32": f"{zlib.crc32(file.read_bytes()):08x}"}
@@ -134,5 +138,6 @@ def _as_it_is(item: Any) -> Any:
 
 def _worth(figures: dict[str, float]) -> float:
     """What `best` means: keypoint AP and mask AP count alike; without keypoints mask AP alone."""
-    known = [figures[k] for k in ("keypoint_ap", "mask_ap_keypoint_persons") if k in figures]
+    names = ("keypoint_ap", COMMON_FIGURES[0], "mask_ap_keypoint_persons")
+    known = [figures[name] for name in names if name in figures]
     return sum(known) / len(known) if known else figures.get("mask_ap_full", -1.0)

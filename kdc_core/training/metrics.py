@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from kdc_core.errors import KdcError
-from kdc_core.evaluation.coco import CROWD_FIGURES, FIGURES
+from kdc_core.evaluation.coco import COMMON_FIGURES, CROWD_FIGURES, FIGURES
 from kdc_core.files import whole_file
 from kdc_core.training.processes import mean_over_processes, rank
 from kdc_core.training.samples import TrainingSamples
@@ -20,7 +20,7 @@ from kdc_core.training.samples import TrainingSamples
 log = logging.getLogger(__name__)
 
 ROW_SECONDS = 10.0
-EVALUATED = (*FIGURES, *CROWD_FIGURES)
+EVALUATED = (*FIGURES, *CROWD_FIGURES, *COMMON_FIGURES)
 
 
 class Metrics:

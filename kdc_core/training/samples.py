@@ -23,6 +23,7 @@ from kdc_core.data.datasets import open_data
 from kdc_core.data.images import ImageError, Images
 from kdc_core.data.paste import paste
 from kdc_core.data.sample import make_sample
+from kdc_core.training.people import People, check_people
 from kdc_core.training.processes import rank, world
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,14 @@ class Batch(NamedTuple):
     numbers: Tensor
 
 
+class _Entry(NamedTuple):
+    """An image, where to read it, and whether anybody of its data set has a mask."""
+
+    image: AnnotatedImage
+    images: Images
+    with_masks: bool
+
+
 class TrainingSamples(Dataset[Batch]):
     """Sample number i of a run, augmented: image (i mod n) of the shuffle of epoch (i div n).
 
@@ -66,22 +75,29 @@ class TrainingSamples(Dataset[Batch]):
         steps: steps of the whole run.
 
     Raises:
-        AnnotationError, ImageError: a data set cannot be used.
+        AnnotationError, ImageError: a data set cannot be used, or there is nobody to learn from.
     """
 
     def __init__(self, paths: list[str], config: Config):
         train = config.train
         self.config, self.codec = config, Codec.of(config)
-        self._entries: list[tuple[AnnotatedImage, Images]] = []
+        self._entries: list[_Entry] = []
         self._sets: list[range] = []
+        found: list[tuple[str, People]] = []
         for path in paths:
             annotations, images = open_data(path, "train", self.codec.skeleton, train.subset)
-            first = len(self._entries)
-            self._entries += [(image, images) for image in annotations.images if image.persons]
+            people, first = People.of(annotations), len(self._entries)
+            found.append((path, people))
+            self._entries += [
+                _Entry(image, images, people.masks > 0)
+                for image in annotations.images
+                if image.persons
+            ]
             self._sets.append(range(first, len(self._entries)))
             empty = len(annotations.images) - len(self._sets[-1])
             if empty:
                 log.info("'%s': %d images without people are left out", path, empty)
+        check_people(found, train.train)
         low, high = train.longer_side
         if low > high:
             raise ConfigError(f"train.longer_side: expected [low, high], got [{low}, {high}]")
@@ -90,6 +106,9 @@ class TrainingSamples(Dataset[Batch]):
                 f"train.mixture has {len(train.mixture)} weights for {len(paths)} data sets: "
                 "give one each"
             )
+        for path, entries in zip(paths, self._sets, strict=True):
+            if train.mixture and not entries:
+                raise ConfigError(f"train.mixture draws from '{path}', which has no people")
         self.num_images = len(self._entries)
         self.epoch_steps = self.num_images / (train.batch * train.accumulate)
         self.steps = train.steps
@@ -103,7 +122,7 @@ class TrainingSamples(Dataset[Batch]):
 
     def names(self, numbers: Iterable[int]) -> list[str]:
         """File names of the images of sample numbers."""
-        return [self._entries[self._place(number)][0].file_name for number in numbers]
+        return [self._entries[self._place(number)].image.file_name for number in numbers]
 
     def __getitem__(self, number: int) -> Batch:
         """Return one sample as a batch of one."""
@@ -139,10 +158,12 @@ class TrainingSamples(Dataset[Batch]):
     def _sample(self, index: int) -> Sample:
         """The image of an entry, or the next after it that can be read."""
         for step in range(self.num_images):
-            annotated, images = self._entries[(index + step) % self.num_images]
+            annotated, images, with_masks = self._entries[(index + step) % self.num_images]
             try:
                 image = images.read(annotated.file_name)
-                return make_sample(image, annotated, self.codec.skeleton.num_keypoints)
+                sample = make_sample(image, annotated, self.codec.skeleton.num_keypoints)
+                sample.unmasked |= not with_masks
+                return sample
             except (ImageError, AnnotationError) as error:
                 log.warning("left out of training: %s: %s", annotated.file_name, error)
         raise AnnotationError(f"none of the {self.num_images} training images can be read")

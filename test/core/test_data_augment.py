@@ -125,20 +125,30 @@ def test_nothing_is_pasted_without_a_whole_donor_or_somebody_to_cover() -> None:
 
     assert not same(below(), donor())
     maskless, few, small = donor(), donor(), donor(10)
-    maskless.has_masks = False
+    maskless.masks[:] = False
     few.keypoints[0, 4:] = 0
     assert small.boxes[0, 2] - small.boxes[0, 0] < 32
     assert same(below(), maskless) and same(below(), few) and same(below(), small)
     assert same(make_people([], SIZE), donor()) and same(below(), make_people([], SIZE))
 
 
-def test_pictures_without_masks_get_no_mask() -> None:
+def test_of_who_is_pasted_into_an_image_without_masks_the_mask_is_known() -> None:
     sample = below()
-    sample.has_masks = False
+    sample.unmasked[:] = True
     sample.masks[:] = False
     after = paste(sample, donor(), np.random.default_rng(1))
-    assert len(after.boxes) == 3 and not after.masks.any() and not after.has_masks
+    assert len(after.boxes) == 3 and not after.masks[:2].any() and after.masks[2].any()
+    assert (after.unmasked == ~after.masks[2]).all()
     assert after.keypoints[-1].any() and after.image.any()
+
+
+def test_regions_without_masks_move_with_the_image() -> None:
+    sample = make_people([make_person(30, 20, 50)], SIZE)
+    sample.unmasked[10:40, 20:60] = True
+    moved = warp(sample, np.array([[1.0, 0, 15], [0, 1, 5]]), SIZE, None)
+    wanted = np.zeros(SIZE, bool)
+    wanted[15:45, 35:75] = True
+    assert (moved.unmasked == wanted).all()
 
 
 def test_a_donor_pasted_much_smaller_is_not_aliased() -> None:

@@ -97,11 +97,31 @@ def test_no_loss_in_crowds_nor_on_people_without_keypoints() -> None:
 
 def test_images_without_masks_train_keypoints_only() -> None:
     sample = make_people([make_person(50, 20, 60)], SIZE)
-    sample.has_masks = False
+    sample.unmasked[:] = True
     sample.masks[:] = False
     targets, weights = codec(12.0).encode(sample)
     assert not weights.mask.any() and not weights.embedding.any()
     assert targets.heat[0, :18].any((1, 2)).all() and weights.mid.any()
+
+
+def test_people_without_a_mask_take_no_mask_loss_in_their_box_alone() -> None:
+    boxes = [[14.0, 8, 66, 96], [100, 20, 140, 100]]
+    sample = make_people([make_person(20, 10, 40), make_person(105, 22, 30)], SIZE, boxes)
+    _, before = codec(12.0).encode(sample)
+    sample.masks[1] = False
+    sample.unmasked[20:101, 100:141] = True
+    targets, weights = codec(12.0).encode(sample)
+    box = coverage(sample.unmasked, GRID, 40, 48) > 0
+    assert box.sum() == 21 * 11
+    for now, then in ((weights.mask, before.mask), (weights.embedding, before.embedding)):
+        assert now.any() and not now[..., box].any() and then[..., box].any()
+        assert (now[..., ~box] == then[..., ~box]).all()
+    # Its keypoints are learnt, and its center is that of its box.
+    for type_ in (0, 17):
+        assert targets.heat[0, type_][box].any() and weights.heat[0, type_].all()
+    sample.keypoints[1] = 0
+    targets, weights = codec(12.0).encode(sample)
+    assert not weights.heat[0, 17][box].any() and weights.heat[0, 17][~box].all()
 
 
 def test_a_image_of_nobody_is_all_background() -> None:

@@ -316,7 +316,10 @@ CROWDPOSE = SHARED / "data" / "other" / "crowdpose"
 
 @pytest.mark.skipif(not CROWDPOSE.is_dir(), reason="needs ../shared/data/other/crowdpose")
 def test_crowdpose_trains_and_is_scored_by_its_own_protocol(paper: Config, tmp_path: Path) -> None:
-    config = load_preset("paper_resnet101", [*PAPER, "fields.skeleton=crowdpose14"])
+    changes = [*PAPER, "fields.skeleton=crowdpose14"]
+    with pytest.raises(AnnotationError, match="no person with masks"):
+        TrainingSamples([str(CROWDPOSE)], load_preset("paper_resnet101", changes))
+    config = load_preset("paper_resnet101", [*changes, "train.train=[posenet]"])
     output = train(None, tmp_path / "run", config=config, data=CROWDPOSE, val=CROWDPOSE)
     assert rows(output)[-1]["keypoint_ap_crowd_medium"]
     arguments = ["--annotations", CROWDPOSE / "annotations.json", "--images", CROWDPOSE]
