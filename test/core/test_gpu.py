@@ -21,11 +21,14 @@ from kdc_core.inference.engine.driver import find_gpu
 from kdc_core.inference.engine.messages import EngineError
 from kdc_core.inference.manifest import Precision
 from kdc_core.inference.runtimes.protocol import UnusableRuntime
+from kdc_core.inference.runtimes.torch import TorchRuntime
 from kdc_core.inference.selftest import BOUNDS
 
 SAMPLES = Path(str(files("kdc_core"))) / "samples"
 NAMES = sorted(path.name for path in SAMPLES.glob("*.jpg"))
+VGA = ("000000409475.jpg", "000000448076.jpg")  # of one size, with other people
 TENSORRT = ("tensorrt", "tensorrt-rtx")
+RUNTIMES = (*TENSORRT, "onnxruntime-cuda", "onnxruntime-tensorrt", "torch")
 GROWTH = 0.05  # of GPU memory, over 1000 frames
 
 
@@ -66,11 +69,35 @@ def assert_as_on_the_cpu(on_gpu: Predictor, precision: Precision) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(
-    "runtime", [*TENSORRT, "onnxruntime-cuda", "onnxruntime-tensorrt", "torch"]
-)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_runtimes_find_whom_onnxruntime_finds_on_the_cpu(runtime: str, folder: Path) -> None:
     assert_as_on_the_cpu(open_on_gpu(runtime, engines=Cache(folder)), "fp32")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_two_images_under_way_keep_their_own_people(runtime: str, folder: Path) -> None:
+    on_gpu = open_on_gpu(runtime, engines=Cache(folder))
+    images = [image(name) for name in VGA]
+    alone = [on_gpu(each) for each in images]
+    pending = on_gpu.submit(images[0])
+    for number in range(1, 100):
+        before, pending = pending, on_gpu.submit(images[number % 2])
+        difference = compare(alone[(number - 1) % 2], before.collect(), 0.3)
+        assert difference.people > 0 and not difference.missed and not difference.extra, number
+        assert difference.keypoint_px <= BOUNDS["fp32"].keypoint_px, number
+    pending.collect()
+
+
+@pytest.mark.gpu
+def test_torch_replays_a_graph_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    """That it gives what the program gives was checked before it was taken."""
+    on_gpu = open_on_gpu("torch")
+    on_gpu(image(VGA[0]))
+    assert "cannot be captured" not in caplog.text
+    assert isinstance(on_gpu.runtime, TorchRuntime) and on_gpu.runtime._on_cuda is not None
+    size = on_gpu.letterbox((480, 640)).size
+    assert size in on_gpu.runtime._on_cuda._replays
 
 
 @pytest.mark.gpu
