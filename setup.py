@@ -51,7 +51,7 @@ setup(
         (f"lib/{NAME}", ["scripts/kdc_node"]),
     ],
     entry_points={
-        "console_scripts": ["kdc = kdc_core.cli:main", "kdc_node = kdc_ros.main:main"],
+        "console_scripts": ["kdc = kdc_core.__main__:main", "kdc_node = kdc_ros.main:main"],
         "kdc.bench": ["node = kdc_ros.bench:bench_node"],
     },
     # rclpy and the messages are not named here: on a robot they come with the distribution.

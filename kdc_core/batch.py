@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from kdc_core.data.sources import read_frames
 from kdc_core.errors import KdcError
 from kdc_core.files import whole_file, write_json
 from kdc_core.inference.predictor import Predictor
+from kdc_core.inference.rotate import Degrees
 from kdc_core.show.people_json import frame_json, people_or_error
 
 FORMATS = ("jsonl", "parquet")
@@ -42,6 +44,7 @@ class Job:
         format: `jsonl` or `parquet`.
         model, runtime, device, confidence: as `Predictor.from_pretrained` takes them. `auto` is
             the CPU; with `cuda` each worker holds one GPU.
+        rotate: as `Predictor.rotate`.
     """
 
     output: Path
@@ -50,12 +53,15 @@ class Job:
     runtime: str = "auto"
     device: str = "auto"
     confidence: float | None = None
+    rotate: Degrees = 0
 
     def open(self, device: str) -> Predictor:
         """The predictor, on `cpu` or `cuda`."""
-        return Predictor.from_pretrained(
+        predictor = Predictor.from_pretrained(
             self.model, self.runtime, device, THREADS, self.confidence
         )
+        predictor.rotate = self.rotate
+        return predictor
 
 
 @dataclass
@@ -212,16 +218,20 @@ class PartWriter:
         # Named by its images: a task that is run again replaces its own part.
         digest = hashlib.sha256("\n".join(sources).encode()).hexdigest()[:16]
         part = f"part-{digest}.{self._job.format}"
-        frames = (next(iter(read_frames(source))) for source in sources)
+        frames = (frame for source in sources for frame in read_frames(source))
         entries = [frame_json(f, people_or_error(self._predictor, f)) for f in frames]
+        errors = {entry["source"]: entry["error"] for entry in entries if "error" in entry}
+        persons = Counter({source: 0 for source in sources})
+        for entry in entries:
+            persons[entry["source"]] += len(entry.get("persons", ()))
         if good := [entry for entry in entries if "error" not in entry]:
             with whole_file(self._job.output / part) as file:
                 WRITERS[self._job.format](file, good)
         return {
             "source": sources,
-            "error": [entry.get("error", "") for entry in entries],
+            "error": [errors.get(source, "") for source in sources],
             "part": [part] * len(sources),
-            "persons": [len(entry.get("persons", ())) for entry in entries],
+            "persons": [persons[source] for source in sources],
         }
 
 
@@ -279,6 +289,7 @@ def _check_settings(job: Job) -> None:
         "model": manifest.config.name,
         "weights_sha256": manifest.weights_sha256,
         "confidence": predictor.thresholds.confidence,
+        "rotate": job.rotate,
         "format": job.format,
         "keypoints": list(predictor.skeleton.keypoints),
     }

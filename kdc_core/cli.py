@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 import typer
 
@@ -20,6 +21,7 @@ from kdc_core.commands import (
     predict,
     train,
 )
+from kdc_core.commands.ending import end_by_signal
 from kdc_core.errors import KdcError
 
 app = typer.Typer(
@@ -63,8 +65,12 @@ def run(arguments: Sequence[str]) -> int:
         arguments: without the name of the program.
 
     Returns:
-        The exit code: 0 done, 1 done but some input failed, 2 could not be done.
+        The exit code: 0 done; 1 some input failed, the rest is written; 2 refused before the
+        work; 130 or 143 stopped by SIGINT or SIGTERM, what was done is written.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names of files may be in no encoding
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(list(arguments))
     except SystemExit as end:
@@ -84,8 +90,5 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Run the command that this process was started with."""
+    end_by_signal()
     sys.exit(run(sys.argv[1:]))
-
-
-if __name__ == "__main__":
-    main()

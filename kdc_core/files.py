@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from kdc_core.errors import KdcError
+
+LONGEST_NAME = 255  # bytes
 
 
 @contextmanager
@@ -19,7 +21,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     The content is on the disk before the name is: a power cut leaves the old or the new file.
     """
     path = Path(path)
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    part = part_of(path)
     try:
         yield part
         with open(part, "rb") as file:
@@ -28,7 +30,19 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise KdcError(f"cannot write '{path}': {error.strerror or error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
+
+
+def part_of(path: Path) -> Path:
+    """Where a file is written before it has its name: beside it, hidden, of the same suffix."""
+    return path.with_name(f".{shortened(path.stem, f'..part{path.suffix}')}.part{path.suffix}")
+
+
+def shortened(stem: str, others: str) -> str:
+    """A stem cut so that it and the rest of a name are no more than a file system takes."""
+    room = LONGEST_NAME - len(os.fsencode(others))
+    return os.fsdecode(os.fsencode(stem)[: max(1, room)])
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

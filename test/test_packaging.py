@@ -114,7 +114,7 @@ def test_installed_module_finds_its_own_config(prefix: Path) -> None:
 
 def test_commands_and_entry_points(prefix: Path) -> None:
     [text] = [file.read_text() for file in prefix.rglob("entry_points.txt")]
-    assert "kdc = kdc_core.cli:main" in text
+    assert "kdc = kdc_core.__main__:main" in text
     assert "kdc_node = kdc_ros.main:main" in text
     assert "[kdc.bench]\nnode = kdc_ros.bench:bench_node" in text
 

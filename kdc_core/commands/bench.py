@@ -10,6 +10,7 @@ import typer
 from typer import Option
 
 from kdc_core.commands.options import Json
+from kdc_core.commands.outputs import check_outputs
 from kdc_core.commands.printing import save
 from kdc_core.errors import KdcError
 
@@ -20,6 +21,7 @@ Rounds = Annotated[int, Option(min=3, help="Interleaved rounds; medians are repo
 @app.command("predictor")
 def predictor(json_file: Json = None, rounds: Rounds = 60, model: str = "kdc_light") -> None:
     """Network, decode, and the whole predictor with 1 and with 30 people."""
+    check_outputs([json_file])
     from kdc_core.bench.predictor import bench_predictor
 
     _report(bench_predictor(model, rounds), json_file)
@@ -28,6 +30,7 @@ def predictor(json_file: Json = None, rounds: Rounds = 60, model: str = "kdc_lig
 @app.command("node")
 def node(json_file: Json = None, rounds: Rounds = 100) -> None:
     """The node in a process of its own, also with `pipeline`, against the bare predictor here."""
+    check_outputs([json_file])
     found = [e for e in entry_points(group="kdc.bench") if e.name == "node"]
     if not found:
         raise KdcError("the node's benchmark is not installed: pip install 'kdc_ros[ros-wheels]'")
@@ -41,6 +44,7 @@ def data(
     seconds: Annotated[float, Option(min=1, help="For each measurement.")] = 20,
 ) -> None:
     """Training samples a second, targets alone, and the wait for samples in training."""
+    check_outputs([json_file], inputs=[path])
     from kdc_core.bench.data import bench_data
 
     _report(bench_data(path, seconds), json_file)
@@ -54,6 +58,7 @@ def runtimes(
     model: str = "kdc_light",
 ) -> None:
     """Every runtime that can be had here, and why the others cannot."""
+    check_outputs([json_file])
     from kdc_core.bench.runtimes import bench_runtimes
 
     done = bench_runtimes(model, rounds, frames)

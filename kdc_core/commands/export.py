@@ -11,6 +11,7 @@ from typer import Argument, Option
 
 from kdc_core.commands.models import by_predictor, weights_of
 from kdc_core.commands.options import choice
+from kdc_core.commands.outputs import check_outputs
 from kdc_core.errors import KdcError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def export(
     ] = None,
 ) -> None:
     """Export preprocessing, network and decode as one ONNX file, and check it on sample images."""
+    check_outputs([output, preset and output.with_suffix(".safetensors")], inputs=[model])
     from kdc_core.inference.compare import Difference
 
     int8 = precision.startswith("int8")

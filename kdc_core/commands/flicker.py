@@ -8,6 +8,7 @@ from typing import Annotated
 from typer import Argument
 
 from kdc_core.commands.options import Confidence, Json, Model
+from kdc_core.commands.outputs import check_outputs
 from kdc_core.commands.printing import cell, print_table, save
 from kdc_core.errors import KdcError
 from kdc_core.show.progress import track
@@ -20,6 +21,7 @@ def flicker(
     json_file: Json = None,
 ) -> None:
     """Count persons missing from a frame of a video though both its neighbors show them."""
+    check_outputs([json_file], inputs=videos)
     from kdc_core.data.sources import count_frames, read_frames
     from kdc_core.evaluation.flicker import count_flicker
     from kdc_core.inference.predictor import Predictor

@@ -9,6 +9,13 @@ from typer import BadParameter, Option
 
 Annotations = Annotated[Path, Option(help="COCO annotations, .json or .json.gz.")]
 Images = Annotated[Path, Option(help="Folder or tar of the images.")]
+Category = Annotated[
+    str | None,
+    Option(
+        metavar="ID_OR_NAME",
+        help="Category of persons; default: the one named person, else the only one.",
+    ),
+]
 Model = Annotated[str, Option(help="Shipped model or file.")]
 Models = Annotated[list[str], Option("--model", help="Shipped model or file; may be repeated.")]
 Runtime = Annotated[
@@ -26,12 +33,25 @@ Json = Annotated[Path | None, Option("--json", help="Write the figures here.")]
 Plot = Annotated[Path, Option(help="Plot to draw, .png or .svg.")]
 
 
-def choice(*values: str, help: str) -> Any:
+def choice(*values: str | int, help: str) -> Any:
     """An option that takes one of these values and refuses others."""
 
-    def check(value: str) -> str:
+    def check(value: str | int) -> str | int:
         if value not in values:
-            raise BadParameter(f"expected {' or '.join(values)}, got '{value}'")
+            raise BadParameter(f"expected {' or '.join(map(str, values))}, got '{value}'")
         return value
 
     return Option(help=help, callback=check)
+
+
+Rotate = Annotated[
+    int,
+    choice(
+        0,
+        90,
+        180,
+        270,
+        help="Turn images clockwise by 90, 180 or 270 degrees before the network sees them; "
+        "people are in pixels of the image as it is.",
+    ),
+]

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from typer import Argument, Option
 
-from kdc_core.commands.options import Confidence, Device, Model, Runtime
+from kdc_core.commands.ending import say_stopped
+from kdc_core.commands.options import Confidence, Device, Model, Rotate, Runtime
+from kdc_core.commands.outputs import check_outputs
 from kdc_core.errors import KdcError
 from kdc_core.show.progress import track
+from kdc_core.stopping import Stopped, stop_by_signal
 
 if TYPE_CHECKING:
     from kdc_core.batch import Job
     from kdc_core.data.sources import Frame
+    from kdc_core.inference.predictor import Predictor
+    from kdc_core.inference.rotate import Degrees
 
 
 def predict(
@@ -29,6 +35,7 @@ def predict(
     output: Annotated[Path, Option(help="Folder of the overlays.")] = Path("kdc_output"),
     json_file: Annotated[Path | None, Option("--json", help="Write the people here.")] = None,
     confidence: Confidence = None,
+    rotate: Rotate = 0,
     frames: Annotated[
         int | None, Option(min=1, help="Stop each video or camera after so many.")
     ] = None,
@@ -43,64 +50,103 @@ def predict(
 ) -> None:
     """Find the people in images, folders, videos or cameras, and draw them.
 
-    With --ray, the people of images go to the output folder in parts, and nothing is drawn.
-    All machines need the same paths. With --device cuda each worker holds one GPU.
+    Ctrl-C or SIGTERM ends it after a frame, and what was done so far is whole. With --ray, the
+    people of images go to the output folder in parts, and nothing is drawn. All machines need
+    the same paths. With --device cuda each worker holds one GPU.
     """
-    from kdc_core.data.sources import count_frames, list_sources, read_frames
-    from kdc_core.inference.predictor import Predictor
-    from kdc_core.show.overlays import OverlayWriter
-    from kdc_core.show.people_json import people_file, people_or_error
+    from kdc_core.data.sources import list_sources
 
+    if ray is not None and (json_file is not None or frames is not None):
+        raise KdcError("--json and --frames do not go with --ray, which writes to --output")
+    sources = list_sources(paths)
+    check_outputs(files=[json_file], folders=[output], inputs=_files_and_folders(sources))
     if ray is not None:
-        if json_file is not None or frames is not None:
-            raise KdcError("--json and --frames do not go with --ray, which writes to --output")
         from kdc_core.batch import Job
 
         if Path(model).is_file():
             model = str(Path(model).absolute())
-        job = Job(output.absolute(), form, model, runtime, device, confidence)
-        _predict_on_ray(paths, output, job, ray, workers)
+        job = Job(output.absolute(), form, model, runtime, device, confidence, _degrees(rotate))
+        _predict_on_ray(sources, output, job, ray, workers)
         return
-    sources = list_sources(paths)
+    from kdc_core.inference.predictor import Predictor
+
     predictor = Predictor.from_pretrained(model, runtime, device, confidence=confidence)
+    predictor.rotate = _degrees(rotate)
+    _predict_here(sources, frames, predictor, output, json_file)
+
+
+def _degrees(rotate: int) -> Degrees:
+    return cast("Degrees", rotate)  # the option takes no others
+
+
+def _files_and_folders(sources: list[str]) -> set[str]:
+    """What holds the sources: an overlay in a folder of images may have the name of one."""
+    files = {source for source in sources if not source.isdigit()}
+    real = {os.path.realpath(source) for source in files if os.path.islink(source)}
+    return files | {os.path.dirname(source) or "." for source in files | real}
+
+
+def _predict_here(
+    sources: list[str],
+    frames: int | None,
+    predictor: Predictor,
+    output: Path,
+    json_file: Path | None,
+) -> None:
+    from kdc_core.data.sources import count_frames, read_frames
+    from kdc_core.show.overlays import OverlayWriter
+    from kdc_core.show.people_json import PeopleFile, people_or_error
+
     counts = [count_frames(source) for source in sources]
     total = None if None in counts else sum(min(c or 0, frames or c or 0) for c in counts)
+    done = failed = persons = 0
+    live = False
 
     def images() -> Iterator[Frame]:
         for source in sources:
             yield from islice(read_frames(source), frames)
 
-    # A camera may run for days: nothing of a frame is kept. Ctrl-C ends it, and what was done so
-    # far is whole.
-    done = failed = persons = 0
+    def fail(reason: str) -> None:
+        nonlocal failed
+        failed += 1
+        typer.echo(f"error: {reason}", err=True)
+
+    # A camera may run for days: nothing of a frame is kept.
     with (
-        OverlayWriter(output, predictor) as overlays,
-        people_file(json_file, predictor) as write,
-        suppress(KeyboardInterrupt),
+        stop_by_signal() as stop,
+        PeopleFile(json_file, predictor) as people,
+        OverlayWriter(output, predictor, fail) as overlays,
     ):
-        for frame in track(images(), total, "predict"):
-            found = people_or_error(predictor, frame)
-            if isinstance(found, str):
-                failed += 1
-                typer.echo(f"error: {found}", err=True)
-            else:
-                overlays.write(frame, found)
+        try:
+            for frame in track(images(), total, "predict"):
+                live = frame.source.isdigit()
+                if stop.signal is not None:
+                    break
+                found = people_or_error(predictor, frame)
+                people.write(frame, found)
+                if isinstance(found, str):
+                    fail(found)
+                    continue
                 done += 1
                 persons += len(found)
-            write(frame, found)
+                overlays.write(frame, found)
+        except KdcError as error:  # a full disk, a GPU that died: what was done is kept
+            fail(str(error))
     typer.echo(f"{done} images, {persons} persons, {failed} failed; overlays in '{output}'")
+    if stop.signal is not None and not (live and stop.signal == signal.SIGINT):
+        say_stopped(stop.signal)
+        raise Stopped(stop.signal)
     if failed:
         raise typer.Exit(1)
 
 
 def _predict_on_ray(
-    paths: list[str], output: Path, job: Job, address: str, workers: int | None
+    sources: list[str], output: Path, job: Job, address: str, workers: int | None
 ) -> None:
     from kdc_core.batch import predict_batch
-    from kdc_core.data.sources import IMAGES, list_sources
+    from kdc_core.data.sources import is_image
 
-    sources = list_sources(paths)
-    images = [str(Path(s).absolute()) for s in sources if Path(s).suffix.lower() in IMAGES]
+    images = [str(Path(source).absolute()) for source in sources if is_image(source)]
     if not images:
         raise KdcError("nothing for --ray: expected images, got only videos or cameras")
     if len(images) < len(sources):

@@ -11,6 +11,7 @@ import typer
 from typer import Argument, Option
 
 from kdc_core.commands.models import weights_of
+from kdc_core.commands.outputs import check_outputs
 
 
 def seconds(text: str) -> float:
@@ -47,6 +48,7 @@ def train(
 
     --data and --set may be given again: `--data A --data B`.
     """
+    check_outputs(folders=[output], inputs=[*data, val])
     import torch
 
     from kdc_core.config import load_preset

@@ -40,6 +40,6 @@ class To8Bits:
         """
         self.largest = max(self.largest, int(pixels.max()))
         scaled = (pixels >> (self.bits - 8)).astype(np.uint8)
-        bright = np.count_nonzero(scaled >= DARK)
+        bright = int(np.count_nonzero(scaled >= DARK))
         self.nearly_black = bright < BRIGHT_FRACTION * scaled.size
         return scaled

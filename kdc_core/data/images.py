@@ -7,8 +7,8 @@ import os
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -29,7 +29,8 @@ class ImageError(KdcError):
     """An image file that cannot be read; the text names it."""
 
 
-class Page(NamedTuple):
+@dataclass(frozen=True)
+class Page:
     """One page of an image file.
 
     Attributes:
@@ -53,9 +54,14 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     """
     for page in decode_pages(data, name):
         return page.image
-    raise ImageError(
-        f"'{name}' cannot be read as an image: expected a complete jpeg, png, bmp, webp or "
-        f"tiff, got {len(data)} bytes starting {data[:8]!r}"
+    raise ImageError(not_an_image(data, name))
+
+
+def not_an_image(data: bytes, name: str) -> str:
+    """Says that a file cannot be read as an image."""
+    return (
+        f"'{name}' cannot be read as an image: expected a complete jpeg, png, bmp, webp or tiff, "
+        f"got {len(data)} bytes starting {data[:8]!r}"
     )
 
 

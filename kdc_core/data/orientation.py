@@ -32,7 +32,7 @@ def read_orientation(data: bytes) -> int:
 
 
 def orient(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn and mirror an image (H, W, ...) as EXIF says; any other number leaves it. Contiguous."""
+    """Turn and mirror an image (H, W, ...) as EXIF says; 1 and other numbers leave it as it is."""
     exchange, down, right = TURNS.get(orientation, TURNS[1])
     image = image.swapaxes(0, 1) if exchange else image
     return np.ascontiguousarray(image[::down, ::right])
@@ -40,7 +40,7 @@ def orient(image: np.ndarray, orientation: int) -> np.ndarray:
 
 def _exif(data: bytes) -> bytes:
     if data.startswith(JPEG):
-        parts = (data[start : start + length] for mark, start, length in _segments(data))
+        parts = (data[start : start + length] for mark, start, length in segments(data))
         return next((p.removeprefix(MARK) for p in parts if p.startswith(MARK)), b"")
     if data.startswith((PNG, WEBP)):
         for name, start, length in chunks(data):
@@ -49,7 +49,7 @@ def _exif(data: bytes) -> bytes:
     return b""
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Marker, start and length of what stands in a jpeg before its pixels."""
     where = len(JPEG)
     while where + 4 <= len(data) and data[where] == 0xFF:

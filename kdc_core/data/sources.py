@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from kdc_core.data.images import ImageError, decode_image
+from kdc_core.data.images import count_pages, decode_pages, not_an_image
+from kdc_core.data.videos import Video, VideoError
 from kdc_core.errors import KdcError
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif", ".m4v")
+log = logging.getLogger(__name__)
+
+ALWAYS = (".bmp", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".webp")
+# What OpenCV reads where it was built with it.
+MAYBE = (
+    ".avif",
+    ".hdr",
+    ".jp2",
+    ".jxl",
+    ".pam",
+    ".pfm",
+    ".pic",
+    ".pxm",
+    ".ras",
+    ".sr",
+    ".tif",
+    ".tiff",
+)
+VIDEOS = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 
 
 class SourceError(KdcError):
@@ -25,91 +48,146 @@ class Frame:
     """One image of a source, or why it could not be read.
 
     Attributes:
-        source: the path or camera number it came from.
-        index: number of the frame in a video or camera; None for an image file.
-        image: (H, W, 3) uint8 RGB, or None.
+        source: the path or camera number it came from; `os.fsencode` gives the file's name.
+        index: number of the page in an image file of several, or of the frame in a video or
+            camera, from 0; None for an image file.
+        image: (H, W, 3) uint8 RGB as it is to be shown, or None.
         error: set where image is None.
-        rate: frames per second of a video or camera.
+        time: at which it is shown, seconds from the beginning of a video, animation or camera.
+        duration: for which it is shown, seconds.
     """
 
     source: str
     index: int | None
     image: np.ndarray | None
     error: str | None = None
-    rate: float = 0.0
+    time: float | None = None
+    duration: float | None = None
+
+
+def is_image(name: str) -> bool:
+    """Whether the ending of a name is one of images that this OpenCV reads."""
+    return Path(name).suffix.lower() in image_endings()
+
+
+@cache
+def image_endings() -> tuple[str, ...]:
+    """Endings of the images that this OpenCV reads: what it reads it also writes."""
+    return ALWAYS + tuple(ending for ending in MAYBE if cv2.haveImageWriter(f"x{ending}"))
 
 
 def list_sources(paths: list[str]) -> list[str]:
     """Expand folders to the images and videos in them, in order of name.
 
+    Hidden files are left out, and other files too: how many of which ending is logged.
+
     Raises:
         SourceError: a path does not exist or is of no known kind, or a folder holds nothing.
     """
     sources = []
+    expected = f"expected names ending in {', '.join(sorted(image_endings() + VIDEOS))}"
     for path in paths:
-        here = Path(path)
-        if here.is_dir():
-            inside = sorted(str(p) for p in here.iterdir() if p.suffix.lower() in IMAGES + VIDEOS)
+        if os.path.isdir(path):
+            inside, others = _look_into(path)
+            counts = ", ".join(f"{n} {ending or 'without'}" for ending, n in others.most_common())
             if not inside:
-                raise SourceError(
-                    f"no images or videos in the folder '{path}': expected files ending in "
-                    f"{', '.join(IMAGES + VIDEOS)}"
-                )
+                got = f", got {counts}" if others else ""
+                raise SourceError(f"no images or videos in the folder '{path}': {expected}{got}")
+            if others:
+                log.warning("'%s': left out by ending: %s", path, counts)
             sources += inside
-        elif here.is_file() and here.suffix.lower() in IMAGES + VIDEOS or path.isdigit():
+        elif path.isdigit() or os.path.isfile(path) and _is_source(path):
             sources.append(path)
-        elif here.exists():
-            raise SourceError(
-                f"'{path}' is neither an image nor a video: expected a name ending in "
-                f"{', '.join(IMAGES + VIDEOS)}"
-            )
+        elif os.path.exists(path):
+            raise SourceError(f"'{path}' is neither an image nor a video: {expected}")
         else:
             raise SourceError(f"'{path}' does not exist")
     return sources
 
 
+def _look_into(folder: str) -> tuple[list[str], Counter[str]]:
+    """Sources in a folder, and numbers of its other files by ending."""
+    inside: list[str] = []
+    others: Counter[str] = Counter()
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        if name.startswith(".") or os.path.isdir(path):
+            continue
+        if _is_source(name):
+            inside.append(path)
+        else:
+            others[Path(name).suffix.lower()] += 1
+    return inside, others
+
+
+def _is_source(name: str) -> bool:
+    return is_image(name) or Path(name).suffix.lower() in VIDEOS
+
+
 def count_frames(source: str) -> int | None:
-    """Frames a source says it has; None for cameras and where it does not say."""
+    """Frames a source says it has; None for cameras and where it does not say.
+
+    Image files are taken as one: looking for pages would read them all.
+    """
     if source.isdigit():
         return None
-    if Path(source).suffix.lower() in IMAGES:
+    if is_image(source):
         return 1
-    capture = cv2.VideoCapture(source)
-    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
-    capture.release()
-    return count if count > 0 else None
+    try:
+        with closing(Video(source)) as video:
+            return video.frames
+    except VideoError:
+        return 1  # the Frame that says so
 
 
 def read_frames(source: str) -> Iterator[Frame]:
-    """Read all images of one source; what cannot be read comes as a Frame with an error."""
-    if Path(source).suffix.lower() in IMAGES:
-        yield _read_image(source)
-        return
-    capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
-    try:
-        if not capture.isOpened():
-            name = f"camera {source}" if source.isdigit() else f"'{source}'"
-            yield Frame(source, None, None, f"{name} cannot be opened as a video")
-            return
-        rate = capture.get(cv2.CAP_PROP_FPS) or 0.0
-        index = 0
-        while True:
-            got, image = capture.read()
-            if not got:
-                break
-            yield Frame(source, index, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), None, rate)
-            index += 1
-        if index == 0:
-            yield Frame(source, None, None, f"'{source}' holds no frame that can be read")
-    finally:
-        capture.release()
+    """Read all images of one source: the pages of a file, the frames of a video or camera.
+
+    What cannot be read comes as a Frame with an error: the source, or in the end what is missing
+    of it. A frame is given once the next is read, which says for how long it is shown.
+    """
+    yield from _read_image(source) if is_image(source) else _read_video(source)
 
 
-def _read_image(source: str) -> Frame:
+def _read_image(source: str) -> Iterator[Frame]:
     try:
-        image = decode_image(Path(source).read_bytes(), source)
-    except ImageError as error:
-        return Frame(source, None, None, str(error))
+        data = Path(source).read_bytes()
     except OSError as error:
-        return Frame(source, None, None, f"cannot read '{source}': {error.strerror}")
-    return Frame(source, None, image)
+        yield Frame(source, None, None, f"cannot read '{source}': {error.strerror}")
+        return
+    count, read, now = count_pages(data), 0, 0.0
+    for page in decode_pages(data, source):
+        index = page.index if count > 1 else None
+        time = None if page.seconds is None else now
+        yield Frame(source, index, page.image, None, time, page.seconds)
+        read, now = read + 1, now + (page.seconds or 0)
+    if read == 0:
+        yield Frame(source, None, None, not_an_image(data, source))
+    elif read < count:
+        yield _missing(source, read, count)
+
+
+def _read_video(source: str) -> Iterator[Frame]:
+    try:
+        video = Video(source)
+    except VideoError as error:
+        yield Frame(source, None, None, str(error))
+        return
+    image, shown, duration, count = None, 0.0, video.step, 0
+    with closing(video):
+        for following, time in video:
+            if image is not None:
+                duration = time - shown
+                yield Frame(source, count - 1, image, None, shown, duration)
+            image, shown, count = following, time, count + 1
+        if image is None:
+            yield Frame(source, None, None, f"'{source}' holds no frame that can be read")
+            return
+        left = 0.0 if video.end is None or video.missing else video.end - shown
+        yield Frame(source, count - 1, image, None, shown, left if left > 0 else duration)
+    if video.missing:
+        yield _missing(source, count, count + video.missing)
+
+
+def _missing(source: str, read: int, said: int) -> Frame:
+    return Frame(source, None, None, f"'{source}': {read} of {said} frames could be read")

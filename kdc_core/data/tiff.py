@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import NamedTuple
 
 ORIENTATION, KIND = 0x0112, 0x00FE  # tags
@@ -10,7 +11,8 @@ NO_PAGE = 0b101  # bits of KIND: a smaller copy of another page, a mask
 NUMBERS = {3: "H", 4: "I"}  # types of whole numbers, and how one is read
 
 
-class _Layout(NamedTuple):
+@dataclass(frozen=True)
+class _Layout:
     order: str  # of bytes
     start: int  # where the offset of the first directory stands
     offset: str

@@ -18,6 +18,7 @@ from kdc_core.config import Config
 from kdc_core.errors import KdcError
 from kdc_core.inference.assembly import Raw, Thresholds, assemble
 from kdc_core.inference.manifest import Precision
+from kdc_core.inference.rotate import Degrees, rotate_back, rotate_image
 from kdc_core.inference.runtimes.choice import choose_runtime
 from kdc_core.inference.runtimes.protocol import Pending, Runtime
 from kdc_core.network.backbones import side_rule
@@ -48,6 +49,9 @@ class Predictor:
 
     Attributes:
         thresholds: applied to every image; may be replaced at any time.
+        rotate: degrees, one of `rotate.ROTATIONS`, by which every image is turned clockwise
+            before the network sees it; may be changed at any time. People are in pixels of the
+            image as it was handed in.
         refused: why runtimes that `auto` prefers cannot be used here, by name.
         skeleton: names and order of the keypoints.
 
@@ -75,6 +79,7 @@ class Predictor:
         self.size = size or runtime.manifest.size
         self.refused: dict[str, str] = {}
         self.thresholds = default_thresholds(self.config)
+        self.rotate: Degrees = 0
 
     @classmethod
     def from_pretrained(
@@ -144,9 +149,13 @@ class Predictor:
         Raises:
             ImageArrayError: not such an array.
         """
-        return submit_image(
+        _check_image(image)
+        degrees = self.rotate
+        image = rotate_image(image, degrees)
+        pending = submit_image(
             image, self._submit, self.config, self.thresholds, self.longer_side, self.size
         )
+        return Pending(lambda: rotate_back(pending.collect(), degrees))
 
     def _submit(self, frame: np.ndarray, letterbox: Letterbox) -> Pending[Raw]:
         if self.image_format == "bgr":
@@ -154,7 +163,8 @@ class Predictor:
         return self.runtime.submit(frame)
 
     def letterbox(self, size: tuple[int, int]) -> Letterbox:
-        """How an image of (height, width) is put into the network input."""
+        """How an image of (height, width) is put into the network input, turned by `rotate`."""
+        size = size[::-1] if self.rotate % 180 else size
         return fit_letterbox(size, self.config, self.longer_side, self.size)
 
     def close(self) -> None:

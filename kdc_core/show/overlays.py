@@ -2,82 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-
-import cv2
 
 from kdc_core.codec.results import Prediction
 from kdc_core.data.images import write_image
 from kdc_core.data.sources import Frame
 from kdc_core.errors import KdcError
+from kdc_core.files import shortened
 from kdc_core.inference.predictor import Predictor
 from kdc_core.show.drawing import draw_people
+from kdc_core.show.video_file import VideoFile
 
 JPEG_QUALITY = 92
+USUAL_SECONDS = 0.1  # a frame that says no duration
 
 
 class OverlayWriter:
     """Writes overlays into a folder; use as a context manager, so that videos are finished.
 
-    Sources of the same name in different folders get numbered names: nothing is overwritten
-    within one run.
+    Sources of the same name get numbered names: nothing is overwritten within one run. Pages of
+    an image file are images named by their number.
 
     Args:
         folder: made where it is missing.
         predictor: what found the people; gives bones and the threshold of keypoints.
+        failed: called with the reason, once for each file that cannot be written.
     """
 
-    def __init__(self, folder: Path, predictor: Predictor):
+    def __init__(self, folder: Path, predictor: Predictor, failed: Callable[[str], None]):
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.predictor = folder, predictor
-        self._names: dict[str, Path] = {}
-        self._video: cv2.VideoWriter | None = None
+        self.folder, self.predictor, self._failed = folder, predictor, failed
+        self._taken: set[str] = set()
+        self._numbers: dict[str, int] = {}
+        self._video: VideoFile | None = None
         self._video_source = ""
-        self._video_part = Path()
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
-        """Draw and write one frame, whose image is there.
-
-        Raises:
-            KdcError: the file cannot be written.
-        """
+        """Draw and write one frame, whose image is there."""
         assert frame.image is not None
+        if frame.time is not None and frame.source == self._video_source and not self._video:
+            return  # of a video that cannot be written
         overlay = draw_people(
             frame.image, prediction, self.predictor.skeleton, self.predictor.thresholds.keypoint
         )
-        if frame.index is None:
-            write_image(self._name(frame.source, ".jpg"), overlay, JPEG_QUALITY)
-            return
-        if self._video is None or self._video_source != frame.source:
-            self._finish_video()
-            self._video_source = frame.source
-            path = self._name(frame.source, ".mp4")
-            self._video_part = path.with_name(f".{path.stem}.part.mp4")
-            height, width = overlay.shape[:2]
-            self._video = cv2.VideoWriter(
-                str(self._video_part),
-                cv2.VideoWriter.fourcc(*"mp4v"),
-                frame.rate or 10.0,
-                (width, height),
-            )
-            if not self._video.isOpened():
-                raise KdcError(f"cannot write a video to '{path}'")
-        self._video.write(cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
+        try:
+            if frame.time is None:
+                write_image(self._path(frame, ".jpg"), overlay, JPEG_QUALITY)
+                return
+            if frame.source != self._video_source:
+                self._finish_video()
+                self._video_source = frame.source
+                self._video = VideoFile(self._path(frame, ".mp4"), overlay.shape[:2])
+            if self._video is not None:
+                self._video.write(overlay, frame.duration or USUAL_SECONDS)
+        except KdcError as error:
+            self._failed(str(error))
 
-    def _name(self, source: str, suffix: str) -> Path:
-        if source not in self._names:
-            stem = f"camera{source}" if source.isdigit() else Path(source).stem
-            path, number = self.folder / f"{stem}{suffix}", 2
-            while path in self._names.values():
-                path, number = self.folder / f"{stem}-{number}{suffix}", number + 1
-            self._names[source] = path
-        return self._names[source]
+    def _path(self, frame: Frame, suffix: str) -> Path:
+        """A name in the folder that no other file of this run has."""
+        stem = f"camera{frame.source}" if frame.source.isdigit() else Path(frame.source).stem
+        end = (
+            suffix if frame.time is not None or frame.index is None else f"-{frame.index}{suffix}"
+        )
+        name = first = shortened(stem, end) + end
+        while name in self._taken:
+            number = self._numbers[first] = self._numbers.get(first, 1) + 1
+            name = shortened(stem, f"-{number}{end}") + f"-{number}{end}"
+        self._taken.add(name)
+        return self.folder / name
 
     def _finish_video(self) -> None:
-        if self._video is not None:
-            self._video.release()
-            self._video_part.replace(self._names[self._video_source])
-            self._video = None
+        video, self._video = self._video, None
+        try:
+            if video is not None:
+                video.close()
+        except KdcError as error:
+            self._failed(str(error))
 
     def __enter__(self) -> OverlayWriter:
         return self

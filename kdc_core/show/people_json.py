@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ import numpy as np
 
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.data.sources import Frame
+from kdc_core.errors import KdcError
 from kdc_core.files import whole_file
 from kdc_core.inference.predictor import ImageArrayError, Predictor
+
+END = b"\n]}\n"  # of the file
 
 
 def people_or_error(predictor: Predictor, frame: Frame) -> Prediction | str:
@@ -34,9 +37,12 @@ def frame_json(frame: Frame, found: Prediction | str) -> dict[str, Any]:
         found: its people, or why there are none to be had.
 
     Returns:
-        source, frame, and size [height, width] and persons (`person_json`), or error.
+        source, frame, time (seconds, of a video, animation or camera alone), and size [height,
+        width] and persons (`person_json`), or error.
     """
     entry: dict[str, Any] = {"source": frame.source, "frame": frame.index}
+    if frame.time is not None:
+        entry["time"] = round(frame.time, 6)
     if isinstance(found, str):
         return {**entry, "error": found}
     people = [person_json(person, found.size) for person in found.persons]
@@ -70,41 +76,68 @@ def run_lengths(mask: np.ndarray) -> list[int]:
     return ([0] if flat.size and flat[0] else []) + runs.tolist()
 
 
-@contextmanager
-def people_file(
-    path: Path | None, predictor: Predictor
-) -> Iterator[Callable[[Frame, Prediction | str], None]]:
-    """Write frames into one JSON file as they come; use as a context manager.
+class PeopleFile:
+    """One JSON file of frames, which is whole after each of them; use as a context manager.
 
-    The file has model, keypoints and images (`frame_json`). It gets its name when the block ends
-    without error, and is whole up to the last frame, also where Ctrl-C cut one short.
+    The file has model, keypoints and images (`frame_json`). It gets its name at the end of the
+    block, also where that ends early.
 
     Args:
         path: where to; None = nowhere.
         predictor: what finds the people.
 
-    Yields:
-        What takes a frame and its people, or why there are none to be had.
-
     Raises:
         KdcError: the file cannot be written.
     """
-    if path is None:
-        yield lambda frame, found: None
-        return
-    head = {"model": predictor.config.name, "keypoints": list(predictor.skeleton.keypoints)}
-    with whole_file(path) as part, open(part, "wb") as file:
-        file.write(json.dumps(head).removesuffix("}").encode() + b', "images": [')
-        end = start = file.tell()
 
-        def write(frame: Frame, found: Prediction | str) -> None:
-            nonlocal end
-            text = json.dumps(frame_json(frame, found), allow_nan=False)
-            file.write(b"\n" if end == start else b",\n")
-            file.write(text.encode())
-            end = file.tell()
+    def __init__(self, path: Path | None, predictor: Predictor):
+        self._path = path
+        self._head = {
+            "model": predictor.config.name,
+            "keypoints": list(predictor.skeleton.keypoints),
+        }
+        self._open = ExitStack()
+        self._file: FileIO | None = None
+        self._end = 0  # of the last entry
+        self._first = True
 
-        yield write
-        file.seek(end)
-        file.truncate()
-        file.write(b"\n]}\n")
+    def __enter__(self) -> PeopleFile:
+        if self._path is not None:
+            with ExitStack() as opening:
+                part = opening.enter_context(whole_file(self._path))
+                self._file = opening.enter_context(open(part, "wb", buffering=0))
+                head = json.dumps(self._head).removesuffix("}")
+                self._append(head.encode() + b', "images": [')
+                self._open = opening.pop_all()
+        return self
+
+    def write(self, frame: Frame, found: Prediction | str) -> None:
+        """Add a frame and its people, or why there are none to be had.
+
+        Raises:
+            KdcError: it cannot be written; the file is whole with the frames before.
+        """
+        if self._file is None:
+            return
+        text = json.dumps(frame_json(frame, found), allow_nan=False)
+        try:
+            self._append((b"\n" if self._first else b",\n") + text.encode())
+        except OSError as error:
+            self._append(b"")
+            raise KdcError(
+                f"cannot write '{self._path}': {error.strerror}; the frames before are kept"
+            ) from error
+        self._first = False
+
+    def _append(self, data: bytes) -> None:
+        """Write behind the last entry, and the end of the file behind it."""
+        assert self._file is not None
+        self._file.seek(self._end)
+        rest = memoryview(data + END)
+        while rest:
+            rest = rest[self._file.write(rest) or 0 :]
+        self._file.truncate()
+        self._end += len(data)
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()

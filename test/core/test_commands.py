@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +31,6 @@ from kdc_core.config import Config
 from kdc_core.data.sources import Frame
 from kdc_core.inference.predictor import Predictor
 from kdc_core.network.weights import load_model
-from kdc_core.show import people_json
 
 from .commands import assert_refused, kdc, kdc_process
 
@@ -243,7 +244,8 @@ class Camera:
     def read(self, source: str) -> Iterator[Frame]:
         for number in range(self._frames):
             self._before_each(number)
-            yield Frame(source, number, self._kept(np.zeros((48, 64, 3), np.uint8)), None, 10.0)
+            image = self._kept(np.zeros((48, 64, 3), np.uint8))
+            yield Frame(source, number, image, None, number / 10, 0.1)
 
     def __call__(self, image: np.ndarray) -> Prediction:
         mask = self._kept(np.ones((20, 10), bool))
@@ -293,48 +295,37 @@ def test_a_camera_left_running_holds_its_memory(
         assert person["segmentation"]["size"] == [48, 64] and not part.exists()
 
 
-class Torn(io.FileIO):
-    """A file that Ctrl-C reaches in the middle of its fifth entry."""
-
-    entries = 0
-
-    def write(self, data: Any) -> int:
-        Torn.entries += b'"frame"' in bytes(data)
-        if Torn.entries == 5:
-            Torn.entries = 0
-            super().write(data[: len(data) // 2])
-            raise KeyboardInterrupt
-        return super().write(data)
-
-
-@pytest.mark.parametrize("torn", [False, True], ids=["between frames", "within an entry"])
-def test_ctrl_c_leaves_what_was_done(
-    torn: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_what_was_done(
+    number: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def stop(number: int) -> None:
-        if number == 4 and not torn:
-            raise KeyboardInterrupt
+    """On a live camera Ctrl-C is the usual end."""
 
-    if torn:
-        monkeypatch.setattr(people_json, "open", Torn, raising=False)
+    def stop(frame: int) -> None:
+        if frame == 4:
+            os.kill(os.getpid(), number)
+            time.sleep(0.2)
+
     done = Camera(9, stop).predict(monkeypatch, tmp_path, "--json", tmp_path / "p.json")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == (0 if number == signal.SIGINT else 143), done.stderr
     content = json.loads((tmp_path / "p.json").read_text())
     assert [image["frame"] for image in content["images"]] == [0, 1, 2, 3]
+    assert [image["time"] for image in content["images"]] == [0.0, 0.1, 0.2, 0.3]
     assert content["keypoints"] == list(COCO17.keypoints)
     video = cv2.VideoCapture(str(tmp_path / "out" / "camera0.mp4"))
-    assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 4 + torn
+    assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 4
     assert {p.name for p in tmp_path.rglob("*")} == {"p.json", "out", "camera0.mp4"}
 
 
-def test_ctrl_c_before_the_first_frame_leaves_a_file_of_none(
+def test_a_signal_before_the_first_frame_leaves_a_file_of_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def stop(number: int) -> None:
-        raise KeyboardInterrupt
+    def stop(frame: int) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)
 
     done = Camera(1, stop).predict(monkeypatch, tmp_path, "--json", tmp_path / "p.json")
-    assert done.returncode == 0
+    assert done.returncode == 143
     assert json.loads((tmp_path / "p.json").read_text())["images"] == []
 
 

@@ -1,0 +1,178 @@
+"""Frames of video files and cameras, with the times at which they are shown."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+import cv2
+import numpy as np
+
+from kdc_core.data.mp4 import read_mp4
+from kdc_core.data.orientation import orient
+from kdc_core.errors import KdcError
+
+USUAL_RATE = 10.0  # frames a second, where a source does not say
+HIGHEST_RATE = 1000.0
+MOST_FRAMES = 1e9  # more are no number of frames
+# Reads in a row that give nothing, after which nothing more comes: one passes over a damaged
+# frame, and behind the end they take no time.
+PATIENCE = 256
+EVEN = 0.1  # steps by which a frame of a constant rate is early or late
+MOST_HOLES = 0.5  # for each frame; a file with more has no constant rate
+EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+
+
+class VideoError(KdcError):
+    """A video or camera that cannot be opened."""
+
+
+class Said(NamedTuple):
+    """What a file's container says, read without OpenCV.
+
+    Attributes:
+        orientation: EXIF's 1 to 8, by which frames are turned and mirrored; None where OpenCV
+            knows as much.
+        exact: whether its number of frames is counted, not estimated from its duration.
+        cut: whether the file ends before what it says it holds.
+    """
+
+    orientation: int | None = None
+    exact: bool = False
+    cut: bool = False
+
+
+class VideoFrame(NamedTuple):
+    """One frame.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB as it is to be shown.
+        time: at which it is shown, seconds from the beginning; later than the one before.
+    """
+
+    image: np.ndarray
+    time: float
+
+
+class Video:
+    """An opened video file or camera; close it after use.
+
+    Iterating passes over damaged frames.
+
+    Args:
+        source: path, or number of a camera.
+
+    Attributes:
+        step: seconds from frame to frame at a constant rate.
+        frames: that the file says it has, perhaps by estimate; None where it does not say.
+        end: seconds at which the file says that its last frame ends, or None.
+        missing: frames found missing, once all were read.
+
+    Raises:
+        VideoError: it cannot be opened.
+    """
+
+    def __init__(self, source: str):
+        self.missing = 0
+        self._camera, self._said = source.isdigit(), Said()
+        if self._camera:
+            self._capture = cv2.VideoCapture(int(source))
+        else:
+            self._capture, self._said = _open(source)
+        if not self._capture.isOpened():
+            name = f"camera {source}" if self._camera else f"'{source}'"
+            cut = ": the file is cut off" if self._said.cut else ""
+            raise VideoError(f"{name} cannot be opened as a video{cut}")
+        if self._said.orientation is not None:
+            self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        rate, count = map(self._capture.get, (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
+        known = not self._camera and 0 < count < MOST_FRAMES
+        self.step = 1 / (rate if 0 < rate <= HIGHEST_RATE else USUAL_RATE)
+        self.frames = int(count) if known else None
+        self.end = count / rate if known and 0 < rate < math.inf else None
+
+    def close(self) -> None:
+        """Free the file or camera."""
+        self._capture.release()
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        """Read what is left, once."""
+        begun, last, got, skipped, failed = time.monotonic(), -self.step, 0, 0, 0
+        steps = holes = 0
+        while failed < (1 if self._camera else PATIENCE):
+            image = self._read()
+            if image is None:
+                failed += 1
+                continue
+            got, skipped, failed = got + 1, skipped + failed, 0
+            now = time.monotonic() - begun if self._camera else self._position()
+            before, last = last, now if now > last else last + self.step
+            frames = (last - before) / self.step
+            if abs(frames - round(frames)) < EVEN:
+                steps += 1
+                holes += round(frames) - 1
+            yield VideoFrame(image, max(0.0, last))
+        missing = [skipped]
+        if self._said.exact or self._said.cut:
+            missing += [(self.frames or 0) - got, int(self._said.cut)]
+        elif steps == got and holes < MOST_HOLES * got:  # at a constant rate, but for holes
+            missing.append(holes)
+        self.missing = 0 if self._camera else max(missing)
+
+    def _read(self) -> np.ndarray | None:
+        try:
+            got, image = self._capture.read()
+            if not got:
+                return None
+            return orient(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self._said.orientation or 1)
+        except cv2.error:  # a damaged frame of a size past all memory
+            return None
+
+    def _position(self) -> float:
+        position = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+        return position if math.isfinite(position) else -math.inf
+
+
+def _open(source: str) -> tuple[cv2.VideoCapture, Said]:
+    """Open a file under a name of ASCII: OpenCV takes others for patterns, or ends the process."""
+    try:
+        with open(source, "rb") as file:
+            said = _read_said(file)
+            # FFmpeg opens the file itself, so this one may be closed.
+            return cv2.VideoCapture(f"/proc/self/fd/{file.fileno()}", cv2.CAP_FFMPEG), said
+    except OSError as error:
+        raise VideoError(f"cannot read '{source}': {error.strerror}") from error
+
+
+def _read_said(file: BinaryIO) -> Said:
+    mp4 = read_mp4(file)
+    if mp4 is not None:
+        return Said(mp4.orientation, mp4.frames is not None, mp4.cut)
+    file.seek(0)
+    head, size = file.read(64), os.fstat(file.fileno()).st_size
+    if head[:4] == b"GIF8" or head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return Said(exact=True)
+    return Said(cut=_is_cut_matroska(head, size))
+
+
+def _is_cut_matroska(head: bytes, size: int) -> bool:
+    """Whether a Matroska or WebM file is shorter than its segment says that it is."""
+    if not head.startswith(EBML):
+        return False
+    length, where = _variable(head, len(EBML))
+    where += length or 0
+    if head[where : where + 4] != SEGMENT:
+        return False
+    length, where = _variable(head, where + len(SEGMENT))
+    return length is not None and where + length > size
+
+
+def _variable(data: bytes, where: int) -> tuple[int | None, int]:
+    """EBML's number of variable length, None for unknown, and the place behind it."""
+    length = 9 - (data[where] if where < len(data) else 0x80).bit_length()
+    highest = (1 << 7 * length) - 1
+    value = int.from_bytes(data[where : where + length], "big") & highest
+    return None if value == highest else value, where + length
