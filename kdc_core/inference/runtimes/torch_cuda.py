@@ -57,12 +57,11 @@ class CudaProgram:
             with torch.cuda.stream(self._uploads):
                 uploaded = pinned.to(self._device, non_blocking=True)
             self._stream.wait_stream(self._uploads)
-            uploaded.record_stream(self._stream)
             with torch.cuda.stream(self._stream):
                 people = run(uploaded)[: len(OUTPUTS)]
                 found = [value.to("cpu", non_blocking=True, copy=True) for value in people]
                 done = self._stream.record_event()
-        return Pending(partial(_collect, found, done))
+        return Pending(partial(_collect, found, done, uploaded))
 
     def close(self) -> None:
         """Wait for frames under way and free the graphs."""
@@ -81,7 +80,8 @@ class CudaProgram:
                     "torch runs without a CUDA graph, which is slower: frames of %dx%d cannot be "
                     "captured: %s",
                     *size[::-1],
-                    str(error).partition("\n")[0],
+                    # A capture that was broken off ends with an error that tells less.
+                    str(error.__context__ or error).partition("\n")[0],
                 )
         return self._replays.get(size, self._program)
 
@@ -155,6 +155,6 @@ class Constants(TorchFunctionMode):
         return self._kept[self._next - 1]
 
 
-def _collect(found: list[Tensor], done: torch.cuda.Event) -> Raw:
-    done.synchronize()
+def _collect(found: list[Tensor], done: torch.cuda.Event, uploaded: Tensor) -> Raw:
+    done.synchronize()  # until then `uploaded` may be read, and so must be held
     return Raw(*(value.numpy() for value in found))
