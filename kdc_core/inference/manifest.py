@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal, get_args
 
@@ -22,8 +23,11 @@ OUTPUTS = ("score", "keypoints", "centroids", "owner", "confidence")
 # TensorRT's, and that of the CPU runtimes.
 Precision = Literal["fp32", "fp16", "int8-trt", "int8-cpu"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-# Fields of ONNX's ModelProto and StringStringEntryProto, and protobuf's kinds of values.
-METADATA, ENTRY_KEY, ENTRY_VALUE = 14, 1, 2
+# Fields of ONNX's ModelProto, OperatorSetIdProto and StringStringEntryProto, and protobuf's kinds
+# of values.
+IR_VERSION, OPSET_IMPORT, METADATA = 1, 8, 14
+OPSET_DOMAIN, OPSET_VERSION = 1, 2
+ENTRY_KEY, ENTRY_VALUE = 1, 2
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5
 
 
@@ -141,38 +145,64 @@ def read_file(path: str | os.PathLike[str]) -> Manifest:
     return read_manifest(metadata, str(path))
 
 
+def why_not_run(path: Path, library: str, error: Exception) -> str:
+    """What to tell of a file that `read_file` could read and a library refuses.
+
+    Args:
+        path: the ONNX file.
+        library: that refused it, with its version.
+        error: what it raised; told whole, for the cause may stand at its end.
+    """
+    ir_version, operators = 0, []
+    with open(path, "rb") as file:
+        for field, kind, number in _fields(file, path.stat().st_size):
+            if field == IR_VERSION:
+                ir_version = number
+            elif field == OPSET_IMPORT and kind == BYTES:
+                domain, version = "ai.onnx", 0
+                for part, _, value in _fields(file, file.tell() + number):
+                    if part == OPSET_DOMAIN and value:
+                        domain = file.read(value).decode()
+                    elif part == OPSET_VERSION:
+                        version = value
+                operators.append(f"{domain} {version}")
+    return (
+        f"'{path}' is not an ONNX file that can be run here. It needs IR version {ir_version} and "
+        f"the operators of {', '.join(operators)}; found {library}, which says: {error}. If that "
+        "is too old for the file, install a later one"
+    )
+
+
 def _read_metadata(file: BinaryIO, end: int) -> dict[str, str]:
     """The metadata of a ModelProto; everything else is skipped."""
     metadata = {}
-    while file.tell() < end:
-        field, kind, length = _read_tag(file, end)
+    for field, kind, length in _fields(file, end):
         if field == METADATA and kind == BYTES:
-            stop = file.tell() + length
             entry = {}
-            while file.tell() < stop:
-                part, _, size = _read_tag(file, stop)
+            for part, _, size in _fields(file, file.tell() + length):
                 entry[part] = file.read(size).decode()
             metadata[entry.get(ENTRY_KEY, "")] = entry.get(ENTRY_VALUE, "")
-        else:
-            file.seek(length, os.SEEK_CUR)
     return metadata
 
 
-def _read_tag(file: BinaryIO, end: int) -> tuple[int, int, int]:
-    """Number, kind and length in bytes of the protobuf field that begins here."""
-    tag = _read_varint(file)
-    field, kind = tag >> 3, tag & 7
-    if kind == VARINT:
-        _read_varint(file)
-        return field, kind, 0
-    length = {EIGHT_BYTES: 8, FOUR_BYTES: 4}.get(kind)
-    if kind == BYTES:
-        length = _read_varint(file)
-    if length is None or field == 0:
-        raise ValueError(f"byte {file.tell()} is no field of it")
-    if file.tell() + length > end:
-        raise EOFError(f"it ends at byte {end}, in the middle")
-    return field, kind, length
+def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int]]:
+    """Number, kind, and value or length in bytes of each protobuf field from here to `end`.
+
+    The bytes of a field may be read, or not, before the next is asked for.
+    """
+    while file.tell() < end:
+        tag = _read_varint(file)
+        field, kind = tag >> 3, tag & 7
+        length = {EIGHT_BYTES: 8, FOUR_BYTES: 4}.get(kind)
+        if kind in (VARINT, BYTES):
+            length = _read_varint(file)
+        if length is None or field == 0:
+            raise ValueError(f"byte {file.tell()} is no field of it")
+        stop = file.tell() + (0 if kind == VARINT else length)
+        if stop > end:
+            raise EOFError(f"it ends at byte {end}, in the middle")
+        yield field, kind, length
+        file.seek(stop)
 
 
 def _read_varint(file: BinaryIO) -> int:

@@ -135,6 +135,65 @@ def test_openvino_keeps_few_programs_of_one_size() -> None:
     assert list(opened._programs) == [*sizes[:OWN_PROGRAMS], None]
 
 
+def _changed(folder: Path, edit: Callable[[Any], object]) -> Path:
+    """The shipped program, edited as onnx's ModelProto."""
+    import onnx
+
+    model = onnx.load(PROGRAM)
+    edit(model)
+    onnx.save(model, folder / "m.onnx")
+    return folder / "m.onnx"
+
+
+def _use_operator(model: Any, domain: str, version: int) -> None:
+    """Put an operator that nobody knows into the graph."""
+    model.opset_import.add(domain=domain, version=version)
+    model.graph.node[5].domain, model.graph.node[5].op_type = domain, "Nonsense"
+
+
+@pytest.mark.parametrize(
+    ("edit", "needs", "cause"),
+    [
+        (
+            lambda model: setattr(model, "ir_version", 99),
+            "IR version 99 and the operators of ai.onnx 20",
+            r"max supported IR version: \d+",
+        ),
+        (
+            lambda model: setattr(model.opset_import[0], "version", 98),
+            "IR version 10 and the operators of ai.onnx 98",
+            r"ai\.onnx is till opset \d+",
+        ),
+        (
+            lambda model: _use_operator(model, "own.maker", 97),
+            "IR version 10 and the operators of ai.onnx 20, own.maker 97",
+            "own.maker:Nonsense",
+        ),
+    ],
+    ids=["IR version", "opset", "operator"],
+)
+def test_a_file_that_cannot_be_run_is_told_with_versions_and_whole_cause(
+    edit: Callable[[Any], object], needs: str, cause: str, tmp_path: Path
+) -> None:
+    path = _changed(tmp_path, edit)
+    found = f"found onnxruntime {onnxruntime.__version__}, which says: "
+    with pytest.raises(UnusableRuntime, match=f"It needs {needs}; {found}.*{cause}"):
+        OnnxRuntime(path, "cpu", 1)
+
+
+def test_openvino_tells_the_same_of_a_file_that_cannot_be_run(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    from kdc_core.inference.runtimes.openvino import OpenVinoRuntime
+
+    path = _changed(tmp_path, lambda model: _use_operator(model, "own.maker", 97))
+    needs = "IR version 10 and the operators of ai.onnx 20, own.maker 97"
+    with pytest.raises(UnusableRuntime) as raised:
+        OpenVinoRuntime(path, "cpu", 1)
+    text = str(raised.value)
+    assert f"It needs {needs}; found openvino {openvino.__version__}, which says: " in text
+    assert "Nonsense" in text.partition("which says")[2]
+
+
 # Which is taken
 
 

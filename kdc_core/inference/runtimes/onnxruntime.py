@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kdc_core.inference.assembly import Raw
-from kdc_core.inference.manifest import OUTPUTS, read_file
+from kdc_core.inference.manifest import OUTPUTS, read_file, why_not_run
 from kdc_core.inference.runtimes.protocol import Pending, UnusableRuntime
 
 SPIN_US = 100
@@ -117,6 +117,8 @@ class OnnxRuntime:
     """
 
     def __init__(self, path: Path, device: str, threads: int, name: str = "onnxruntime"):
+        import onnxruntime
+
         self.name = name
         if path.suffix != ".onnx":
             raise UnusableRuntime(f"{name} needs an .onnx file, got '{path}'")
@@ -133,9 +135,8 @@ class OnnxRuntime:
         try:
             self._session = Session(str(path), threads, providers)
         except Exception as error:  # onnxruntime raises classes of its own for every cause
-            raise UnusableRuntime(
-                f"'{path}' is not an ONNX file that can be run: {str(error)[:300]}"
-            ) from error
+            library = f"onnxruntime {onnxruntime.__version__}"
+            raise UnusableRuntime(why_not_run(path, library, error)) from error
         self._threads = threads
         wanted = providers[0] if name == "onnxruntime" else providers[0][0]
         used = self._session.raw.get_providers()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kdc_core.inference.assembly import Raw
-from kdc_core.inference.manifest import OUTPUTS, read_file
+from kdc_core.inference.manifest import OUTPUTS, read_file, why_not_run
 from kdc_core.inference.runtimes.protocol import Pending, UnusableRuntime
 
 if TYPE_CHECKING:
@@ -51,9 +51,8 @@ class OpenVinoRuntime:
         try:
             model = openvino.Core().read_model(path)
         except RuntimeError as error:
-            raise UnusableRuntime(
-                f"'{path}' is not an ONNX file that can be run: {str(error)[:300]}"
-            ) from error
+            library = f"openvino {openvino.__version__}"
+            raise UnusableRuntime(why_not_run(path, library, error)) from error
         got = [port.any_name for port in (*model.inputs, *model.outputs)]
         if got != ["frame", *OUTPUTS]:
             raise UnusableRuntime(
