@@ -278,6 +278,16 @@ def test_broken_programs_are_refused_with_a_reason(
         Predictor.from_pretrained(str(_broken_programs(tmp_path)[kind]))
 
 
+def test_a_program_whose_weights_were_changed_is_refused(tmp_path: Path) -> None:
+    model = onnx.load(find_model("kdc_light", (".onnx",)))
+    first = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
+    mirrored = onnx.numpy_helper.to_array(first)[::-1].copy()
+    first.CopyFrom(onnx.numpy_helper.from_array(mirrored, first.name))
+    onnx.save(model, tmp_path / "changed.onnx")
+    with pytest.raises(UnusableRuntime, match="does not find the people it should.*missed"):
+        choose_runtime(str(tmp_path / "changed.onnx"), "onnxruntime")
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
