@@ -271,20 +271,11 @@ def find_gpu() -> str:
 
 def install(runner: Runner, wanted: dict[str, str], wheels: Path | None) -> list[str]:
     """Install packages that bring modules; what remains absent, and why, in sentences."""
-    installed = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
     fixed = runner.packages / "installed.txt"
     fixed.parent.mkdir(exist_ok=True)
-    fixed.write_text("".join(f"{n}=={v}\n" for n, v in installed.items() if n), encoding="utf-8")
-    command = [
-        "-m",
-        "pip",
-        "install",
-        "--disable-pip-version-check",
-        "--retries",
-        "0",
-        "--timeout",
-    ]
-    command += ["15", "--prefix", str(runner.packages), "--constraint", str(fixed)]
+    fixed.write_text("\n".join(installed()), encoding="utf-8")
+    command = "-m pip install --disable-pip-version-check --retries 0 --timeout 15".split()
+    command += ["--prefix", str(runner.packages), "--constraint", str(fixed)]
     command += ["--no-index", "--find-links", str(wheels.resolve())] if wheels else []
     end = time.monotonic() + INSTALL_S
     if runner.run("install", [*command, *wanted.values()], INSTALL_S).code == 0:
@@ -298,10 +289,22 @@ def install(runner: Runner, wanted: dict[str, str], wheels: Path | None) -> list
     return notes
 
 
+def installed() -> list[str]:
+    """What this Python has, each as `name==version`, so that nothing of it is exchanged."""
+    found: dict[str, str] = {}
+    for package in importlib.metadata.distributions():
+        name = re.sub(r"[-_.]+", "-", package.metadata["Name"] or "").lower()
+        found.setdefault(name, package.version)  # a further one of this name is not imported
+    return [f"{name}=={version}" for name, version in found.items() if name]
+
+
 def missing(modules: dict[str, Any]) -> dict[str, str]:
     """Modules that are absent and can be installed, with their packages."""
     packages = NEEDED | HELPFUL | FOR_BENCH
-    if "version" in modules["tensorrt"] or platform.machine() != "x86_64":
+    x86 = platform.machine() == "x86_64"
+    if not x86:
+        packages["onnxruntime"] = "onnxruntime"
+    if "version" in modules["tensorrt"] or not x86:
         packages.pop("tensorrt_rtx")  # full TensorRT comes first, and RTX knows no Jetson
     return {m: p for m, p in packages.items() if p and "absent" in modules[m]}
 
@@ -335,6 +338,7 @@ def test_files() -> list[str]:
 def run_test(runner: Runner, name: str, number: int) -> dict[str, Any]:
     """One test in a process of its own: a crash on the GPU ends no other."""
     report = runner.packages.parent / f"test_{number}.xml"
+    report.unlink(missing_ok=True)
     options = [f"--junitxml={report}", name]
     done = runner.run(f"test_{number}", [*PYTEST, *options], min(TEST_S, runner.left_s - BENCH_S))
     row = {"name": name, "outcome": "failed", "seconds": 0.0, "start_s": round(done.seconds, 1)}

@@ -8,6 +8,7 @@ import re
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gpu
@@ -105,7 +106,15 @@ def test_rtx_is_wanted_only_where_it_can_be_of_use(monkeypatch: pytest.MonkeyPat
     assert "tensorrt_rtx" not in gpu.missing(modules | {"tensorrt": {"version": "10.3"}})
     assert "numpy" not in gpu.missing(modules | {"numpy": {"version": "2"}})
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    assert "tensorrt_rtx" not in gpu.missing(modules)
+    wanted = gpu.missing(modules)
+    assert "tensorrt_rtx" not in wanted and wanted["onnxruntime"] == "onnxruntime"
+
+
+def test_what_is_installed_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = [("PyYAML", "6.0"), ("a_b", "1"), ("pyyaml", "5.1"), (None, "2")]
+    found = [SimpleNamespace(metadata={"Name": n}, version=v) for n, v in packages]
+    monkeypatch.setattr("importlib.metadata.distributions", lambda: found)
+    assert gpu.installed() == ["pyyaml==6.0", "a-b==1"]
 
 
 @pytest.mark.all
