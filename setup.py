@@ -60,7 +60,7 @@ setup(
         "onnxruntime",
         "opencv-python",
         "platformdirs",
-        "pydantic>=2",
+        "pydantic>=2.5",
         "pyyaml",
         "rich",
         "safetensors",

@@ -1,8 +1,11 @@
-"""How the C library's allocator treats large buffers."""
+"""How the C library's allocator treats large buffers, and Python's collector many objects."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Parameters of mallopt, from glibc's malloc.h.
 M_TRIM_THRESHOLD = -1
@@ -29,3 +32,18 @@ def keep_freed_memory(limit_mib: int = 256) -> bool:
         return bool(libc.mallopt(M_TRIM_THRESHOLD, limit_mib * MIB) and kept)
     except (AttributeError, OSError, TypeError):
         return False
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Keep the garbage collector from looking, again and again, through what a file is read into.
+
+    None of them is garbage, and its share of the time grows with their number.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -11,27 +11,36 @@ from kdc_core.data.faults import warn_outside
 from kdc_core.data.images import Images
 from kdc_core.data.reading import read_annotations
 
-# Layout of a data set's folder: annotation file, which may end in .gz, too, and where its images
+# Layouts of a data set's folder: annotation file, which may end in .gz, too, and where its images
 # may be.
 LAYOUTS = (
     ("annotations/person_keypoints_{split}2017.json", ("{split}2017", "images/{split}2017")),
     ("ochuman_coco_format_{split}_range_0.00_1.00.json", ("images", ".")),
+    ("annotations/ochuman_coco_format_{split}_range_0.00_1.00.json", ("images",)),
     ("crowdpose_{split}.json", ("images", ".")),
     ("json/crowdpose_{split}.json", ("images",)),
     ("annotations/crowdpose_{split}.json", ("images",)),
+    # CVAT, whose one subset is called default unless it is named
+    ("annotations/person_keypoints_{split}.json", ("images/{split}", "images")),
+    ("annotations/person_keypoints_default.json", ("images/default", "images")),
+    ("{split}/_annotations.coco.json", ("{split}",)),  # Roboflow
     ("{split}.json", ("{split}", "{split}.tar")),
     ("annotations.json", (".",)),
+    ("result.json", (".",)),  # Label Studio and others, which name images as images/NAME
 )
+# What else tools call a split.
+OTHER_NAMES = {"val": ("valid", "validation")}
 
 
-def find_data(path: str | Path, split: str) -> tuple[Path, Path]:
+def find_data(path: str | Path, split: str, images: str | Path | None = None) -> tuple[Path, Path]:
     """Find a data set's annotations and images.
 
     Args:
-        path: folder of COCO 2017, OCHuman or CrowdPose as published, a folder of images with
-            `annotations.json`, a folder with `{split}.json` and a folder or tar of the same name,
-            or such an annotation file itself.
+        path: folder of COCO 2017, OCHuman or CrowdPose as published, or as CVAT, Roboflow or Label
+            Studio export it; a folder of images with `annotations.json`; a folder with
+            `{split}.json` and a folder or tar of the same name; or such an annotation file itself.
         split: `train`, `val` or `test`, where a folder has several.
+        images: folder or tar of the images; None = where the layout has them.
 
     Returns:
         Annotation file, folder or tar of the images.
@@ -41,50 +50,60 @@ def find_data(path: str | Path, split: str) -> tuple[Path, Path]:
     """
     path = Path(path)
     if path.is_dir():
-        for layout, places in LAYOUTS:
-            plain = path / layout.format(split=split)
-            for annotations in (plain, plain.with_name(f"{plain.name}.gz")):
-                if annotations.is_file():
-                    return annotations, _images_of(
-                        annotations, [path / place.format(split=split) for place in places]
-                    )
-        wanted = ", ".join(layout.format(split=split) for layout, _ in LAYOUTS) + ", or .gz"
-        raise AnnotationError(f"no annotations in '{path}': expected one of {wanted}")
-    if not path.exists():
+        annotations, places = _find_layout(path, split)
+    elif path.exists():
+        annotations, stem = path, path.name.removesuffix(".gz").removesuffix(".json")
+        places = [path.with_name(stem), path.with_name(f"{stem}.tar")]
+    else:
         raise AnnotationError(f"'{path}' does not exist: expected a data set's folder or file")
-    stem = path.name.removesuffix(".gz").removesuffix(".json")
-    return path, _images_of(path, [path.with_name(stem), path.with_name(f"{stem}.tar")])
-
-
-def _images_of(annotations: Path, places: list[Path]) -> Path:
-    for images in places:
-        if images.exists():
-            return images
+    if images is not None:
+        return annotations, Path(images)
+    for place in places:
+        if place.exists():
+            return annotations, place
     expected = " or ".join(f"'{place}'" for place in places)
-    raise AnnotationError(f"no images for '{annotations}': expected {expected}")
+    raise AnnotationError(
+        f"no images for '{annotations}': expected {expected}; --images (of --val, --val-images) "
+        "names another folder or tar"
+    )
+
+
+def _find_layout(folder: Path, split: str) -> tuple[Path, list[Path]]:
+    """Annotation file of a folder, and where its images may be."""
+    for layout, places in LAYOUTS:
+        for name in (split, *OTHER_NAMES.get(split, ())):
+            plain = folder / layout.format(split=name)
+            for file in (plain, plain.with_name(f"{plain.name}.gz")):
+                if file.is_file():
+                    return file, [folder / place.format(split=name) for place in places]
+    wanted = ", ".join(layout.format(split=split) for layout, _ in LAYOUTS)
+    raise AnnotationError(
+        f"no annotations in '{folder}': expected one of {wanted}, or .gz; or name the annotation "
+        "file itself"
+    )
 
 
 def open_data(
-    path: str | Path, split: str, skeleton: Skeleton, subset: str = "all"
+    path: str | Path,
+    split: str,
+    skeleton: Skeleton,
+    subset: str = "all",
+    images: str | Path | None = None,
+    category: str | None = None,
 ) -> tuple[Annotations, Images]:
     """Open a data set for training.
 
     Args:
-        path, split: as for `find_data`.
+        path, split, images: as for `find_data`.
         skeleton: the keypoints its persons must have.
         subset: `all`, or `coco_persons` (`keypoint_persons`).
+        category: as for `read_annotations`.
 
     Raises:
-        AnnotationError, ImageError: one of the two is missing or unusable, or no person of the
-            whole set has keypoints.
+        AnnotationError, ImageError: one of the two is missing or unusable.
     """
-    file, folder = find_data(path, split)
-    annotations = read_annotations(file, skeleton)
-    if not annotations.has_keypoints:
-        raise AnnotationError(
-            f"'{file}' has no person with keypoints: expected a keypoint file such as "
-            "person_keypoints_train2017.json, not one of boxes or instances alone"
-        )
+    file, folder = find_data(path, split, images)
+    annotations = read_annotations(file, skeleton, category)
     warn_outside(annotations)
     if subset == "coco_persons":
         annotations = keypoint_persons(annotations)

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kdc_core.codec.skeleton import Skeleton
 from kdc_core.data.annotations import AnnotatedPerson, Annotations
-from kdc_core.data.masks import decode_mask, describe
+from kdc_core.data.masks import decode_mask
 
 log = logging.getLogger(__name__)
 
 OUTSIDE_PX = 1.0  # that boxes, polygons and keypoints may lie outside the image
 FAR_FRACTION = 1.0  # of its box's longer side that a keypoint may lie outside the box
 SAME_BOX = 0.5  # least IoU of a person's box and its mask's
+SHOWN = 20  # faults of one kind that are listed
+NO_PIXEL = "has no pixel"
 KINDS = {
     "categories": "Categories without the skeleton's keypoints",
     "bad_image": "Entries of 'images' that cannot be used",
     "bad_annotation": "Entries of 'annotations' that cannot be used",
-    "duplicate_id": "Ids used twice",
-    "unlisted": "Annotations whose image is not listed",
+    "duplicate_id": "Ids of images used twice",
+    "unlisted": "Annotations whose image or category is not listed",
     "missing": "Images that cannot be opened",
     "broken": "Images that cannot be decoded",
     "other_size": "Images of another size than annotated",
@@ -67,6 +68,28 @@ class Fault:
         return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def listed(faults: Sequence[Fault]) -> list[str]:
+    """Lines that say what is wrong: of each kind the number, and the first of them."""
+    lines = []
+    for kind, title in KINDS.items():
+        same = [f"  {fault}" for fault in faults if fault.kind == kind]
+        if same:
+            lines += [f"{title}: {len(same)}", *same[:SHOWN]]
+        if len(same) > SHOWN:
+            lines.append(f"  and {len(same) - SHOWN} more")
+    return lines
+
+
+def counted(faults: Sequence[Fault]) -> list[str]:
+    """A line of each kind: the number, and the first of them."""
+    lines = []
+    for kind, title in KINDS.items():
+        same = [fault for fault in faults if fault.kind == kind]
+        if same:
+            lines.append(f"{title}: {len(same)}, first {same[0]}")
+    return lines
+
+
 def box_faults(box: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[str, str]]:
     """Kinds and texts of what is wrong with a box x0, y0, x1, y1 in an image of a size."""
     out = _out(box.reshape(2, 2), (0, 0), size[::-1]).max()
@@ -78,16 +101,16 @@ def box_faults(box: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[str, st
 
 
 def keypoint_faults(
-    person: AnnotatedPerson, entry: dict[str, Any], size: tuple[int, int], skeleton: Skeleton
+    person: AnnotatedPerson, size: tuple[int, int], names: Sequence[str]
 ) -> Iterator[tuple[str, str]]:
-    """Kinds and texts of what is wrong with the keypoints of an entry of the file."""
+    """Kinds and texts of what is wrong with a person's keypoints, which have these names."""
     points, flags = person.keypoints[:, :2], person.keypoints[:, 2]
     labelled = flags > 0
 
     def told(which: np.ndarray) -> str:
         first, more = int(which.argmax()), int(which.sum()) - 1
         x, y = points[first]
-        return f"{skeleton.keypoints[first]} at ({x:g}, {y:g})" + f" and {more} more" * (more > 0)
+        return f"{names[first]} at ({x:g}, {y:g})" + f" and {more} more" * (more > 0)
 
     outside = labelled & (_out(points, (0, 0), (size[1] - 1, size[0] - 1)) > OUTSIDE_PX)
     if outside.any():
@@ -99,12 +122,12 @@ def keypoint_faults(
         yield "keypoint_far", told(far)
     strange = ~np.isin(flags, (0, 1, 2))
     if strange.any():
-        yield "keypoint_flag", f"{skeleton.keypoints[strange.argmax()]} has {flags[strange][0]:g}"
-    number, count = entry.get("num_keypoints"), int(labelled.sum())
+        yield "keypoint_flag", f"{names[int(strange.argmax())]} has {flags[strange][0]:g}"
+    number, count = person.num_keypoints, int(labelled.sum())
     # CrowdPose does not count head and neck.
-    body = [name not in ("head", "neck") for name in skeleton.keypoints]
-    if number is not None and number not in (count, int(labelled[body].sum())):
-        yield "num_keypoints", f"num_keypoints is {number!r}, {count} are labelled"
+    body = [name not in ("head", "neck") for name in names]
+    if number not in (count, int(labelled[body].sum())):
+        yield "num_keypoints", f"num_keypoints is {number}, {count} are labelled"
 
 
 def warn_outside(annotations: Annotations) -> None:
@@ -130,57 +153,23 @@ def warn_outside(annotations: Annotations) -> None:
 
 def mask_faults(person: AnnotatedPerson, size: tuple[int, int]) -> Iterator[tuple[str, str]]:
     """Kinds and texts of what is wrong with a person's mask in an image (height, width)."""
-    mask = person.segmentation
-    if mask is None:
+    if person.segmentation is None:
         return
-    try:
-        if isinstance(mask, dict):
-            given, counts = mask["size"], mask["counts"]
-            if given != list(size):
-                yield "mask_size", f"RLE of height and width {given}, image {list(size)}"
-                return
-            # pycocotools leaves the pixels beyond the last run undefined.
-            length = sum(counts if isinstance(counts, list) else _runs(counts))
-            if length != size[0] * size[1]:
-                raise ValueError(f"RLE of {length} pixels, {size[0] * size[1]} expected")
-        pixels = decode_mask(mask, size)
-        if isinstance(mask, dict):
-            rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
-            corners = np.array([[0, 0]])
-            if len(rows):
-                corners = np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]])
-        else:
-            polygons = [np.array(p, np.float64).reshape(-1, 2) for p in mask]
-            corners = np.concatenate([p for p in polygons if len(p) > 2] or [np.zeros((1, 2))])
-    except Exception as error:  # pycocotools raises bare ones
-        yield "mask", describe(error)
+    pixels = decode_mask(person.segmentation, size)
+    if not pixels.any():
+        yield "mask", NO_PIXEL
         return
+    if isinstance(person.segmentation, dict):
+        rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
+        corners = np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]])
+    else:
+        corners = np.concatenate(list(person.segmentation)).reshape(-1, 2)
     out = _out(corners, (0, 0), size[::-1]).max()
-    if not np.isfinite(corners).all():
-        yield "mask", "a coordinate is not finite"
-    elif out > OUTSIDE_PX:
+    if out > OUTSIDE_PX:
         yield "mask_outside", f"reaches {out:g} pixels out of the image"
-    elif not pixels.any():
-        yield "mask", "has no pixel"
     box = np.concatenate((corners.min(0), corners.max(0)))
-    if pixels.any() and (iou := _iou(box, person.box)) < SAME_BOX:
+    if (iou := _iou(box, person.box)) < SAME_BOX:
         yield "mask_box", f"IoU of the mask's box and the box is {iou:.2f}"
-
-
-def _runs(counts: str) -> list[int]:
-    """Lengths of the runs of a compressed RLE (rleFrString of pycocotools)."""
-    runs: list[int] = []
-    value = shift = 0
-    for letter in counts:
-        bits = ord(letter) - 48
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if not bits & 0x20:
-            if bits & 0x10:
-                value -= 1 << shift
-            runs.append(value + runs[-2] if len(runs) > 2 else value)
-            value = shift = 0
-    return runs
 
 
 def _out(points: np.ndarray, low: Any, high: Any) -> np.ndarray:
