@@ -71,7 +71,12 @@ class Buffer:
         self.bytes = max(1, int(np.prod(shape)) * dtype.itemsize)
         what = f"allocating {self.bytes / 1e6:.1f} MB"
         self.device = int(check(cudart.cudaMalloc(self.bytes), what))
-        self._pinned = int(check(cudart.cudaMallocHost(self.bytes), f"{what} of pinned memory"))
+        try:
+            pinned = check(cudart.cudaMallocHost(self.bytes), f"{what} of pinned memory")
+        except CudaError:
+            cudart.cudaFree(self.device)
+            raise
+        self._pinned = int(pinned)
         view = _View(
             {"data": (self._pinned, False), "shape": shape, "typestr": dtype.str, "version": 3}
         )

@@ -184,6 +184,21 @@ def test_too_little_memory_is_told_with_what_is_free(
         EngineSession(FULL_TENSORRT, engine(device, predictor), "an engine")
 
 
+def test_a_session_short_of_memory_gives_back_what_it_had(
+    device: FakeCuda, predictor: Predictor
+) -> None:
+    loaded = engine(device, predictor)
+    session = EngineSession(FULL_TENSORRT, loaded, "an engine")
+    needed = sum(memory.size for memory in device.memory.values())
+    session.close()
+    for fraction in (0.01, 0.2, 0.5, 0.9, 0.999):
+        device.free = int(needed * fraction)
+        with pytest.raises(cuda.CudaError, match="out of GPU memory"):
+            EngineSession(FULL_TENSORRT, loaded, "an engine")
+        assert not (device.memory or device.streams or device.events), fraction
+        assert device.free == int(needed * fraction)
+
+
 GPU = Gpu(0, "a GPU", "8.9", 8 << 30)
 
 
@@ -275,6 +290,18 @@ def test_frames_without_an_engine_go_to_the_next_runtime_and_that_is_said_once(
         alone.submit(other).collect()
     with pytest.raises(UnusableRuntime, match="no engine for frames"):
         TensorRtRuntime.open(PROGRAM, "tensorrt", size=(256, 320))
+
+
+def test_frames_of_an_engine_and_of_the_next_runtime_are_under_way_together(
+    fake: FakeTensorRt, predictor: Predictor, frames: list[np.ndarray]
+) -> None:
+    runtime = TensorRtRuntime.open(PROGRAM, "tensorrt", otherwise=lambda: predictor.runtime)
+    runtime.submit(frames[0]).collect()
+    without = np.zeros((256, 320, 3), np.uint8)
+    for one, two in ((frames[0], without), (without, frames[1]), (frames[2], frames[3])):
+        first, second = runtime.submit(one), runtime.submit(two)
+        assert_same(first.collect(), find(predictor, one))
+        assert_same(second.collect(), find(predictor, two))
 
 
 def test_an_engine_that_puts_keypoints_elsewhere_is_refused(fake: FakeTensorRt) -> None:

@@ -122,7 +122,7 @@ def _ended(code: int, noise: IO[bytes]) -> str:
     if code == -signal.SIGKILL:
         return (
             "the engine builder was killed, most likely for want of memory: close other programs, "
-            "or build with a smaller workspace or size"
+            "or build for a smaller size"
         )
     noise.seek(0)
     lines = noise.read().decode(errors="replace").split("\n")

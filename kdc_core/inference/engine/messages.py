@@ -40,9 +40,11 @@ DRIVER_LINE = re.compile(
     r"|libcuda\.so|cuInit"
 )
 
-_OUT_OF_MEMORY = "out of GPU memory while {doing}: {free} MiB free{mend}"
-_MEND = ": close other programs on the GPU, or take a smaller input size"
-_MEND_BUILD = ", workspace {workspace} MiB: lower the workspace or close other programs on the GPU"
+_OUT_OF_MEMORY = (
+    "out of GPU memory while {doing}: {free} MiB free{lent}: close other programs on the GPU, or "
+    "take a smaller input size"
+)
+_LENT = ", workspace {workspace} MiB"
 _SIZES = "sizes do not fit the network: {shapes}: {line}"
 
 
@@ -131,7 +133,7 @@ def explain(said: Iterable[str], fallback: str, **context: object) -> str:
         return NO_DRIVER
     text = "\n".join(kept)
     values = _Context({name: str(value) for name, value in context.items()})
-    values["mend"] = (_MEND_BUILD if "workspace" in context else _MEND).format_map(values)
+    values["lent"] = _LENT.format_map(values) if "workspace" in context else ""
     for rule in RULES:
         found = rule.symptom.search(text)
         if found is not None:

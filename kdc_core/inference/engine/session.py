@@ -74,25 +74,44 @@ class EngineSession:
         shapes = [tuple(engine.get_tensor_shape(name)) for name in names]
         dtypes = [np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in names]
         self.shape = shapes[0]
-        self._stream, self._uploads = make_stream(), make_stream()
-        self._own = [Buffer(*both) for both in zip(shapes, dtypes, strict=True)]
-        self._slots = [
-            Slot(
-                Buffer(shapes[0], dtypes[0]),
-                [Buffer(*both) for both in zip(shapes[1:], dtypes[1:], strict=True)],
-                make_event(),
-                make_event(),
-            )
-            for _ in range(SLOTS)
-        ]
-        for name, buffer in zip(names, self._own, strict=True):
-            if not self._context.set_tensor_address(name, buffer.device):
-                raise BrokenEngine(f"'{origin}': the address of '{name}' was refused")
         self._next = 0
         self._graph: int | None = None
-        # RTX captures by itself (`_make_context`).
-        if not hasattr(trt, "IRuntimeConfig") or not hasattr(trt, "CudaGraphStrategy"):
-            self._graph = self._captured()
+        self._slots: list[Slot] = []
+        # Everything on the GPU, for `close`.
+        self._streams: list[int] = []
+        self._events: list[int] = []
+        self._buffers: list[Buffer] = []
+        try:
+            self._allocate(shapes, dtypes)
+            for name, buffer in zip(names, self._own, strict=True):
+                if not self._context.set_tensor_address(name, buffer.device):
+                    raise BrokenEngine(f"'{origin}': the address of '{name}' was refused")
+            # RTX captures by itself (`_make_context`).
+            if not hasattr(trt, "IRuntimeConfig") or not hasattr(trt, "CudaGraphStrategy"):
+                self._graph = self._captured()
+        except BaseException:
+            self.close()
+            raise
+
+    def _allocate(self, shapes: list[tuple[int, ...]], dtypes: list[np.dtype[Any]]) -> None:
+        """Streams, the engine's own inputs and outputs, and those of each frame under way."""
+
+        def buffers() -> list[Buffer]:
+            for both in zip(shapes, dtypes, strict=True):
+                self._buffers.append(Buffer(*both))
+            return self._buffers[-len(shapes) :]
+
+        def event() -> int:
+            self._events.append(make_event())
+            return self._events[-1]
+
+        for _ in range(2):
+            self._streams.append(make_stream())
+        self._stream, self._uploads = self._streams
+        self._own = buffers()
+        for _ in range(SLOTS):
+            frame, *outputs = buffers()
+            self._slots.append(Slot(frame, outputs, event(), event()))
 
     def submit(self, frame: np.ndarray) -> Pending[Raw]:
         """Start on a frame; it may be changed as soon as this returns.
@@ -141,6 +160,7 @@ class EngineSession:
             check(cudart.cudaGraphLaunch(graph, self._stream), "launching the engine")
             if all(map(np.array_equal, first, self._outputs())):
                 return graph
+            cudart.cudaGraphExecDestroy(graph)
         log.warning("the engine cannot be replayed as a CUDA graph: it runs without one")
         return None
 
@@ -152,18 +172,17 @@ class EngineSession:
 
     def close(self) -> None:
         """Free everything on the GPU."""
-        cudart.cudaStreamSynchronize(self._stream)
+        for stream in self._streams:
+            cudart.cudaStreamSynchronize(stream)
         if self._graph is not None:
             cudart.cudaGraphExecDestroy(self._graph)
         for slot in self._slots:
             slot.busy = False
-            for buffer in (slot.frame, *slot.outputs):
-                buffer.free()
-            cudart.cudaEventDestroy(slot.uploaded)
-            cudart.cudaEventDestroy(slot.done)
-        for buffer in self._own:
+        for buffer in self._buffers:
             buffer.free()
-        for stream in (self._stream, self._uploads):
+        for event in self._events:
+            cudart.cudaEventDestroy(event)
+        for stream in self._streams:
             cudart.cudaStreamDestroy(stream)
         del self._context, self._engine
 

@@ -120,7 +120,7 @@ def test_too_little_memory_for_a_build_reaches_whoever_asked(
 ) -> None:
     out_of_memory = "Error Code 1: Cuda Runtime (out of memory)"
     play(said=[out_of_memory], build="none", cuda={"free": 512 << 20})
-    text = "out of GPU memory while building: 512 MiB free, workspace 256 MiB: lower the workspace"
+    text = "out of GPU memory while building: 512 MiB free, workspace 256 MiB: close other prog"
     with pytest.raises(EngineError, match=f"^{text}"):
         engine_of()
     play(cuda={"fails": {"cuMemGetInfo": 2}})

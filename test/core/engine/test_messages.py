@@ -72,7 +72,7 @@ BUILD = [
     ({"faults": [["If", "n", "no importer"]]}, "TensorRT 10.3.0 cannot read the program: If 'n'"),
     ({"outputs": []}, "found the inputs ['frame'] and the outputs []"),
     ({"said": [NO_KERNEL], "build": "none"}, "out of GPU memory while building: 4096 MiB free"),
-    ({"said": [MEMORY], "build": "none"}, "workspace 1024 MiB: lower the workspace or close"),
+    ({"said": [MEMORY], "build": "none"}, "workspace 1024 MiB: close other programs on"),
     ({"said": [NO_PROFILE, DRIVER], "build": "none"}, "sizes do not fit the network: 448x576: I"),
     ({"said": [ORDER], "build": "none", "profile": 0}, "satisfy MIN<=OPT<=MAX"),
     ({"profile": -1}, "TensorRT 10.3.0 built no engine: TensorRT gave no reason"),
