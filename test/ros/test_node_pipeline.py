@@ -83,6 +83,7 @@ def local(domain: int, monkeypatch: pytest.MonkeyPatch, peer: MakePeer) -> Itera
     with local_node(monkeypatch, spin=True, autostart=True, pipeline=True) as (node, predictor):
         camera = peer(node.get_namespace())
         camera.meet()
+        camera.answer()  # nothing of what was shown to meet it is under way
         yield Local(node, predictor, camera)
 
 

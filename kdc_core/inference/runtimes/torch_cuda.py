@@ -77,8 +77,7 @@ class CudaProgram:
             except RuntimeError as error:
                 self._graphs = len(self._replays)  # nor others
                 log.warning(
-                    "torch runs without a CUDA graph, which is slower: frames of %dx%d cannot be "
-                    "captured: %s",
+                    "torch runs without a CUDA graph: frames of %dx%d cannot be captured: %s",
                     *size[::-1],
                     # A capture that was broken off ends with an error that tells less.
                     str(error.__context__ or error).partition("\n")[0],
