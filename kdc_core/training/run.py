@@ -9,6 +9,7 @@ import math
 import os
 import pickle
 import platform
+import signal
 import sys
 import time
 import warnings
@@ -130,6 +131,7 @@ def _train(
         if rank() == 0:
             _write_model(module, samples.steps, folder, made, time.monotonic() - begun)
     if stop.signal is not None:
+        log.info("stopped by %s", signal.Signals(stop.signal).name)
         raise Stopped(stop.signal)
     return folder / "model.safetensors"
 

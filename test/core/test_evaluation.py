@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import faster_coco_eval
 import numpy as np
 import pytest
 import torch
@@ -23,19 +24,39 @@ from kdc_core.codec.codec import Codec
 from kdc_core.codec.grid import Grid, Letterbox, Level
 from kdc_core.codec.skeleton import COCO17, CROWDPOSE14, Skeleton
 from kdc_core.config import Config, ConfigError, DecodeConfig
-from kdc_core.data.annotations import AnnotatedImage, Annotations
+from kdc_core.data.annotations import (
+    AnnotatedImage,
+    AnnotatedPerson,
+    AnnotationError,
+    Annotations,
+)
 from kdc_core.data.augment import warp
 from kdc_core.data.images import ImageError, Images
 from kdc_core.data.masks import as_rle
 from kdc_core.data.reading import read_annotations
 from kdc_core.evaluation.ablate import ablate
-from kdc_core.evaluation.coco import FIGURES, Result, score
-from kdc_core.evaluation.run import EvaluationResult, evaluate, read_truth
+from kdc_core.evaluation.absent import absent_rows
+from kdc_core.evaluation.coco import (
+    COMMON12,
+    COMMON_FIGURES,
+    FIGURES,
+    Result,
+    protocol_of,
+    score,
+)
+from kdc_core.evaluation.pose2seg import pose2seg_persons, score_pose2seg
+from kdc_core.evaluation.run import (
+    EvaluationResult,
+    evaluate,
+    evaluate_pose2seg,
+    persons_without_mask,
+    read_truth,
+)
 from kdc_core.evaluation.testtime import TestTime, level_frame, mirror, mirror_fields
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes.choice import find_model
 
-from .conftest import make_people, make_person
+from .conftest import SHARED, make_people, make_person
 from .test_misses import noisy, perfect, read
 
 LIGHT = find_model("kdc_light", (".safetensors",))
@@ -189,6 +210,261 @@ def test_crowdpose_is_scored_by_crowd_index_and_the_box() -> None:
     assert [score(truth, moved)[f"keypoint_ap{s}"] for s in ("", "50", "75")] == stats[:3]
 
 
+def crowded() -> dict[str, Any]:
+    """A file of CrowdPose: images of each border of the groups, three people each."""
+    rng = np.random.default_rng(3)
+    content: dict[str, Any] = {"images": [], "annotations": []}
+    names = list(CROWDPOSE14.keypoints)
+    content["categories"] = [{"id": 1, "name": "person", "keypoints": names}]
+    for number, index in enumerate((0.0, 0.1, 0.2, 0.79, 0.8, 1.31) * 2, 1):
+        content["images"].append(
+            {
+                "id": number,
+                "file_name": f"{number}.jpg",
+                "height": 300,
+                "width": 500,
+                "crowdIndex": index,
+            }
+        )
+        for place in range(3):
+            points = rng.uniform(0, 110, (14, 3)) + (150 * place, 90, 0)
+            points[:, 2] = rng.choice([0, 1, 2], 14, p=[0.2, 0.2, 0.6])
+            points[:, 2] *= rng.random() < 0.8  # some have none
+            points[12:, 2] = 2 * (number % 5 > 0)
+            content["annotations"].append(
+                {
+                    "id": len(content["annotations"]) + 1,
+                    "image_id": number,
+                    "category_id": 1,
+                    "bbox": [150 * place, 90, 110, 110],
+                    "iscrowd": 0,
+                    "num_keypoints": int((points[:12, 2] > 0).sum()),
+                    "keypoints": points.ravel().tolist(),
+                }
+            )
+    return content
+
+
+def near(truth: Annotations, noise_px: float) -> list[Result]:
+    """Each person found with noise, and somebody false in each image."""
+    rng = np.random.default_rng(4)
+    results = []
+    for image in truth.images:
+        for person in (*image.persons, image.persons[0]):
+            points = person.keypoints + rng.normal(0, noise_px, person.keypoints.shape)
+            results.append(
+                {
+                    "image_id": image.id,
+                    "category_id": 1,
+                    "score": float(rng.random()),
+                    "keypoints": points.ravel().tolist(),
+                }
+            )
+    return results
+
+
+@pytest.mark.parametrize("noise_px", [2.0, 6.0, 10.0])
+def test_crowdpose_is_scored_as_its_own_code_does(noise_px: float, tmp_path: Path) -> None:
+    file = tmp_path / "crowdpose.json"
+    file.write_text(json.dumps(crowded()))
+    truth = read_annotations(file, CROWDPOSE14)
+    found = near(truth, noise_px)
+    theirs = faster_coco_eval.COCO(str(file))
+    results = theirs.loadRes([dict(result) for result in found])
+    sigmas = list(CROWDPOSE14.sigmas)
+    wanted = faster_coco_eval.COCOeval_faster(
+        theirs, results, "keypoints_crowd", kpt_oks_sigmas=sigmas, use_area=False
+    )
+    wanted.run()
+    names = ("", "50", "75", "_recall", "_crowd_easy", "_crowd_medium", "_crowd_hard")
+    figures, stats = score(truth, found), np.delete(wanted.all_stats, [4, 5])
+    assert protocol_of(truth) == "crowdpose" and len(figures) == len(names)
+    assert [figures[f"keypoint_ap{name}"] for name in names] == pytest.approx(stats, abs=1e-4)
+    assert len(set(figures.values())) > 4 and min(figures.values()) > 0
+
+
+def test_a_model_of_17_keypoints_is_scored_on_the_12_in_common(tmp_path: Path) -> None:
+    file = tmp_path / "crowdpose.json"
+    file.write_text(json.dumps(crowded()))
+    truth = read_truth(file, COCO17)
+    found = near(truth, 6.0)
+    figures = score(truth, found)
+    assert tuple(figures) == COMMON_FIGURES and protocol_of(truth) == COMMON12
+    bodies = [
+        replace(
+            image,
+            persons=tuple(
+                replace(
+                    person,
+                    keypoints=person.keypoints[:12],
+                    num_keypoints=int((person.keypoints[:12, 2] > 0).sum()),
+                    area=0.53 * 110 * 110,
+                )
+                for person in image.persons
+            ),
+        )
+        for image in read_annotations(file, CROWDPOSE14).images
+    ]
+    body = replace(CROWDPOSE14, sigmas=CROWDPOSE14.sigmas[:12])
+    twelve = Annotations(file, tuple(bodies), body)
+    cut = [{**result, "keypoints": result["keypoints"][15:]} for result in found]
+    stats = reference(twelve, cut, "keypoints")
+    assert list(figures.values()) == [stats[place] for place in (0, 1, 2, 5)]
+    assert 0 < figures["keypoint_ap_common12"] < 1
+    # What only COCO has does not count.
+    faces = [{**r, "keypoints": [9e3] * 15 + r["keypoints"][15:]} for r in found]
+    assert score(truth, faces) == figures
+
+
+def test_pose2seg_leaves_out_who_lacks_keypoints_or_mask_and_scores_all_alike(
+    samples: Path,
+) -> None:
+    truth = read_annotations(samples / "annotations.json")
+    bare = replace(truth.images[1].people[0], segmentation=None)
+    images = list(truth.images)
+    images[1] = replace(images[1], persons=(bare, *images[1].people[1:]))
+    changed = replace(truth, images=tuple(images))
+    few = pose2seg_persons(changed)
+    assert {p.id for p in few.people} == {
+        p.id for p in changed.people if p.labelled.any() and p is not bare
+    }
+    assert len(few.people) < len(truth.people) and bare.labelled.any()
+    found = noisy(perfect(truth), 8, np.random.default_rng(2))
+    alike = [{**result, "score": 1.0} for result in found]
+    figures = score_pose2seg(few, alike)
+    known = [r for r in alike if r["image_id"] in {image.id for image in few.images}]
+    stats = reference(few, known, "segm")
+    assert list(figures.values()) == [stats[place] for place in (0, 1, 2, 4, 5, 8)]
+    assert all(name.startswith("mask_ap_keypoint_persons") for name in figures)
+    assert figures["mask_ap_keypoint_persons"] < score(truth, found)["mask_ap_keypoint_persons"]
+    nobody = replace(truth, images=(replace(images[1], persons=(bare,)),))
+    with pytest.raises(AnnotationError, match="no person with keypoints and a mask"):
+        evaluate_pose2seg(nobody, lambda image: pytest.fail("predicted"), untracked)
+
+
+OCHUMAN = SHARED / "data" / "other" / "ochuman"
+
+
+@pytest.mark.all
+@pytest.mark.skipif(not OCHUMAN.is_dir(), reason="needs ../shared/data/other/ochuman")
+def test_three_images_of_ochuman_by_pose2segs_protocol(tmp_path: Path) -> None:
+    part = ("--annotations", OCHUMAN / "annotations.json", "--images", OCHUMAN)
+    out = tmp_path / "figures.json"
+    kdc("paper", "table3", "--model", "kdc_light", *part, "--json", out)
+    figures = json.loads(out.read_text())["kdc_light"]
+    assert figures["given_keypoints"]["mask_ap_full"] == pytest.approx(0.145, abs=1e-3)
+    ours = figures["pose2seg"]
+    assert ours["protocol"] == "pose2seg"
+    assert ours["mask_ap_keypoint_persons"] == pytest.approx(0.073, abs=5e-4)
+    results = tmp_path / "results.json"
+    printed = kdc(
+        "evaluate", *part, "--protocol", "pose2seg", "--json", out, "--results", results
+    ).stdout
+    evaluated = json.loads(out.read_text())
+    assert "protocol: pose2seg" in " ".join(printed.split())
+    assert "no keypoint_ap: the keypoints are given" in printed
+    assert all(evaluated[name] == value for name, value in ours.items())
+    assert {result["score"] for result in json.loads(results.read_text())} == {1.0}
+
+
+def test_pose2segs_protocol_takes_no_option_that_it_has_no_answer_for(
+    few: tuple[str | Path, ...],
+) -> None:
+    done = kdc("evaluate", *few, "--protocol", "pose2seg", "--oracle")
+    assert done.exit_code == 2 and "--protocol pose2seg gives" in done.output
+
+
+def without_mask(truth: Annotations, *gone: AnnotatedPerson) -> Annotations:
+    """The same without the masks of some persons."""
+    images = [
+        replace(
+            image,
+            persons=tuple(
+                replace(p, segmentation=None) if any(p is one for one in gone) else p
+                for p in image.persons
+            ),
+        )
+        for image in truth.images
+    ]
+    return replace(truth, images=tuple(images))
+
+
+def test_a_person_without_a_mask_is_a_crowd_region_of_its_box(samples: Path) -> None:
+    truth = read_annotations(samples / "annotations.json")
+    known = [person for person in truth.people if person.labelled.any()]
+    other = next(person for person in truth.people if not person.labelled.any())
+    gone = (known[0], known[-1], other)
+    changed = without_mask(truth, *gone)
+    boxed = [
+        replace(image, persons=tuple(map(as_region, image.persons))) for image in changed.images
+    ]
+    wanted = replace(changed, images=tuple(boxed))
+    found = noisy(perfect(truth), 6, np.random.default_rng(5))[::2]
+    figures, before = score(changed, found), score(truth, found)
+    for name, persons in (("mask_ap_keypoint_persons", True), ("mask_ap_full", False)):
+        stats = reference(wanted, found, "segm", persons)
+        ours = [figures[name + s] for s in ("", "50", "75", "_medium", "_large", "_recall")]
+        assert ours == [stats[place] for place in (0, 1, 2, 4, 5, 8)], name
+        assert figures[name] != before[name]
+    # Its keypoints count as before.
+    assert figures["keypoint_ap"] == before["keypoint_ap"] > 0
+    assert {person.id for _, person in persons_without_mask(changed)} == {p.id for p in gone}
+    thin = replace(known[0], segmentation=[np.array([10.0, 10, 10.1, 10, 10.1, 10.1])])
+    image = replace(truth.images[0], persons=(thin,))
+    assert persons_without_mask(replace(truth, images=(image,))), "it covers no pixel"
+
+
+def as_region(person: AnnotatedPerson) -> AnnotatedPerson:
+    """Who has no mask as the crowd region of the box."""
+    if person.segmentation is not None:
+        return person
+    x0, y0, x1, y1 = person.box.astype(float)
+    box = [np.array([x0, y0, x1, y0, x1, y1, x0, y1])]
+    return replace(person, segmentation=box, crowd=True)
+
+
+def test_a_missing_row_says_why_and_persons_without_a_mask_are_counted(
+    few: tuple[str | Path, ...], data_set: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "figures.json"
+    content = json.loads(data_set.read_text())
+    ids = {image["id"] for image in content["images"]}
+    mine = [entry for entry in content["annotations"] if entry["image_id"] in ids]
+    content["annotations"] = mine
+    mine[0]["segmentation"] = []
+    data_set.write_text(json.dumps(content))
+    printed = kdc("evaluate", *few, "--oracle", "--json", out).stdout
+    figures = json.loads(out.read_text())
+    assert figures["persons_without_mask"] == 1 and figures["protocol"] == "coco"
+    assert "protocol: coco" in " ".join(printed.split()) and "no mask" not in printed
+    assert f"1 of {len(mine)} persons have no mask" in caplog.text
+    assert figures["mask_ap_full"] > 0 and figures["mask_ap_keypoint_persons"] > 0
+    for entry in mine:
+        entry["segmentation"] = []
+    data_set.write_text(json.dumps(content))
+    printed = kdc("evaluate", *few, "--oracle", "--json", out).stdout
+    figures = json.loads(out.read_text())
+    assert figures["persons_without_mask"] == len(mine) and figures["keypoint_ap"] > 0
+    assert f"no mask_ap_full: none of {len(mine)} persons has a mask" in printed
+    assert "no mask_ap_keypoint_persons: none of" in printed and "no keypoint_ap:" not in printed
+    assert not [name for name in figures if name.startswith("mask_ap")]
+
+
+def test_rows_that_crowdpose_lacks_are_told(tmp_path: Path) -> None:
+    content = crowded()
+    content["images"] = content["images"][1:3]  # of .1 and .2
+    ids = {image["id"] for image in content["images"]}
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in ids]
+    (tmp_path / "crowdpose.json").write_text(json.dumps(content))
+    truth = read_annotations(tmp_path / "crowdpose.json", CROWDPOSE14)
+    assert score(truth, near(truth, 2))["keypoint_ap_crowd_hard"] == -1
+    assert absent_rows(truth, "crowdpose") == [
+        "no AP of masks: CrowdPose scores keypoints alone",
+        "no keypoint_ap_crowd_hard: no image has a crowd index from 0.8",
+    ]
+    assert absent_rows(truth, COMMON12) == ["no AP of masks: CrowdPose scores keypoints alone"]
+
+
 def test_what_the_reader_does_without_the_scorer_does_without() -> None:
     points = make_person(20, 20, 60)
     bare = {
@@ -337,6 +613,7 @@ def test_skeletons_hang_together(skeleton: Skeleton) -> None:
     assert (depth[:count, :count] >= 0).all(), "the tree joins all keypoints"
 
 
+@pytest.mark.all
 def test_the_subset_leaves_out_images_without_labelled_people(
     data_set: Path, tmp_path: Path
 ) -> None:
@@ -362,6 +639,8 @@ def test_the_subset_leaves_out_images_without_labelled_people(
     scored = json.loads(table.read_text())["kdc_light"]
     assert 0 < scored["all"]["mask_ap_full"] < scored["all"]["mask_ap_full_recall"] < 1
     assert all(figures[name] == value for name, value in scored["coco_persons"].items())
+    assert scored["pose2seg"]["protocol"] == "pose2seg" and "scores alike" in printed
+    assert 0 < scored["pose2seg"]["mask_ap_keypoint_persons"] < 1
     assert scored["all"]["mask_ap_full"] < scored["coco_persons"]["mask_ap_full"]
 
 
@@ -406,9 +685,9 @@ def test_the_representation_is_compared_on_ground_truth_maps(
     content = json.loads(data_set.read_text())
     content["images"] = content["images"][:1]
     data_set.write_text(json.dumps(content))
-    found, failed = ablate(name, data_set, data_set.with_name("few"), oracle_config, untracked)
-    assert len(found) == rows and not failed
-    figures = {row.label: row.figures for row in found}
+    found = ablate(name, data_set, data_set.with_name("few"), oracle_config, untracked)
+    assert len(found.rows) == rows and not found.failed
+    figures = {row.label: row.figures for row in found.rows}
     if name == "stride":
         fine, coarse = (figures[f"{s} px"]["mask_ap_full"] for s in (4, 16))
         assert fine > coarse + 0.1
@@ -434,6 +713,7 @@ def test_the_papers_tables_stand_beside_ours(few: tuple[str | Path, ...], tmp_pa
     figures = json.loads(out.read_text())["kdc_light"]
     assert figures["given_keypoints"]["keypoint_ap"] > 0.99 > figures["end_to_end"]["keypoint_ap"]
     assert f"{figures['end_to_end']['mask_ap_full']:.3f}" in printed
+    assert f"{figures['pose2seg']['mask_ap_keypoint_persons']:.3f}" in printed
     kdc("paper", "figure4", "--model", "kdc_light", *few, "--output", plot)
     assert plot.read_bytes()[:4] == b"\x89PNG"
 

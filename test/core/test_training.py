@@ -29,8 +29,11 @@ from kdc_core.network.weights import load_model
 from kdc_core.training.module import TrainingModule, young_average
 from kdc_core.training.samples import TrainingSamples, collate
 
+from .commands import assert_refused, kdc
 from .conftest import SAMPLES, SHARED
 from .runs import command, figures, make_start, rows, small, train
+
+CASES = SHARED / "cases" / "annotations"
 
 
 @pytest.fixture(scope="module")
@@ -293,13 +296,118 @@ def test_the_papers_model_answers_alike_when_exported(paper: Config, tmp_path: P
         assert person.score == pytest.approx(same.score, abs=1e-3)
 
 
-def test_annotations_without_keypoints_cannot_train(data_set: Path) -> None:
+@pytest.fixture
+def bare(data_set: Path) -> Path:
+    """The same without masks, as a second data set."""
     content = json.loads(data_set.read_text())
     for entry in content["annotations"]:
-        entry.pop("keypoints", None)
+        entry["segmentation"] = []
+    (data_set.parent / "bare.json").write_text(json.dumps(content))
+    (data_set.parent / "bare").symlink_to(data_set.with_name("few"))
+    return data_set.parent / "bare.json"
+
+
+def test_people_are_counted_for_each_data_set_and_all_together(
+    data_set: Path, bare: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    content = json.loads(data_set.read_text())
+    people = [entry for entry in content["annotations"] if not entry["iscrowd"]]
+    count, labelled = len(people), sum(entry["num_keypoints"] > 0 for entry in people)
+    assert count > labelled > 0
+    TrainingSamples([str(data_set), str(bare)], small())
+    for text in (
+        f"'{data_set}': {count} persons, {labelled} with keypoints, {count} with masks",
+        f"'{bare}': {count} persons, {labelled} with keypoints, 0 with masks",
+        f"'{bare}': nobody has masks, so none are learnt from it",
+        f"together: {2 * count} persons, {2 * labelled} with keypoints, {count} with masks",
+    ):
+        assert text in caplog.text
+    assert "WARNING" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "parts", "text"),
+    [
+        ({"segmentation": []}, "segnet", "no person with masks in '.*few.json'"),
+        ({"segmentation": [[1, 2, 3, 4]]}, "posenet,segnet", "segnet learns from them"),
+        ({"keypoints": [], "num_keypoints": 0}, "segnet", "no person with keypoints"),
+        ({"keypoints": [], "num_keypoints": 0}, "posenet", "posenet learns from them"),
+        ({"iscrowd": 1}, "segnet", r"no person with keypoints .* \(0 persons"),
+        ({"segmentation": []}, "posenet", None),
+    ],
+)
+def test_what_a_part_learns_from_must_be_there(
+    change: dict[str, object], parts: str, text: str | None, data_set: Path
+) -> None:
+    content = json.loads(data_set.read_text())
+    for entry in content["annotations"]:
+        entry |= change
     data_set.write_text(json.dumps(content))
-    with pytest.raises(AnnotationError, match="no person with keypoints"):
-        TrainingSamples([str(data_set)], load_preset("kdc_light"))
+    config = small(f"train.train=[{parts}]")
+    if text is None:
+        assert TrainingSamples([str(data_set)], config).num_images == 8
+        return
+    with pytest.raises(AnnotationError, match=text):
+        TrainingSamples([str(data_set)], config)
+
+
+def test_few_masks_are_a_warning(data_set: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = json.loads(data_set.read_text())
+    people = [entry for entry in content["annotations"] if not entry["iscrowd"]]
+    for entry in people[3:]:
+        entry["segmentation"] = []
+    data_set.write_text(json.dumps(content))
+    TrainingSamples([str(data_set)], small("train.train=[posenet,segnet]"))
+    told = f"only 3 of {len(people)} persons have masks: segnet may learn little"
+    assert told in caplog.text and "posenet may" not in caplog.text
+
+
+def test_images_of_a_data_set_without_masks_take_no_loss_of_masks(
+    data_set: Path, bare: Path
+) -> None:
+    samples = TrainingSamples([str(data_set), str(bare)], small())
+    learnt = {
+        entry.images.path.name: samples._sample(index).unmasked.all()
+        for index, entry in enumerate(samples._entries)
+    }
+    assert learnt == {"few": False, "bare": True}
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="needs ../shared/cases/annotations")
+@pytest.mark.parametrize("case", ["segmentation_empty_all", "all_iscrowd_1"])
+def test_a_run_that_could_learn_nothing_is_refused(case: str, tmp_path: Path) -> None:
+    done = kdc("train", "kdc_light", "--data", CASES / case, "--output", tmp_path / "run")
+    assert_refused(done, "no person with")
+    assert not (tmp_path / "run" / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize(
+    "mask", [[], [[]], [[10, 10, 20, 20]], [[10, 10, 10.1, 10, 10.1, 10.1]]], ids=str
+)
+def test_a_person_without_a_mask_costs_only_its_box(mask: list[object], data_set: Path) -> None:
+    content = json.loads(data_set.read_text())
+    entry = content["annotations"][0]
+    entry["segmentation"] = mask
+    data_set.write_text(json.dumps(content))
+    samples = TrainingSamples([str(data_set)], small())
+    unmasked = {
+        taken.image.id: samples._sample(index).unmasked
+        for index, taken in enumerate(samples._entries)
+    }
+    x, y, width, height = entry["bbox"]
+    x0, y0, x1, y1 = (round(value) for value in (x, y, x + width, y + height))
+    box = np.zeros_like(unmasked[entry["image_id"]])
+    box[y0:y1, x0:x1] = True
+    assert (unmasked.pop(entry["image_id"]) == box).all() and 0 < box.mean() < 1
+    assert len(unmasked) == 7 and not any(region.any() for region in unmasked.values())
+
+
+@pytest.mark.parametrize("time", ["5x", "90", "", "-3m", "1h30m", "nan"])
+def test_a_time_that_is_none_is_refused_at_once(time: str, tmp_path: Path) -> None:
+    done = kdc("train", "none", "--data", "none", "--output", tmp_path / "x", "--max-time", time)
+    assert_refused(done, "expected e.g. 90m, 2h or 45s")
+    assert not (tmp_path / "x").exists()
 
 
 def test_crops_and_sizes_that_the_network_cannot_take_are_refused(

@@ -11,16 +11,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from kdc_core.config import ConfigError
 from kdc_core.errors import KdcError
+from kdc_core.evaluation.coco import coco_results
 from kdc_core.network.weights import load_model, start_from
+from kdc_core.stopping import Stopped
 from kdc_core.training import callbacks, metrics
 from kdc_core.training.evaluation import Evaluation
+from kdc_core.training.losses import all_losses
 from kdc_core.training.module import TrainingError, TrainingModule
 from kdc_core.training.samples import TrainingSamples
 
@@ -73,6 +78,128 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
         assert torch.equal(one, two), name
     seconds = json.loads((run / "seconds.json").read_text())
     assert load_model(run / "model.safetensors")[1]["seconds"] == round(seconds)
+
+
+def send_at(number: int, calls: list[object], at: int) -> None:
+    """Count a call, and send this process a signal at one of them."""
+    calls.append(None)
+    if len(calls) == at:
+        os.kill(os.getpid(), number)
+        time.sleep(0.2)  # it is a thread that takes it
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "val"),
+    [
+        (signal.SIGTERM, 143, None),
+        pytest.param(signal.SIGINT, 130, None, marks=pytest.mark.all),
+        pytest.param(signal.SIGINT, 130, SAMPLES, marks=pytest.mark.all),
+    ],
+    ids=["TERM in a step", "INT in a step", "INT in an evaluation"],
+)
+def test_a_signal_ends_a_run_that_goes_on_as_if_there_had_been_none(
+    number: int,
+    status: int,
+    val: Path | None,
+    start: Path,
+    tmp_path: Path,
+    each_step: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(callbacks, "CHECKPOINT_SECONDS", 60.0)
+    changes = ("train.evaluate_every=4", "train.accumulate=2")
+    whole = train(start, tmp_path / "whole", *changes, val=val)
+    calls: list[object] = []
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    work: Callable[..., Any] = all_losses if val is None else coco_results
+    # In the first pass of the third step, or in the middle of the evaluation after the fourth.
+    at = 5 if val is None else 3
+
+    def sending(*arguments: Any) -> Any:
+        send_at(number, calls, at)
+        return work(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"kdc_core.training.module.{work.__name__}", sending)
+        with pytest.raises(Stopped) as end:
+            train(start, tmp_path / "part", *changes, val=val)
+    assert end.value.code == status and len(calls) < 9
+    assert handlers == [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    part = tmp_path / "part"
+    assert torch.load(part / "last.ckpt", weights_only=False)["global_step"] == 3
+    assert load_model(part / "model.safetensors")[1]["steps"] == 3 and not figures(part)
+    train(start, part, *changes, val=val)
+    assert losses(part) == losses(whole) and figures(part) == figures(whole)
+    assert len(figures(whole)) == (0 if val is None else 2)
+    for (name, one), two in zip(segnet(part).items(), segnet(whole).values(), strict=True):
+        assert torch.equal(one, two), name
+
+
+LONG_STEP = """
+import sys, time
+import kdc_core.training.callbacks as c, kdc_core.training.module as m
+c.CHECKPOINT_SECONDS = 0.0
+losses = m.all_losses
+def slow(*arguments):
+    if slow.steps == 2:
+        print("now", file=sys.stderr, flush=True)
+        time.sleep(60)
+    slow.steps += 1
+    return losses(*arguments)
+slow.steps = 0
+m.all_losses = slow
+from kdc_core.cli import main; main()
+"""
+
+
+@pytest.mark.all
+@pytest.mark.parametrize(
+    ("second", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+)
+def test_a_second_signal_ends_at_once_and_leaves_whole_files(
+    second: int, status: int, start: Path, tmp_path: Path
+) -> None:
+    part = tmp_path / "part"
+    arguments = command(tmp_path, start, part)
+    process = subprocess.Popen(
+        [sys.executable, "-c", LONG_STEP, *arguments], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert any(line == "now\n" for line in process.stderr)
+    process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1)
+    process.send_signal(second)
+    assert process.wait(5) == status
+    assert torch.load(part / "last.ckpt", weights_only=False)["global_step"] == 2
+    assert not list(part.glob(".*part*")) and not (part / "model.safetensors").exists()
+    process.stderr.close()
+
+
+@pytest.mark.all
+def test_a_signal_to_all_processes_of_a_run_stops_it_as_one_to_the_first_does(
+    start: Path, tmp_path: Path
+) -> None:
+    """As a terminal, a container or a batch system sends it: the loader processes get it, too."""
+    part = tmp_path / "part"
+    more = ("--set", "train.steps=5000", "--set", "train.workers=2")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kdc_core", *command(tmp_path, start, part, *more)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (part / "tensorboard").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 143 and "Traceback" not in told, told
+    step = torch.load(part / "last.ckpt", weights_only=False)["global_step"]
+    assert load_model(part / "model.safetensors")[1]["steps"] == step > 0
+    assert f"step {step} of 5000" in told and "stopped by SIGTERM" in told
 
 
 @pytest.mark.slow
