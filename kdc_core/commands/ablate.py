@@ -11,8 +11,9 @@ from typer import Argument, Option
 
 from kdc_core.commands.models import weights_of
 from kdc_core.commands.options import Annotations, Images, Json
-from kdc_core.commands.printing import end_with, print_table, save
-from kdc_core.evaluation.paper import COLUMNS, cells, masks_of
+from kdc_core.commands.outputs import check_outputs
+from kdc_core.commands.printing import end_with, print_table, save, say_absent
+from kdc_core.evaluation.paper import COLUMNS, Published, cells, row_of
 from kdc_core.show.progress import track
 
 MASKS = "mask_ap_keypoint_persons"
@@ -40,20 +41,34 @@ def ablate(
     plot: Annotated[Path | None, Option(help="Draw AP over the settings (png, svg).")] = None,
 ) -> None:
     """Compare settings of decode, or of the representation, on one data set."""
+    check_outputs([json_file], [plot], inputs=[annotations, images])
     from kdc_core.config import load_preset
     from kdc_core.evaluation.ablate import ablate as run
+    from kdc_core.evaluation.coco import COMMON_FIGURES, protocol_of
     from kdc_core.evaluation.plots import draw_lines
+    from kdc_core.evaluation.run import persons_without_mask
 
     source = weights_of(model) if model else load_preset(preset)
-    rows, failed = run(name, annotations, images, source, partial(track, label=f"ablate {name}"))
+    rows, failed, truth = run(
+        name, annotations, images, source, partial(track, label=f"ablate {name}")
+    )
     title = f"{name}: {model or 'ground-truth maps of ' + preset} on {annotations.name}"
+    protocol = protocol_of(truth)
     table = []
     for row in rows:
-        others = (f"{row.figures.get(key, -1):.3f}" for key in ("keypoint_ap", "mask_ap_full"))
-        table.append((row.label, *cells(masks_of(row.label, row.figures, MASKS)), *others))
-    note = "masks of persons with keypoints; keypoint AP; mask AP of all"
+        poses = [v for key, v in row.figures.items() if key in ("keypoint_ap", COMMON_FIGURES[0])]
+        others = cells(Published("", (*poses, row.figures.get("mask_ap_full"))))
+        table.append((row.label, *cells(row_of(row.label, row.figures, MASKS)), *others))
+    note = f"masks of persons with keypoints; keypoint AP; mask AP of all; protocol: {protocol}"
     print_table(f"{title}\n{note}", ("", *COLUMNS, "keypoints", "all"), table)
-    figures: dict[str, object] = {"ablation": name, "model": model, "failed": len(failed)}
+    say_absent(truth, protocol)
+    figures: dict[str, object] = {
+        "ablation": name,
+        "model": model,
+        "protocol": protocol,
+        "persons_without_mask": len(persons_without_mask(truth)),
+        "failed": len(failed),
+    }
     for row in rows:
         short = {key.removesuffix("_keypoint_persons"): row.figures.get(key) for key in AP}
         figures |= {f"{key}_{row.label}": v for key, v in short.items() if v is not None}

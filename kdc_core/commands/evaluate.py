@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import BadParameter, Option, echo
 
 from kdc_core.commands.models import Evaluated, by_oracle, by_predictor, by_test_time
-from kdc_core.commands.options import Annotations, Device, Images, Json, Model, Runtime, choice
-from kdc_core.commands.printing import cell, end_with, print_table, save
-from kdc_core.evaluation.paper import cells, masks_of
+from kdc_core.commands.options import (
+    Annotations,
+    Device,
+    Images,
+    Json,
+    Model,
+    Rotate,
+    Runtime,
+    choice,
+)
+from kdc_core.commands.outputs import check_outputs
+from kdc_core.commands.printing import cell, end_with, print_table, save, say_absent
+from kdc_core.evaluation.paper import cells, rows_of
 
 if TYPE_CHECKING:
     from kdc_core.evaluation.run import EvaluationResult
@@ -22,6 +32,7 @@ def evaluate(
     model: Model = "kdc_light",
     runtime: Runtime = "auto",
     device: Device = "auto",
+    rotate: Rotate = 0,
     oracle: Annotated[bool, Option("--oracle", help="Decode the encoded annotations.")] = False,
     preset: Annotated[str, Option(help="Settings of --oracle.")] = "oracle",
     subset: Annotated[
@@ -32,6 +43,14 @@ def evaluate(
     given_keypoints: Annotated[
         bool, Option("--given-keypoints", help="Masks for the annotated keypoints.")
     ] = False,
+    protocol: Annotated[
+        str,
+        choice(
+            "auto",
+            "pose2seg",
+            help="pose2seg: persons with keypoints and mask alone, keypoints given, scores alike.",
+        ),
+    ] = "auto",
     results: Annotated[Path | None, Option(help="Write COCO results here.")] = None,
     json_file: Json = None,
     breakdown: Annotated[
@@ -42,41 +61,57 @@ def evaluate(
 ) -> None:
     """Predict every image of a data set and score it as COCO does.
 
-    Images with a crowd index are scored by CrowdPose's protocol. --oracle, --flip, --scales and
-    --given-keypoints run by torch, on the CPU, and are named in the result.
+    Images with a crowd index are scored by CrowdPose's protocol; with a model of COCO's 17
+    keypoints on the 12 that CrowdPose has, too, which is not its protocol. --oracle, --flip,
+    --scales, --given-keypoints and --protocol pose2seg run by torch, on the CPU, and are named in
+    the result.
     """
+    check_outputs([results, json_file], [curve], [report], [annotations, images])
+    pose2seg = protocol == "pose2seg"
+    if rotate and (oracle or given_keypoints or pose2seg):
+        raise BadParameter("--rotate turns images, not annotations: not beside given keypoints")
+    if pose2seg and (oracle or breakdown or curve is not None):
+        raise BadParameter(
+            "--protocol pose2seg gives keypoints and scores: expected none of --oracle, "
+            "--breakdown and --curve beside it"
+        )
     if curve is not None:
         import matplotlib  # noqa: F401 -- better missed now than after all images
     from kdc_core.codec.skeleton import COCO17
     from kdc_core.data.images import Images
+    from kdc_core.evaluation.run import persons_without_mask
 
     sides, source = _sides(scales), Images(images)
     if oracle:
         chosen = by_oracle(preset)
-    elif flip or sides or given_keypoints:
-        chosen = by_test_time(model, source, sides, flip, given_keypoints)
+    elif flip or sides or given_keypoints or pose2seg:
+        chosen = by_test_time(model, source, sides, flip, given_keypoints or pose2seg, rotate)
     else:
-        chosen = by_predictor(model, source, runtime, device)
+        chosen = by_predictor(model, source, runtime, device, rotate=rotate)
     grouped = chosen.skeleton == COCO17
     if breakdown and not grouped:
         raise BadParameter(f"--breakdown: only for {COCO17.name}, not {chosen.skeleton.name}")
-    done = chosen.evaluate(annotations, "evaluate", subset)
-    save(results, done.results)
+    done = chosen.evaluate(annotations, "evaluate", subset, pose2seg)
+    save(results, done.annotations.in_file_ids(done.results))
     summary: dict[str, Any] = {
         "model": chosen.name,
         "annotations": annotations.name,
         "subset": subset,
+        "protocol": done.protocol,
         "pictures": len(done.annotations.images),
+        "persons_without_mask": len(persons_without_mask(done.annotations)),
         "failed": len(done.failed),
         **done.figures,
     }
-    groups = _groups(done) if grouped and (breakdown or report is not None) else {}
+    grouped = grouped and (breakdown or (report is not None and not pose2seg))
+    groups = _groups(done) if grouped else {}
     if breakdown:
         summary["breakdown"] = groups
     if curve is not None:
         summary["at_default_confidence"] = _draw_curve(done, chosen, curve)
     save(json_file, summary)
     _print(summary)
+    say_absent(done.annotations, done.protocol)
     if report is not None:
         from kdc_core.evaluation.report import write_report
 
@@ -113,14 +148,19 @@ def _draw_curve(done: EvaluationResult, chosen: Evaluated, path: Path) -> dict[s
 
 
 def _print(summary: dict[str, Any]) -> None:
-    from kdc_core.evaluation.coco import CROWD_FIGURES, PROTOCOLS
+    from kdc_core.evaluation.coco import CROWD_FIGURES
 
     subset = "" if summary["subset"] == "all" else f" ({summary['subset']})"
     print_table(
-        f"{summary['model']} on {summary['annotations']}{subset}, {summary['pictures']} images",
+        f"{summary['model']} on {summary['annotations']}{subset}, {summary['pictures']} images; "
+        f"protocol: {summary['protocol']}",
         ("", "AP", "AP50", "AP75", "medium", "large", "AR"),
-        [(name, *cells(masks_of("", summary, name))) for name in PROTOCOLS if name in summary],
-        [(name, f"{summary[name]:.3f}") for name in CROWD_FIGURES if name in summary],
+        [(row.model, *cells(row)) for row in rows_of(summary)],
+        [
+            (name, f"{summary[name]:.3f}" if summary[name] >= 0 else "")
+            for name in CROWD_FIGURES
+            if name in summary
+        ],
     )
     if groups := summary.get("breakdown"):
         columns = list(dict.fromkeys(column for entry in groups.values() for column in entry))

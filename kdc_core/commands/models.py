@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from kdc_core.show.progress import track
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kdc_core.data.annotations import AnnotatedImage
     from kdc_core.data.images import Images
     from kdc_core.evaluation.run import EvaluationResult
+    from kdc_core.inference.rotate import Degrees
 
 
 class Evaluated(NamedTuple):
@@ -39,12 +40,22 @@ class Evaluated(NamedTuple):
 
         return SKELETONS[self.config.fields.skeleton]
 
-    def evaluate(self, annotations: Path, label: str, subset: str = "all") -> EvaluationResult:
-        """Predict and score the images of a file, with a bar of progress."""
-        from kdc_core.evaluation.run import evaluate, read_truth
+    def evaluate(
+        self, annotations: Path, label: str, subset: str = "all", pose2seg: bool = False
+    ) -> EvaluationResult:
+        """Predict and score the images of a file, with a bar of progress.
+
+        Args:
+            annotations: the file.
+            label: of the bar.
+            subset: as for `read_truth`.
+            pose2seg: by Pose2Seg's protocol; the keypoints must be given.
+        """
+        from kdc_core.evaluation.run import evaluate, evaluate_pose2seg, read_truth
 
         truth = read_truth(annotations, self.skeleton, subset)
-        return evaluate(truth, self.predict, partial(track, label=label))
+        run = evaluate_pose2seg if pose2seg else evaluate
+        return run(truth, self.predict, partial(track, label=label))
 
 
 def by_predictor(
@@ -53,11 +64,13 @@ def by_predictor(
     runtime: str = "auto",
     device: str = "auto",
     seconds: list[float] | None = None,
+    rotate: int = 0,
 ) -> Evaluated:
     """A model as users run it; what each image took, reading it included, goes to `seconds`."""
     from kdc_core.inference.predictor import Predictor
 
     run = Predictor.from_pretrained(model, runtime, device, confidence=0.0, keypoint=0.0)
+    run.rotate = cast("Degrees", rotate)
 
     def predict(annotated: AnnotatedImage) -> Prediction:
         begun = time.perf_counter()
@@ -75,15 +88,23 @@ def by_test_time(
     scales: list[int] | None = None,
     flip: bool = False,
     given: bool = False,
+    rotate: int = 0,
 ) -> Evaluated:
     """A model by torch, mirrored, at several scales or with keypoints given (`TestTime`)."""
     from kdc_core.evaluation.testtime import TestTime
+    from kdc_core.inference.rotate import rotate_back, rotate_image
 
     run = TestTime(weights_of(model), scales, flip, given)
     name = run.config.name
     name += ", at " + ",".join(map(str, scales)) if scales else ""
     name += ", flip" * flip + ", given keypoints" * given
-    return Evaluated(name, run.config, lambda image: run(images.read(image.file_name), image))
+    degrees = cast("Degrees", rotate)
+
+    def predict(annotated: AnnotatedImage) -> Prediction:
+        image = rotate_image(images.read(annotated.file_name), degrees)
+        return rotate_back(run(image, annotated), degrees)
+
+    return Evaluated(name, run.config, predict)
 
 
 def by_oracle(preset: str) -> Evaluated:

@@ -14,9 +14,10 @@ from typer import Option
 from kdc_core.commands.ablate import ablate as ablate_command
 from kdc_core.commands.models import Evaluated, by_predictor, by_test_time, weights_of
 from kdc_core.commands.options import Annotations, Images, Json, Model, Models, Plot, choice
-from kdc_core.commands.printing import print_table, save
+from kdc_core.commands.outputs import check_outputs
+from kdc_core.commands.printing import print_table, save, say_absent
 from kdc_core.errors import KdcError
-from kdc_core.evaluation.paper import COLUMNS, cells, masks_of, read_table
+from kdc_core.evaluation.paper import COLUMNS, cells, read_table, row_of
 from kdc_core.show.progress import track
 
 if TYPE_CHECKING:
@@ -33,21 +34,32 @@ CENTROIDS = {
     "dynamic_multi": "DM_c, the K' best",
     "personlab": "all visible keypoints",
 }
-Ours = dict[str, dict[str, float]]
+AS_POSE2SEG = ("as Pose2Seg: keypoints given, scores alike", KEYPOINT_PERSONS)
+given_keypoints = partial(by_test_time, given=True)
+Ours = dict[str, dict[str, float | str]]
 
 
 @app.command("table1")
 def table1(
     model: Models, annotations: Annotations, images: Images, json_file: Json = None
 ) -> None:
-    """Masks on COCO val: COCOPersons, and the full set apart."""
+    """Masks on COCO val: COCOPersons, the full set apart, and by Pose2Seg's protocol."""
+    check_outputs([json_file], inputs=[annotations, images])
     from kdc_core.evaluation.run import score_coco_persons
 
     def ours(name: str) -> Ours:
         done = score(by_predictor, name, annotations, images)
-        return {"coco_persons": score_coco_persons(done), "all": done.figures}
+        return {
+            "coco_persons": figures_of(done, score_coco_persons(done)),
+            "all": figures_of(done),
+            "pose2seg": as_pose2seg(name, annotations, images),
+        }
 
-    texts = {"coco_persons": (COCO_PERSONS, KEYPOINT_PERSONS), "all": (FULL, ALL)}
+    texts = {
+        "coco_persons": (COCO_PERSONS, KEYPOINT_PERSONS),
+        "all": (FULL, ALL),
+        "pose2seg": AS_POSE2SEG,
+    }
     title = f"Table I, COCO val; ours on {annotations.name}"
     compare(title, "table1", model, ours, texts, json_file)
 
@@ -60,21 +72,15 @@ def table2(
     output: Annotated[Path, Option(help="Folder for the submission files.")],
 ) -> None:
     """Masks on COCO test-dev: the files to hand in, for its annotations are not public."""
-    from kdc_core.data.annotations import Annotations
+    check_outputs(folders=[output], inputs=[annotations, images])
     from kdc_core.data.images import Images
-    from kdc_core.data.reading import MALFORMED, parse_image, read_json
+    from kdc_core.data.reading import read_image_list
     from kdc_core.evaluation.run import predict_all
 
-    content = read_json(annotations)
-    try:
-        listed = Annotations(annotations, tuple(map(parse_image, content["images"])))
-    except MALFORMED as error:
-        raise KdcError(
-            f"'{annotations}' lists no images with id, file_name, height and width: expected "
-            "image_info_test-dev2017.json of COCO 2017"
-        ) from error
+    listed = read_image_list(annotations)
     predict = by_predictor(model, Images(images)).predict
-    results, failed = predict_all(listed, predict, partial(track, label=model))
+    found, failed = predict_all(listed, predict, partial(track, label=model))
+    results = listed.in_file_ids(found)
     output.mkdir(parents=True, exist_ok=True)
     for part, key in (("person_keypoints", "keypoints"), ("detections", "segmentation")):
         path = output / f"{part}_test-dev2017_{Path(model).stem}_results.json"
@@ -93,14 +99,21 @@ def table3(
     split: Annotated[str, choice("val", "test", help="val or test.")] = "val",
     json_file: Json = None,
 ) -> None:
-    """Masks on OCHuman: end to end, and with ground-truth keypoints as Pose2Seg is fed."""
+    """Masks on OCHuman: end to end, with ground-truth keypoints, and by Pose2Seg's protocol."""
+    check_outputs([json_file], inputs=[annotations, images])
 
     def ours(name: str) -> Ours:
-        found = score(by_predictor, name, annotations, images)
-        given = score(partial(by_test_time, given=True), name, annotations, images)
-        return {"end_to_end": found.figures, "given_keypoints": given.figures}
+        return {
+            "end_to_end": figures_of(score(by_predictor, name, annotations, images)),
+            "given_keypoints": figures_of(score(given_keypoints, name, annotations, images)),
+            "pose2seg": as_pose2seg(name, annotations, images),
+        }
 
-    texts = {"end_to_end": ("end to end", ALL), "given_keypoints": ("keypoints given", ALL)}
+    texts = {
+        "end_to_end": ("end to end", ALL),
+        "given_keypoints": ("keypoints given", ALL),
+        "pose2seg": AS_POSE2SEG,
+    }
     title = f"Table III, OCHuman {split}; ours on {annotations.name}"
     compare(title, f"table3_{split}", model, ours, texts, json_file)
 
@@ -110,13 +123,16 @@ def table4(
     model: Models, annotations: Annotations, images: Images, json_file: Json = None
 ) -> None:
     """Static against dynamic centroids on COCO val."""
+    check_outputs([json_file], inputs=[annotations, images])
     from kdc_core.evaluation.ablate import ablate
+    from kdc_core.evaluation.coco import protocol_of
 
     def ours(name: str) -> Ours:
         bar = partial(track, label=name)
-        found, failed = ablate("centroids", annotations, images, weights_of(name), bar)
-        refuse(failed)
-        return {row.label: row.figures for row in found}
+        found = ablate("centroids", annotations, images, weights_of(name), bar)
+        refuse(found.failed)
+        say_absent(found.annotations, protocol_of(found.annotations))
+        return {row.label: dict(row.figures) for row in found.rows}
 
     texts = {label: (text, KEYPOINT_PERSONS) for label, text in CENTROIDS.items()}
     title = f"Table IV, COCO val; ours on {annotations.name}, persons with keypoints"
@@ -128,6 +144,7 @@ def figure4(
     model: Models, annotations: Annotations, images: Images, output: Plot, json_file: Json = None
 ) -> None:
     """Time for an image over mask AP; the paper prints no numbers here, so ours alone."""
+    check_outputs([json_file], [output], inputs=[annotations, images])
     from kdc_core.evaluation.plots import draw_points
 
     figures = {}
@@ -159,13 +176,28 @@ def score(
     annotations: Path,
     images: Path,
     subset: str = "all",
+    pose2seg: bool = False,
 ) -> EvaluationResult:
     """Evaluate one model; unreadable images are an error, for the table would not be true."""
     from kdc_core.data.images import Images
 
-    done = by(name, Images(images)).evaluate(annotations, name, subset)
+    done = by(name, Images(images)).evaluate(annotations, name, subset, pose2seg)
     refuse(done.failed)
+    if not pose2seg:
+        say_absent(done.annotations, done.protocol)
     return done
+
+
+def as_pose2seg(name: str, annotations: Path, images: Path) -> dict[str, float | str]:
+    """Figures of a model by Pose2Seg's protocol."""
+    return figures_of(score(given_keypoints, name, annotations, images, pose2seg=True))
+
+
+def figures_of(
+    done: EvaluationResult, figures: dict[str, float] | None = None
+) -> dict[str, float | str]:
+    """The protocol of an evaluation and its figures, or others of the same protocol."""
+    return {"protocol": done.protocol, **(figures or done.figures)}
 
 
 def compare(
@@ -183,14 +215,14 @@ def compare(
         table: the published one, as for `read_table`.
         models: names.
         ours: figures of a model's evaluations, by their name.
-        texts: what the row of an evaluation is called, and the protocol whose figures it shows.
+        texts: what the row of an evaluation is called, and the kind of figures it shows.
         json_file: where to.
     """
     figures = {name: ours(name) for name in models}
     rows = [
-        (f"ours: {name}, {text}", *cells(masks_of("", figures[name][key], protocol)))
+        (f"ours: {name}, {text}", *cells(row_of("", figures[name][key], row)))
         for name in models
-        for key, (text, protocol) in texts.items()
+        for key, (text, row) in texts.items()
     ]
     show(title, table, rows)
     save(json_file, figures)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from kdc_core.data.annotations import Annotations
 
 
 def print_table(
@@ -38,6 +41,14 @@ def print_table(
 def cell(value: float | str) -> str:
     """A value of a table: three decimals of what is no whole number."""
     return f"{value:.3f}" if isinstance(value, float) else f"{value}"
+
+
+def say_absent(annotations: Annotations, protocol: str) -> None:
+    """Say why rows are missing."""
+    from kdc_core.evaluation.absent import absent_rows
+
+    for line in absent_rows(annotations, protocol):
+        typer.echo(line)
 
 
 def save(path: Path | None, figures: Any) -> None:
