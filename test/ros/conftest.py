@@ -27,13 +27,17 @@ NEED_RCLPY = (
     "test_bench.py",
     "test_demo.py",
     "test_image_input.py",
+    "test_main.py",
     "test_messages.py",
     "test_parameters.py",
     "test_node.py",
+    "test_node_clock.py",
     "test_node_faults.py",
+    "test_node_inputs.py",
     "test_node_left_out.py",
     "test_node_lifecycle.py",
     "test_node_pipeline.py",
+    "test_sharing.py",
 )
 HAS_RCLPY = importlib.util.find_spec("rclpy") is not None
 

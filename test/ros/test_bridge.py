@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -20,6 +21,10 @@ from kdc_ros import bridge
 from kdc_ros.images import PACKED, BadFrame, Converter
 
 from .test_images import HEIGHT, IMAGES, WIDTH, assert_is_scene, frame
+
+if TYPE_CHECKING:  # these need rclpy
+    from .peer import MakePeer
+    from .process import Start
 
 STUBS = Path(__file__).parents[1] / "stub"
 UNKNOWN_TO_IT = {"8UC1", "8UC3", "8UC4"}
@@ -114,6 +119,25 @@ def test_a_cv_bridge_that_hangs_is_left_after_a_while(
     bridged, complaint = bridge.try_cv_bridge()
     assert not bridged
     assert f"cv_bridge 3.2.1 beside numpy {np.__version__} did not answer within" in complaint
+
+
+@pytest.mark.ros
+@pytest.mark.all
+def test_the_node_lives_beside_a_cv_bridge_that_ends_its_process(
+    install: Install,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    start: Start,
+    peer: MakePeer,
+) -> None:
+    install(BROKEN["dies"][0])
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    process = start("-r", "__ns:=/bridge")
+    peer("/bridge").meet()
+    warnings = [line for line in process.log.splitlines() if "cv_bridge" in line]
+    assert len(warnings) == 1 and "[WARN]" in warnings[0]
+    assert f"cv_bridge 3.2.1 beside numpy {np.__version__} ended" in warnings[0]
+    assert "'numpy<2'" in warnings[0]
 
 
 def test_a_cv_bridge_that_is_not_installed_is_no_fault(

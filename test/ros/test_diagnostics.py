@@ -53,6 +53,42 @@ def test_a_silence_is_told_with_its_cause() -> None:
     assert monitor.silence(21.0, 2.0, "/image", 1) == "", "the wait begins anew"
 
 
+def test_no_usable_image_for_a_while_is_told_with_the_last_cause() -> None:
+    monitor = Monitor()
+    monitor.activated(10.0)
+    assert monitor.none_usable(99.0, 2.0, "/image") == "", "none came"
+    monitor.got_bad_frame("one cause", 20.0)
+    monitor.got_bad_frame("another", 21.0)
+    assert monitor.none_usable(22.0, 2.0, "/image") == ""
+    text = "no image on /image could be used for 3 s: another"
+    assert monitor.none_usable(22.6, 2.0, "/image") == text
+    assert monitor.none_usable(99.0, 0.0, "/image") == "", "0 = never"
+    monitor.got_fault("of the model, not of the image")
+    assert monitor.none_usable(99.0, 2.0, "/image") == ""
+    monitor.got_bad_frame("again", 99.0)
+    monitor.activated(120.0)
+    assert monitor.none_usable(121.0, 2.0, "/image") == "", "the wait begins anew"
+
+
+def test_more_than_a_fifth_of_the_last_hundred_unusable_is_told() -> None:
+    monitor = Monitor()
+    for number in range(100):
+        if number % 5:
+            monitor.got_result(0, 0.01, 5.0, 1.0)
+        else:
+            monitor.got_bad_frame(f"frame {number}", float(number))
+    assert monitor.some_unusable("/image") == "", "a fifth"
+    monitor.got_bad_frame("one more", 100.0)  # in place of the first, which was bad
+    assert monitor.some_unusable("/image") == ""
+    monitor.got_bad_frame("too many", 101.0)
+    assert monitor.some_unusable("/image") == (
+        "21 of the last 100 images on /image could not be used, the last: too many"
+    )
+    for _ in range(100):
+        monitor.got_result(0, 0.01, 5.0, 1.0)
+    assert monitor.some_unusable("/image") == ""
+
+
 def test_a_good_frame_ends_a_row_of_faults() -> None:
     monitor = Monitor()
     monitor.got_fault("one")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import time
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +24,10 @@ pytestmark = pytest.mark.ros
 # Both reliabilities, both start orders
 
 
+def has_reliability(wanted: str, status: DiagnosticStatus) -> bool:
+    return Peer.values(status)["input_reliability"] == wanted
+
+
 @pytest.mark.parametrize("reliable", [True, False], ids=["reliable", "best effort"])
 def test_camera_before_node(start: Start, peer: MakePeer, reliable: bool) -> None:
     namespace = f"/camera_first_{'reliable' if reliable else 'best_effort'}"
@@ -27,9 +35,7 @@ def test_camera_before_node(start: Start, peer: MakePeer, reliable: bool) -> Non
     start("-r", f"__ns:={namespace}")
     camera.meet()
     wanted = "reliable" if reliable else "best_effort"
-    camera.status(
-        lambda status: camera.values(status)["input_reliability"] == wanted, f"{wanted} input"
-    )
+    camera.status(partial(has_reliability, wanted), f"{wanted} input")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +49,7 @@ def waiting(start: Start, module_peers: MakePeer) -> Peer:
 
 @pytest.mark.parametrize("reliable", [True, False], ids=["reliable", "best effort"])
 def test_node_before_camera(waiting: Peer, peer: MakePeer, reliable: bool) -> None:
-    """A reliable one first: the node follows to best effort, and there it stays."""
+    """Whether the node is found by the camera, or has to follow it first."""
     waiting.status(
         lambda status: status.message == "no publisher on /node_first/image",
         "the node subscribes and nobody publishes",
@@ -51,9 +57,17 @@ def test_node_before_camera(waiting: Peer, peer: MakePeer, reliable: bool) -> No
     camera = peer("/node_first", reliable)
     camera.meet()
     wanted = "reliable" if reliable else "best_effort"
-    camera.status(
-        lambda status: camera.values(status)["input_reliability"] == wanted, f"{wanted} input"
-    )
+    camera.status(partial(has_reliability, wanted), f"{wanted} input")
+
+
+@pytest.mark.timed
+def test_the_input_follows_cameras_both_ways_within_three_seconds(waiting: Peer) -> None:
+    for reliable in (False, True, False):
+        wanted = "reliable" if reliable else "best_effort"
+        with closing(Peer("/node_first", reliable, answers={})):
+            begun = time.monotonic()
+            waiting.status(partial(has_reliability, wanted), wanted)
+            assert time.monotonic() - begun < 3.0
 
 
 # Lifecycle, managed from outside
@@ -84,7 +98,8 @@ def managed(by_hand: ByHand) -> Peer:
     return by_hand.peer
 
 
-def test_lifecycle_twice_round(managed: Peer) -> None:
+def test_lifecycle_twice_round(managed: Peer, by_hand: ByHand) -> None:
+    before = len(by_hand.process.log)
     for _ in range(2):
         assert managed.state() == "unconfigured"
         assert managed.change_state("configure")
@@ -99,6 +114,13 @@ def test_lifecycle_twice_round(managed: Peer) -> None:
         managed.wait(
             lambda: not managed.node.count_publishers("/by_hand/kdc/labels"), "outputs gone"
         )
+    told = re.findall(r": (\w+: \w+ -> \w+)$", by_hand.process.log[before:], re.M)
+    assert told == 2 * [
+        "configure: unconfigured -> inactive",
+        "activate: inactive -> active",
+        "deactivate: active -> inactive",
+        "cleanup: inactive -> unconfigured",
+    ]
 
 
 def test_without_autostart_the_node_waits(managed: Peer) -> None:
@@ -230,6 +252,7 @@ def test_a_signal_ends_a_finalized_node(start: Start, peer: MakePeer) -> None:
     manager = peer("/finalized", answers={})
     assert manager.change_state("shutdown")
     assert manager.state() == "finalized"
+    assert "shutdown: unconfigured -> finalized" in process.log
     process.process.send_signal(signal.SIGINT)
     process.assert_ends_well()
 

@@ -1,0 +1,39 @@
+"""The command line of the node's process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.ros
+
+
+def run_node(*words: str) -> subprocess.CompletedProcess[str]:
+    """The process of the node, which must end by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "kdc_ros.main", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_help_tells_the_usage_and_starts_nothing(domain: int) -> None:
+    done = run_node("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: kdc_node ")
+    assert "--ros-args -r image:=/camera/image_raw" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--bogus",), ("bogus",), ("--ros-args", "--bogus"), ("--ros-args", "-r", "bogus")],
+    ids=" ".join,
+)
+def test_a_word_that_is_not_known_is_named(domain: int, words: tuple[str, ...]) -> None:
+    done = run_node(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words[-1] in done.stderr
+    assert "Traceback" not in done.stderr
