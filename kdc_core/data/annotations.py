@@ -74,11 +74,6 @@ class AnnotatedImage:
     file_id: int | str | None = None
 
     @property
-    def has_masks(self) -> bool:
-        """Whether every person carries a mask."""
-        return all(person.segmentation for person in self.persons)
-
-    @property
     def people(self) -> list[AnnotatedPerson]:
         """The persons that are no crowd regions."""
         return [person for person in self.persons if not person.crowd]
@@ -93,17 +88,28 @@ class Annotations:
         images: in the order of the file.
         skeleton: of the persons' keypoints.
         category: id of the file's category of persons.
+        common: indices of the keypoints that are also of the file's skeleton, where that is
+            another; None where it is the same.
     """
 
     path: Path
     images: tuple[AnnotatedImage, ...]
     skeleton: Skeleton = COCO17
     category: int | str = 1
+    common: tuple[int, ...] | None = None
 
     def of(self, ids: Iterable[int]) -> Annotations:
         """The part that is about the images of these ids."""
         keep = set(ids)
         return replace(self, images=tuple(image for image in self.images if image.id in keep))
+
+    def in_file_ids(self, results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """COCO results that name images and the category of persons as the file does."""
+        ids = {i.id: i.id if i.file_id is None else i.file_id for i in self.images}
+        return [
+            {**result, "image_id": ids[result["image_id"]], "category_id": self.category}
+            for result in results
+        ]
 
     @property
     def people(self) -> list[AnnotatedPerson]:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, Field, FiniteFloat, InstanceOf, ValidationError, model_validator
 
 # OpenCV reads no more of an image; pycocotools counts pixels in 32 bits.
 LARGEST_SIDE = 2**20
@@ -86,7 +86,7 @@ class ImageEntry(BaseModel):
     """
 
     id: Id
-    file_name: str = Field(min_length=1)
+    file_name: InstanceOf[str]  # a name that is not UTF-8 has halves of surrogates, no `str` here
     height: int = Field(ge=1, le=LARGEST_SIDE)
     width: int = Field(ge=1, le=LARGEST_SIDE)
     crowdIndex: FiniteFloat | None = None  # noqa: N815 -- the file's name for it
@@ -116,7 +116,7 @@ class PersonEntry(BaseModel):
     image_id: Id
     bbox: list[Pixels] = Field(min_length=4, max_length=4)
     keypoints: list[Pixels] = []
-    num_keypoints: int = Field(-1, ge=0)  # -1, which no file may say, where it says nothing
+    num_keypoints: int = Field(-1, ge=0, le=1000)  # -1, which no file may say: nothing said
     iscrowd: Literal[0, 1] | bool = 0
     area: FiniteFloat | None = Field(None, ge=0)
     segmentation: Any = None

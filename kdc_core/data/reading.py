@@ -193,6 +193,9 @@ def _read(
     found = Reading(Annotations(Path(path), (), skeleton, person.id), names, notes)
     if told := other_skeleton(person.keypoints, skeleton):
         found.refused.append(Fault("categories", told))
+    elif not person.keypoints:
+        told = f"the category of persons, {person.id!r}, names no keypoints"
+        found.left_out.append(Fault("categories", told))
     reader = _Reader(found)
     reader.read_images(content.pop("images"))
     reader.read_persons(content.pop("annotations"), {as_id(entry.id) for entry in categories})
@@ -353,10 +356,9 @@ def make_person(
         AnnotationError: it cannot be used.
     """
     given = entry.keypoints or [0.0] * (3 * keypoints)
-    if len(given) != 3 * keypoints or entry.num_keypoints > keypoints:
+    if len(given) != 3 * keypoints:
         raise AnnotationError(
-            f"expected x, y and v of {keypoints} keypoints, got {len(given)} numbers and "
-            f"num_keypoints {entry.num_keypoints}"
+            f"expected x, y and v of {keypoints} keypoints, got {len(given)} numbers"
         )
     left, top, width, height = entry.bbox
     box = np.array([left, top, left + width, top + height], np.float32)
