@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from types import FrameType
 
 from kdc_core.stopping import SIGNALS, Stopped
 
@@ -11,23 +12,34 @@ from kdc_core.stopping import SIGNALS, Stopped
 def end_by_signal() -> None:
     """Have the first signal raise `Stopped` after a line on stderr, and a second end at once.
 
-    Meant for the process's first moments: a signal while libraries are imported is no traceback.
+    Meant for the process's first moments, so that a signal while libraries are imported is no
+    traceback.
     """
     for number in SIGNALS:
         signal.signal(number, _stop)
 
 
-def _stop(number: int, frame: object) -> None:
-    for second in SIGNALS:
-        signal.signal(second, _end)
-    say_stopped(number)
-    raise Stopped(number)
-
-
-def _end(number: int, frame: object) -> None:
-    os._exit(128 + number)
-
-
 def say_stopped(number: int) -> None:
     """One line on stderr, whatever state its Python object is in."""
     os.write(2, f"stopped by {signal.Signals(number).name}\n".encode())
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    for second in SIGNALS:
+        signal.signal(second, _end)
+    say_stopped(number)
+    if _importing(frame):  # a library may take the exception for a fault of its own, and go on
+        _end(number, frame)
+    raise Stopped(number)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os._exit(128 + number)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

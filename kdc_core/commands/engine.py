@@ -11,6 +11,7 @@ import typer
 
 from kdc_core.commands.options import choice
 from kdc_core.errors import KdcError
+from kdc_core.stopping import Stopped
 
 if TYPE_CHECKING:
     from kdc_core.inference.engine.entries import Entry
@@ -136,11 +137,12 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 @contextlib.contextmanager
 def saying_so_when_stopped() -> Iterator[None]:
-    """SIGINT ends the command with a sentence."""
+    """A signal ends the command with a sentence."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise KdcError("engine build cancelled: nothing was kept of it") from None
+    except Stopped:
+        typer.echo("engine build cancelled: nothing was kept of it", err=True)
+        raise
 
 
 def _at_hand() -> Target:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument
 
 from kdc_core.commands.options import Confidence, Json, Model
 from kdc_core.commands.outputs import check_outputs
-from kdc_core.commands.printing import cell, print_table, save
+from kdc_core.commands.printing import cell, end_with, print_table, save
 from kdc_core.errors import KdcError
 from kdc_core.show.progress import track
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kdc_core.data.sources import Frame
 
 
 def flicker(
@@ -28,9 +34,10 @@ def flicker(
 
     predictor = Predictor.from_pretrained(model, confidence=confidence)
     figures = {}
+    failed: list[str] = []
     for video in videos:
         frames = track(read_frames(video), count_frames(video), Path(video).name)
-        found = count_flicker(predictor(f.image) for f in frames if f.image is not None)
+        found = count_flicker(predictor(image) for image in _images(frames, failed))
         if found.frames < 3:
             raise KdcError(f"'{video}' gave {found.frames} frames, expected three or more")
         figures[video] = {**vars(found), "share": round(found.fraction, 4)}
@@ -44,3 +51,13 @@ def flicker(
         ],
     )
     save(json_file, figures)
+    end_with(failed)
+
+
+def _images(frames: Iterable[Frame], failed: list[str]) -> Iterator[np.ndarray]:
+    """The images of frames; why others have none goes to `failed`."""
+    for frame in frames:
+        if frame.image is not None:
+            yield frame.image
+        elif frame.error is not None:
+            failed.append(frame.error)

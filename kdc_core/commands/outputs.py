@@ -44,9 +44,9 @@ def check_outputs(
     read = {_identity(path): path for path in inputs if path is not None and os.path.exists(path)}
     for path in drawn + written + filled:
         # An image in a folder of inputs is an input; figures that an earlier run left are not.
-        image = path.suffix.lower() in IMAGES and path.is_file()
+        image = path.suffix.lower() in IMAGES and os.path.isfile(path)
         for place in (path, *path.resolve().parents) if image else (path,):
-            if place.exists() and (source := read.get(_identity(place))) is not None:
+            if os.path.exists(place) and (source := read.get(_identity(place))) is not None:
                 raise KdcError(
                     f"'{path}' would overwrite what is read from '{source}': choose another name"
                 )
@@ -59,9 +59,9 @@ def _identity(path: str | Path) -> tuple[int, int]:
 
 
 def _try_file(path: Path) -> None:
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise KdcError(f"cannot write '{path}': expected the name of a file, and it is none")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise KdcError(f"cannot write '{path}': there is no folder '{path.parent}', make it first")
     _try(path, path.parent, Path(path.name))
 
@@ -70,7 +70,7 @@ def _try_folder(path: Path) -> None:
     there = path.absolute()
     while not os.path.lexists(there):
         there = there.parent
-    if not there.is_dir():
+    if not os.path.isdir(there):
         raise KdcError(f"cannot write into '{path}': expected a folder, and '{there}' is none")
     _try(path, there, path.absolute().relative_to(there) / "x")
 

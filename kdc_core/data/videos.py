@@ -21,8 +21,8 @@ MOST_FRAMES = 1e9  # more are no number of frames
 # Reads in a row that give nothing, after which nothing more comes: one passes over a damaged
 # frame, and behind the end they take no time.
 PATIENCE = 256
+LATE = 1.0  # seconds behind the end of a file at which a frame of it may be
 EVEN = 0.1  # steps by which a frame of a constant rate is early or late
-MOST_HOLES = 0.5  # for each frame; a file with more has no constant rate
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -101,7 +101,7 @@ class Video:
     def __iter__(self) -> Iterator[VideoFrame]:
         """Read what is left, once."""
         begun, last, got, skipped, failed = time.monotonic(), -self.step, 0, 0, 0
-        steps = holes = 0
+        even = single = holes = 0  # frames at multiples of the step; of one step; steps left out
         while failed < (1 if self._camera else PATIENCE):
             image = self._read()
             if image is None:
@@ -109,16 +109,17 @@ class Video:
                 continue
             got, skipped, failed = got + 1, skipped + failed, 0
             now = time.monotonic() - begun if self._camera else self._position()
-            before, last = last, now if now > last else last + self.step
-            frames = (last - before) / self.step
-            if abs(frames - round(frames)) < EVEN:
-                steps += 1
-                holes += round(frames) - 1
+            believed = last < now <= (math.inf if self.end is None else self.end + LATE)
+            before, last = last, now if believed else last + self.step
+            steps = round((last - before) / self.step)
+            even += abs((last - before) / self.step - steps) < EVEN
+            single += steps == 1
+            holes += steps - 1
             yield VideoFrame(image, max(0.0, last))
         missing = [skipped]
         if self._said.exact or self._said.cut:
             missing += [(self.frames or 0) - got, int(self._said.cut)]
-        elif steps == got and holes < MOST_HOLES * got:  # at a constant rate, but for holes
+        elif even == got and single > got / 2:  # at a constant rate, but for holes
             missing.append(holes)
         self.missing = 0 if self._camera else max(missing)
 

@@ -62,7 +62,10 @@ def test_a_bright_speck_makes_an_image_nearly_black() -> None:
 def encoded(image: np.ndarray, kind: str, **options: Any) -> bytes:
     """An RGB image as a file, without loss; what is given goes to Pillow."""
     data = io.BytesIO()
-    lossless = {"webp": {"lossless": True}, "jpeg": {"quality": 100, "subsampling": 0}}
+    lossless: dict[str, dict[str, Any]] = {
+        "webp": {"lossless": True},
+        "jpeg": {"quality": 100, "subsampling": 0},
+    }
     Image.fromarray(image).save(data, kind, **lossless.get(kind, {}), **options)
     return data.getvalue()
 

@@ -105,5 +105,5 @@ def test_sigint_ends_a_build_with_a_sentence(play: Play, folder: Path, small: Pa
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     assert "engine build cancelled: nothing was kept" in process.communicate(timeout=30)[1]
-    assert process.returncode == 2
+    assert process.returncode == 130
     assert [path.suffix for path in folder.iterdir()] == [".lock"]

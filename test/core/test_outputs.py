@@ -1,0 +1,175 @@
+"""Outputs that cannot be written, or are inputs, are refused before a command's work."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from kdc_core.commands.outputs import check_outputs
+from kdc_core.errors import KdcError
+
+from .commands import assert_refused, kdc, kdc_process
+from .conftest import SHARED
+
+EVALUATE = "evaluate --annotations {d}/a.json --images {d}"
+# Every command with every option of an output; {o} is the output, {d} a folder with inputs.
+FILES = [
+    "predict {d}/a.jpg --json {o}",
+    *(f"{EVALUATE} {option} {{o}}" for option in ("--json", "--results", "--curve")),
+    "data check {d}/a.json --images {d} --json {o}",
+    "data check {d}/a.json --images {d} --sheet {o}",
+    "export {d}/m.safetensors --output {o}",
+    "export {d}/m.safetensors --preset kdc_light --output {o}",
+    "ablate edges --annotations {d}/a.json --images {d} --json {o}",
+    "ablate edges --annotations {d}/a.json --images {d} --plot {o}",
+    *(
+        f"paper {table} --model m --annotations {{d}}/a.json --images {{d}} --json {{o}}"
+        for table in ("table1", "table3", "table4")
+    ),
+    "paper figure4 --model m --annotations {d}/a.json --images {d} --output {o}",
+    "paper figure5 --model m --annotations {d}/a.json --images {d} --output {o}",
+    "flicker {d}/v.mp4 --json {o}",
+    *(f"bench {what} --json {{o}}" for what in ("predictor", "node", "data", "runtimes")),
+]
+FOLDERS = [
+    "predict {d}/a.jpg --output {o}",
+    f"{EVALUATE} --report {{o}}",
+    "paper table2 --model m --annotations {d}/a.json --images {d} --output {o}",
+    "train kdc_light --data {d} --output {o}",
+]
+
+
+@pytest.fixture
+def inputs(samples: Path, tmp_path: Path) -> Path:
+    """A folder in which every input of the commands above has its name."""
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    image = next(samples.glob("*.jpg"))
+    for name, source in {"a.jpg": image, "v.mp4": samples / "people.mp4"}.items():
+        shutil.copy(source, folder / name)
+    for name in ("a.json", "m.safetensors"):
+        (folder / name).write_text("{}")
+    return folder
+
+
+def words(command: str, folder: Path, output: Path) -> list[str]:
+    return [word.format(d=folder, o=output) for word in command.split()]
+
+
+@pytest.mark.parametrize("command", FILES)
+def test_a_file_in_no_folder_is_refused(command: str, inputs: Path, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    output = tmp_path / "none" / "o.png"
+    assert_refused(
+        kdc(*words(command, inputs, output)), f"cannot write '{output}': there is no folder"
+    )
+    assert time.monotonic() - begun < 2
+    folder = kdc(*words(command, inputs, inputs))
+    assert folder.returncode == 2 and "expected" in folder.stderr
+
+
+@pytest.mark.parametrize("command", FOLDERS)
+def test_a_folder_below_a_file_is_refused(command: str, inputs: Path) -> None:
+    output = inputs / "a.json" / "out"
+    assert_refused(kdc(*words(command, inputs, output)), f"cannot write into '{output}'")
+
+
+@pytest.mark.parametrize("command", FOLDERS)
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_folder_of_inputs_is_no_output(command: str, linked: bool, inputs: Path) -> None:
+    output = inputs
+    if linked:
+        output = inputs.with_name("link")
+        output.symlink_to(inputs)
+    before = {path: path.read_bytes() for path in inputs.iterdir()}
+    assert_refused(
+        kdc(*words(command, inputs, output)),
+        f"'{output}' would overwrite what is read from '{inputs}'",
+    )
+    assert {path: path.read_bytes() for path in inputs.iterdir()} == before
+
+
+@pytest.mark.parametrize("command", FILES)
+@pytest.mark.parametrize("linked", [False, True])
+def test_an_input_is_no_output(command: str, linked: bool, inputs: Path) -> None:
+    if "bench" in command:
+        pytest.skip("reads nothing")
+    named = next(word for word in command.split() if word.startswith("{d}/"))
+    source = Path(named.format(d=inputs))
+    if {"--curve", "--plot", "--sheet"} & set(command.split()) or "figure" in command:
+        source = source.with_suffix(".png")  # which an image of the folder may be
+        source.write_bytes(b"an image")
+    output = source
+    if linked:
+        output = inputs.with_name(f"link{source.suffix}")
+        output.symlink_to(source)
+    done = kdc(*words(command, inputs, output))
+    assert_refused(done, f"'{output}' would overwrite what is read from")
+
+
+def test_an_overlay_beside_a_linked_image_would_overwrite_it(inputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "b.jpg").symlink_to(inputs / "a.jpg")
+    for output in (inputs, tmp_path / "links"):
+        done = kdc("predict", tmp_path / "links" / "b.jpg", "--output", output)
+        assert_refused(done, f"'{output}' would overwrite")
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared beside the checkout")
+def test_the_case_of_a_folder_into_itself(tmp_path: Path) -> None:
+    case = SHARED / "cases" / "annotations" / "predict_output_is_input"
+    folder = tmp_path / "case"
+    shutil.copytree(case, folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    begun = time.monotonic()
+    done = kdc_process("predict", folder, "--output", folder)
+    assert_refused(done, "would overwrite")
+    assert time.monotonic() - begun < 5  # a process of its own, on a machine that others share
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_what_is_tried_leaves_nothing(tmp_path: Path) -> None:
+    there = tmp_path / "o.json"
+    there.write_text("from before")
+    check_outputs(
+        [there, None], [tmp_path / "p.svg"], [tmp_path / "a" / "b" / "c"], [tmp_path / "x"]
+    )
+    assert list(tmp_path.iterdir()) == [there] and there.read_text() == "from before"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("x" * 256, "File name too long"),
+        ("a\0b", "null"),
+        ("", "expected the name of a file"),
+        (".", "expected the name of a file"),
+    ],
+)
+def test_names_that_no_file_can_have(name: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(KdcError, match=reason):
+        check_outputs([tmp_path / name])
+
+
+def test_devices_and_broken_links_are_no_files(tmp_path: Path) -> None:
+    """Renaming a file onto /dev/null would do away with it."""
+    with pytest.raises(KdcError, match="expected the name of a file"):
+        check_outputs(["/dev/null"])
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(KdcError, match="expected a folder"):
+        check_outputs(folders=[tmp_path / "link"])
+
+
+def test_a_plot_is_drawn_as_png_or_svg() -> None:
+    with pytest.raises(KdcError, match=r"expected a name ending in \.png or \.svg"):
+        check_outputs(plots=["a.pgn"])
+
+
+def test_a_folder_that_takes_no_files_is_refused() -> None:
+    with pytest.raises(KdcError, match="cannot write"):
+        check_outputs(["/proc/o.json"])
+    with pytest.raises(KdcError, match="cannot write"):
+        check_outputs(folders=["/proc/o"])

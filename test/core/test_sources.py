@@ -1,0 +1,318 @@
+"""Videos and folders as they come: damage, rates, time stamps, matrices, names."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kdc_core.data.mp4 import Box, read_mp4, retime
+from kdc_core.data.sources import Frame, SourceError, count_frames, list_sources, read_frames
+from kdc_core.show.video_file import VideoFile
+
+SIZE = (96, 128)  # of the videos made here
+CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".avi": "MJPG", ".mkv": "FFV1", ".webm": "VP80"}
+
+
+def picture(number: int) -> np.ndarray:
+    """(H, W, 3) RGB noise that moves, with no two corners alike."""
+    noise = np.random.default_rng(0).integers(0, 256, (SIZE[0], 4 * SIZE[1], 3), np.uint8)
+    image = cv2.GaussianBlur(noise, (9, 9), 3)[:, number : number + SIZE[1]].copy()
+    image[: SIZE[0] // 2, : SIZE[1] // 2, 0] = 255
+    image[: SIZE[0] // 2, SIZE[1] // 2 :, 1] = 255
+    return image
+
+
+def make_video(path: Path, frames: int = 30, rate: float = 10.0) -> Path:
+    writer = cv2.VideoWriter(
+        str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*CODECS[path.suffix]), rate, SIZE[::-1]
+    )
+    for number in range(frames):
+        writer.write(cv2.cvtColor(picture(number), cv2.COLOR_RGB2BGR))
+    writer.release()
+    return path
+
+
+def read(path: str | Path) -> tuple[list[Frame], list[str]]:
+    """Frames with an image, and the errors after them."""
+    found = list(read_frames(str(path)))
+    return [f for f in found if f.image is not None], [f.error for f in found if f.error]
+
+
+def duration(path: Path) -> float:
+    """Of a video, seconds, as OpenCV counts it."""
+    capture = cv2.VideoCapture(str(path))
+    return capture.get(cv2.CAP_PROP_FRAME_COUNT) / capture.get(cv2.CAP_PROP_FPS)
+
+
+# Damage
+
+
+@pytest.mark.parametrize("suffix", CODECS)
+def test_a_whole_video_is_read_whole(suffix: str, tmp_path: Path) -> None:
+    frames, errors = read(make_video(tmp_path / f"v{suffix}"))
+    assert errors == [] and [frame.index for frame in frames] == list(range(30))
+    assert [frame.time for frame in frames] == pytest.approx([n / 10 for n in range(30)])
+    assert [frame.duration for frame in frames] == pytest.approx([0.1] * 30, abs=0.002)
+    for number in (0, 29):
+        image = frames[number].image
+        assert image is not None and np.abs(image.astype(int) - picture(number)).mean() < 12
+
+
+@pytest.mark.parametrize("suffix", CODECS)
+def test_a_damaged_frame_costs_no_other(suffix: str, tmp_path: Path) -> None:
+    """What FFmpeg still makes of the damaged place counts as read."""
+    path = make_video(tmp_path / f"v{suffix}")
+    data = bytearray(path.read_bytes())
+    start = len(data) // 3
+    data[start : start + len(data) // 10] = random.Random(1).randbytes(len(data) // 10)
+    path.write_bytes(data)
+    frames, errors = read(path)
+    # Of Matroska all frames up to the next cluster are lost with the head of one.
+    assert (12 if suffix in (".mkv", ".webm") else 24) <= len(frames) <= 30
+    assert (frames[-1].time or 0) > 2
+    if len(frames) < 30:
+        assert errors == [f"'{path}': {len(frames)} of 30 frames could be read"]
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".webm"])
+def test_of_a_cut_video_what_is_there_is_read(suffix: str, tmp_path: Path) -> None:
+    path = make_video(tmp_path / f"v{suffix}")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    frames, errors = read(path)
+    assert 10 < len(frames) < 30
+    assert errors == [f"'{path}': {len(frames)} of 30 frames could be read"]
+    # The last frame lasts as long as others, not to the end that the header says.
+    assert frames[-1].duration == pytest.approx(0.1, abs=0.002)
+
+
+def index_first(path: Path) -> None:
+    """Move the index of an mp4 to its beginning, as files for the web have it."""
+    data = path.read_bytes()
+    where, parts = 0, {}
+    while where < len(data):
+        length = int.from_bytes(data[where : where + 4], "big")
+        parts[data[where + 4 : where + 8]] = data[where : where + length]
+        where += length
+    index = Box(b"moov", parts[b"moov"][8:])
+    chunks = index.find("trak/mdia/minf/stbl/stco")
+    for number in range(chunks.numbers(4)[0]):
+        place = 8 + 4 * number
+        chunks.put(place, chunks.numbers(place)[0] + len(parts[b"moov"]))
+    rest = b"".join(part for name, part in parts.items() if name not in (b"ftyp", b"moov"))
+    path.write_bytes(parts[b"ftyp"] + index.encode() + rest)
+
+
+def test_an_mp4_that_is_cut(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "v.mp4")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert read(path) == ([], [f"'{path}' cannot be opened as a video: the file is cut off"])
+    path.write_bytes(whole)
+    index_first(path)
+    data = path.read_bytes()
+    assert len(read(path)[0]) == 30
+    path.write_bytes(data[: len(data) * 2 // 3])
+    frames, errors = read(path)
+    assert 10 < len(frames) < 30
+    assert errors == [f"'{path}': {len(frames)} of 30 frames could be read"]
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_damage_anywhere_ends_nothing(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    check_damage(data, tmp_path_factory)
+
+
+@pytest.mark.all
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_much_damage_anywhere_ends_nothing(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    check_damage(data, tmp_path_factory)
+
+
+def check_damage(data: st.DataObject, factory: pytest.TempPathFactory) -> None:
+    """Times rise, and what is missing of an exact count is said."""
+    suffix = data.draw(st.sampled_from(sorted(CODECS)))
+    path = make_video(factory.mktemp("damaged") / f"v{suffix}", 12)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(content) - 1))
+        noise = data.draw(st.binary(min_size=1, max_size=300))
+        content[start : start + len(noise)] = noise
+    end = data.draw(st.integers(len(content) // 2, len(content)))
+    path.write_bytes(content[:end])
+    frames, errors = read(path)
+    assert len(errors) <= 1 and (frames or errors)
+    times = [frame.time or 0.0 for frame in frames]
+    assert all(before < after for before, after in itertools.pairwise(times))
+    assert all(frame.duration and frame.duration > 0 for frame in frames)
+
+
+# Rates and time stamps
+
+
+def set_rate(path: Path, scale: int, rate: int) -> None:
+    """What an avi says of its rate: rate / scale frames a second."""
+    data = bytearray(path.read_bytes())
+    head = data.index(b"strh") + 8
+    struct.pack_into("<II", data, head + 20, scale, rate)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("scale", "rate"), [(1, 0), (0, 25), (0, 0), (1, 4000), (1001, 120000), (17, 1000), (7, 3)]
+)
+def test_any_rate_gives_times_and_an_overlay(scale: int, rate: int, tmp_path: Path) -> None:
+    path = make_video(tmp_path / "v.avi", 12)
+    set_rate(path, scale, rate)
+    frames, errors = read(path)
+    assert errors == [] and len(frames) == 12
+    written = VideoFile(tmp_path / "o.mp4", SIZE)
+    for frame in frames:
+        assert frame.image is not None and frame.duration is not None and frame.duration > 0
+        written.write(frame.image, frame.duration)
+    written.close()
+    assert count_frames(str(tmp_path / "o.mp4")) == 12
+    if scale and 0 < rate / scale < 1000:
+        assert duration(tmp_path / "o.mp4") == pytest.approx(12 * scale / rate, abs=0.1)
+
+
+def test_a_variable_rate_is_kept(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "v.mp4")
+    seconds = [random.Random(n).choice([0.02, 0.1, 0.5]) for n in range(29)] + [2.5]
+    with open(path, "r+b") as file:
+        retime(file, seconds)
+    frames, errors = read(path)
+    begins = [0.0, *itertools.accumulate(seconds[:-1])]
+    assert errors == [] and [f.time for f in frames] == pytest.approx(begins, abs=1e-4)
+    assert [f.duration for f in frames] == pytest.approx(seconds, abs=0.02)
+    written = VideoFile(tmp_path / "o.mp4", SIZE)
+    for frame in frames:
+        assert frame.image is not None
+        written.write(frame.image, frame.duration or 0)
+    written.close()
+    assert duration(tmp_path / "o.mp4") == pytest.approx(sum(seconds), abs=0.1)
+    again, _ = read(tmp_path / "o.mp4")
+    assert [f.time for f in again] == pytest.approx(begins, abs=1e-3)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("seconds", [[1e-6] * 8, [90_000.0] * 8, [1e9] * 8])
+def test_durations_that_no_index_holds_are_the_nearest(
+    seconds: list[float], tmp_path: Path
+) -> None:
+    written = VideoFile(tmp_path / "o.mp4", SIZE)
+    for number, shown in enumerate(seconds):
+        written.write(picture(number), shown)
+    written.close()
+    assert count_frames(str(tmp_path / "o.mp4")) == 8
+
+
+# Orientation
+
+MATRICES = {  # of a display, rows of a, b, c, d; and the turn that it stands for
+    1: (1, 0, 0, 1),
+    2: (-1, 0, 0, 1),
+    3: (-1, 0, 0, -1),
+    4: (1, 0, 0, -1),
+    5: (0, 1, 1, 0),
+    6: (0, 1, -1, 0),
+    7: (0, -1, -1, 0),
+    8: (0, -1, 1, 0),
+}
+SHOWN: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda image: image,
+    2: np.fliplr,
+    3: lambda image: np.rot90(image, 2),
+    4: np.flipud,
+    5: lambda image: np.fliplr(np.rot90(image, -1)),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: np.fliplr(np.rot90(image, 1)),
+    8: lambda image: np.rot90(image, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", MATRICES)
+def test_a_video_is_turned_as_its_matrix_says(orientation: int, tmp_path: Path) -> None:
+    path = make_video(tmp_path / "v.mp4", 3)
+    data = bytearray(path.read_bytes())
+    a, b, c, d = (value * 0x10000 for value in MATRICES[orientation])
+    struct.pack_into(">9i", data, data.index(b"tkhd") + 44, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    with open(path, "rb") as file:
+        said = read_mp4(file)
+    assert said is not None and said.orientation == orientation and said.frames == 3
+    [first, *_], _ = read(path)
+    wanted = SHOWN[orientation](picture(0))
+    assert first.image is not None and first.image.shape == wanted.shape
+    assert np.abs(first.image.astype(int) - wanted).mean() < 12
+
+
+# Folders and names
+
+
+def test_of_a_folder_what_opencv_reads_is_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("b.ppm", "a.JPG", "c.avif", "d.mp4", "e.heic", "f.heic", "g", ".hidden.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "below.jpg").mkdir()
+    found = [Path(source).name for source in list_sources([str(tmp_path)])]
+    assert [n for n in found if n != "c.avif"] == ["a.JPG", "b.ppm", "d.mp4"]
+    assert ("c.avif" in found) == cv2.haveImageWriter("x.avif")
+    assert "left out by ending: 2 .heic, 1 without" in caplog.text
+    with pytest.raises(SourceError, match=r"got 1 \.heic"):
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / "a.heic").write_bytes(b"")
+        list_sources([str(tmp_path / "other")])
+    hidden = str(tmp_path / ".hidden.jpg")
+    assert list_sources([hidden]) == [hidden], "who names a hidden file wants it"
+
+
+NAMES = [b"\xff\xfe.png", b"%03d.png", b"a\nb.png", b"x" * 251 + b".png", b"'\"\\.png", b"-.png"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("suffix", [b".png", b".mp4"])
+def test_files_of_any_name_are_read(name: bytes, suffix: bytes, tmp_path: Path) -> None:
+    check_name(name.removesuffix(b".png"), suffix, tmp_path)
+
+
+@settings(max_examples=20, deadline=None)
+@given(name=st.binary(min_size=1, max_size=251))
+def test_files_of_random_bytes_as_names(
+    name: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    name = name.replace(b"/", b"_").replace(b"\0", b"_")
+    check_name(b"n" + name[:249], b".mp4", tmp_path_factory.mktemp("names"))
+
+
+def check_name(name: bytes, suffix: bytes, folder: Path) -> None:
+    """It is found in its folder, read, and told by JSON."""
+    plain = make_video(folder / "plain.mp4", 2)
+    if suffix == b".png":
+        plain.write_bytes(cv2.imencode(".png", picture(0))[1].tobytes())
+    below = os.fsencode(folder) + b"/below"
+    os.mkdir(below)
+    os.rename(plain, below + b"/" + name + suffix)
+    [source] = list_sources([os.fsdecode(below)])
+    frames, errors = read(source)
+    assert errors == [] and len(frames) == (1 if suffix == b".png" else 2)
+    told = json.loads(json.dumps(frames[0].source))
+    assert os.fsencode(told) == below + b"/" + name + suffix
