@@ -215,7 +215,7 @@ def compare(
         table: the published one, as for `read_table`.
         models: names.
         ours: figures of a model's evaluations, by their name.
-        texts: what the row of an evaluation is called, and the kind of figures it shows.
+        texts: what the row of an evaluation is called, and which of `ROWS` it shows.
         json_file: where to.
     """
     figures = {name: ours(name) for name in models}

@@ -31,7 +31,7 @@ def read_table(name: str) -> list[Published]:
 
 
 def row_of(name: str, figures: Mapping[str, float | str], row: str) -> Published:
-    """Our row: one kind of figures of one evaluation.
+    """Our row: those figures of one evaluation that begin with its name.
 
     Args:
         name: of the row.
@@ -43,7 +43,7 @@ def row_of(name: str, figures: Mapping[str, float | str], row: str) -> Published
 
 
 def rows_of(figures: Mapping[str, float | str]) -> list[Published]:
-    """A row of each kind of figures that there are."""
+    """Every row that there are figures for."""
     from kdc_core.evaluation.coco import COMMON, ROWS
 
     rows = [row_of(row, figures, row) for row in ROWS if row in figures]

@@ -15,7 +15,7 @@ NEEDS = {"posenet": ("keypoints",), "segnet": ("keypoints", "masks")}
 FEW = 0.1  # of the persons, below which a part hardly learns
 
 
-class People(NamedTuple):
+class Counts(NamedTuple):
     """Numbers of persons that are no crowd regions.
 
     Attributes:
@@ -29,10 +29,10 @@ class People(NamedTuple):
     masks: int
 
     @staticmethod
-    def of(annotations: Annotations) -> People:
+    def of(annotations: Annotations) -> Counts:
         """Those of a data set."""
         people = annotations.people
-        return People(
+        return Counts(
             len(people),
             sum(bool(person.labelled.any()) for person in people),
             sum(person.segmentation is not None for person in people),
@@ -42,7 +42,7 @@ class People(NamedTuple):
         return f"{self.persons} persons, {self.keypoints} with keypoints, {self.masks} with masks"
 
 
-def check_people(found: list[tuple[str, People]], parts: Sequence[str]) -> None:
+def check_people(found: list[tuple[str, Counts]], parts: Sequence[str]) -> None:
     """Log who is in each data set and in all together.
 
     Args:
@@ -58,7 +58,7 @@ def check_people(found: list[tuple[str, People]], parts: Sequence[str]) -> None:
             if people.persons and not getattr(people, name):
                 log.info("'%s': nobody has %s, so none are learnt from it", path, name)
     numbers = zip(*(people for _, people in found), strict=True)
-    together = People(*map(sum, numbers))
+    together = Counts(*map(sum, numbers))
     log.info("together: %s", together)
     for part in parts:
         for name in NEEDS[part]:

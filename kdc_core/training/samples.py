@@ -23,7 +23,7 @@ from kdc_core.data.datasets import open_data
 from kdc_core.data.images import ImageError, Images
 from kdc_core.data.paste import paste
 from kdc_core.data.sample import make_sample
-from kdc_core.training.people import People, check_people
+from kdc_core.training.people import Counts, check_people
 from kdc_core.training.processes import rank, world
 
 log = logging.getLogger(__name__)
@@ -83,10 +83,10 @@ class TrainingSamples(Dataset[Batch]):
         self.config, self.codec = config, Codec.of(config)
         self._entries: list[_Entry] = []
         self._sets: list[range] = []
-        found: list[tuple[str, People]] = []
+        found: list[tuple[str, Counts]] = []
         for path in paths:
             annotations, images = open_data(path, "train", self.codec.skeleton, train.subset)
-            people, first = People.of(annotations), len(self._entries)
+            people, first = Counts.of(annotations), len(self._entries)
             found.append((path, people))
             self._entries += [
                 _Entry(image, images, people.masks > 0)
