@@ -8,6 +8,7 @@ from io import TextIOWrapper
 
 import typer
 
+from kdc_core import opencv
 from kdc_core.commands import (
     ablate,
     bench,
@@ -17,6 +18,7 @@ from kdc_core.commands import (
     evaluate,
     export,
     flicker,
+    limits,
     paper,
     predict,
     train,
@@ -34,6 +36,7 @@ app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("flicker")(flicker.flicker)
 app.command("ablate")(ablate.ablate)
+app.command("limits")(limits.limits)
 app.add_typer(paper.app, name="paper", help="The paper's tables and figures, ours beside.")
 app.command("train")(train.train)
 app.command("export")(export.export)
@@ -77,15 +80,21 @@ def run(arguments: Sequence[str]) -> int:
         return end.code if isinstance(end.code, int) else 0
     except (KdcError, OSError) as error:  # the latter: a full disk, a folder that is a file
         print(f"error: {error}", file=sys.stderr)
-    except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").split(".")[0])
-        if extra is None:
+    except (ImportError, AttributeError) as error:
+        text = _to_install(error)
+        if text is None:
             raise
-        print(
-            f"error: this command needs '{error.name}': pip install 'kdc_ros[{extra}]'",
-            file=sys.stderr,
-        )
+        print(f"error: {text}", file=sys.stderr)
     return 2
+
+
+def _to_install(error: Exception) -> str | None:
+    """What to tell of an import that failed; None = it is no fault of what is installed."""
+    if isinstance(error, ModuleNotFoundError):
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is not None:
+            return f"this command needs '{error.name}': pip install 'kdc_ros[{extra}]'"
+    return opencv.explain(error)
 
 
 def main() -> None:

@@ -74,14 +74,39 @@ def draw_points(
         axes.set(xlim=(0, 1.25 * max(0.1, right)), ylim=(0, 1.25 * top))
 
 
+def draw_bars(
+    path: Path, title: str, labels: Sequence[str], bars: Mapping[str, Sequence[float]], xlabel: str
+) -> None:
+    """Draw a group of horizontal bars for each label, the first at the top.
+
+    Args:
+        path: .png or .svg.
+        title: above the plot.
+        labels: of the groups.
+        bars: values of all groups by the text of the legend; NaN where there is none.
+        xlabel: of the values.
+
+    Raises:
+        KdcError: the file cannot be written.
+    """
+    with _plot(path, title, xlabel, "", max(3.6, 0.4 * len(labels))) as axes:
+        places, height = np.arange(len(labels)), 0.8 / len(bars)
+        for index, (text, values) in enumerate(bars.items()):
+            axes.barh(places + (index - (len(bars) - 1) / 2) * height, values, height, label=text)
+        axes.set_yticks(places, labels, fontsize=8)
+        axes.tick_params(axis="x", labelsize=8)
+        axes.invert_yaxis()
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=len(bars))
+
+
 @contextmanager
-def _plot(path: Path, title: str, xlabel: str, ylabel: str) -> Iterator[Axes]:
+def _plot(path: Path, title: str, xlabel: str, ylabel: str, height: float = 3.6) -> Iterator[Axes]:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(6, height), layout="constrained")
     yield axes
     axes.set_xlabel(xlabel, fontsize=8)
     axes.set_ylabel(ylabel, fontsize=8)

@@ -1,0 +1,66 @@
+"""`kdc limits`: which map limits a model."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import nan
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from kdc_core.commands.models import weights_of
+from kdc_core.commands.options import Annotations, Images, Json
+from kdc_core.commands.outputs import check_outputs
+from kdc_core.commands.printing import end_with, print_table, save, say_absent
+from kdc_core.evaluation.paper import Published, cells
+from kdc_core.show.progress import track
+
+AP = {
+    "keypoint_ap": "keypoints",
+    "mask_ap_keypoint_persons": "their masks",
+    "mask_ap_full": "all masks",
+}
+COLUMNS = ("keyp.", "M", "L", "masks", "M", "L", "all")
+
+
+def limits(
+    annotations: Annotations,
+    images: Images,
+    model: Annotated[str, Argument(help="Shipped model or .safetensors file.")] = "kdc_light",
+    json_file: Json = None,
+    plot: Annotated[Path | None, Option(help="Draw AP of each row (png, svg).")] = None,
+) -> None:
+    """Put the truth in the place of one map after the other, and score what that gives."""
+    check_outputs([json_file], [plot], inputs=[annotations, images])
+    from kdc_core.evaluation.coco import protocol_of
+    from kdc_core.evaluation.limits import by_size
+    from kdc_core.evaluation.limits import limits as run
+    from kdc_core.evaluation.plots import draw_bars
+
+    rows, failed, truth = run(
+        weights_of(model), annotations, images, partial(track, label="limits")
+    )
+    points, masks = (by_size(rows, name) for name in ("keypoint_ap", "mask_ap_keypoint_persons"))
+    table = [
+        (row.label, *cells(Published("", (*p, *m, row.figures.get("mask_ap_full")))))
+        for row, p, m in zip(rows, points, masks, strict=True)
+    ]
+    title = f"{model}, {annotations.name}: AP with the truth in a map's place"
+    note = "keypoints and masks of persons with keypoints, of these medium (M) and large (L)"
+    print_table(f"{title}\n{note}; all masks", ("", *COLUMNS), table[:-1], table[-1:])
+    say_absent(truth, protocol_of(truth))
+    save(
+        json_file,
+        {
+            "model": model,
+            "protocol": protocol_of(truth),
+            "images": len(truth.images),
+            "failed": len(failed),
+            "rows": {row.label: row.figures for row in rows},
+        },
+    )
+    if plot is not None:
+        bars = {text: [row.figures.get(key, nan) for row in rows] for key, text in AP.items()}
+        draw_bars(plot, title, [row.label for row in rows], bars, "AP")
+    end_with(failed)

@@ -1,0 +1,212 @@
+"""What limits a model: the truth in the place of one of its maps after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdc_core.codec.decode import as_logits
+from kdc_core.codec.fields import Fields
+from kdc_core.codec.grid import Letterbox
+from kdc_core.codec.grouping import Poses
+from kdc_core.codec.results import Prediction
+from kdc_core.codec.skeleton import SKELETONS
+from kdc_core.data.annotations import AnnotatedImage
+from kdc_core.data.augment import warp
+from kdc_core.data.images import Images
+from kdc_core.data.sample import make_sample
+from kdc_core.evaluation.ablate import Ablation, Row
+from kdc_core.evaluation.coco import score
+from kdc_core.evaluation.oracle import Oracle
+from kdc_core.evaluation.run import Predict, Progress, predict_each, read_truth
+from kdc_core.evaluation.testtime import annotated_points, given_poses
+from kdc_core.inference.assembly import Raw, Thresholds
+from kdc_core.inference.predictor import find_people
+from kdc_core.inference.program import as_raw, reduce
+from kdc_core.network.backbones import side_rule
+from kdc_core.network.kdc import KDC
+from kdc_core.network.weights import load_model
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What of the truth takes the place of what the model says.
+
+    Attributes:
+        label: of the row.
+        maps: names of Fields.
+        center_only: of the heatmaps that of the body center alone.
+        edge_cells: of the person map only cells that lie so near to an edge of it; None = all.
+        poses: the annotated keypoints are the poses, and the maps give the masks alone.
+    """
+
+    label: str
+    maps: tuple[str, ...] = ()
+    center_only: bool = False
+    edge_cells: int | None = None
+    poses: bool = False
+
+
+TRUTHS = (
+    Truth("none"),
+    Truth("poses", poses=True),
+    Truth("center heatmap", ("heat",), center_only=True),
+    Truth("mid-range offsets", ("mid",)),
+    Truth("heatmaps", ("heat",)),
+    Truth("short-range offsets", ("short",)),
+    Truth("heatmaps and short-range offsets", ("heat", "short")),
+    Truth("embedding", ("embedding",)),
+    Truth("person map, 1 cell about edges", ("mask",), edge_cells=1),
+    Truth("person map, 2 cells about edges", ("mask",), edge_cells=2),
+    Truth("person map", ("mask",)),
+    Truth("person map and embedding", ("mask", "embedding")),
+)
+ORACLE = "all (oracle)"
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What is known of one image, at each level of the model's pyramid.
+
+    Attributes:
+        model: the network's maps.
+        truth: the encoded annotations, as logits.
+        known: loss weights of the truth; where they are 0 nothing is known.
+        poses: the annotated keypoints.
+    """
+
+    model: list[Fields[Tensor]]
+    truth: list[Fields[Tensor]]
+    known: list[Fields[Tensor]]
+    poses: Poses
+
+
+def limits(
+    model: Path, annotations: str | Path, images: str | Path, progress: Progress
+) -> Ablation:
+    """Score a model with the truth in the place of each of TRUTHS; the oracle is the last row.
+
+    The truth stands where it is known: elsewhere (no offsets outside disks and persons, nothing
+    in crowd regions) the model's own maps stay.
+
+    Args:
+        model: safetensors file of ours.
+        annotations: COCO .json or .json.gz.
+        images: folder or tar of the images.
+        progress: wraps the images and their number.
+
+    Raises:
+        ModelFileError, AnnotationError, ImageError: which file, and why.
+    """
+    network, _ = load_model(model)
+    config, source = network.config, Images(images)
+    truth = read_truth(annotations, SKELETONS[config.fields.skeleton])
+    thresholds = Thresholds(0.0, 0.0, config.predict.mask_threshold, config.decode.people)
+    by_name = {image.file_name: image for image in truth.images}
+    read = lru_cache(1)(source.read)
+
+    @lru_cache(1)
+    def maps_of(file_name: str) -> Maps:
+        image, maps = read(file_name), list[Maps]()
+
+        def keep(frame: np.ndarray, letterbox: Letterbox) -> Raw:
+            maps.append(see(network, frame, by_name[file_name], image, letterbox))
+            return as_raw(network.codec.decode(maps[0].model))
+
+        with torch.inference_mode():
+            find_people(image, keep, config, thresholds)
+        return maps[0]
+
+    def under(part: Truth) -> Predict:
+        def predict(annotated: AnnotatedImage) -> Prediction:
+            maps = maps_of(annotated.file_name)
+
+            def raw_of(frame: np.ndarray, letterbox: Letterbox) -> Raw:
+                with torch.inference_mode():
+                    levels = zip(maps.model, maps.truth, maps.known, strict=True)
+                    mixed = [put(part, *level) for level in levels]
+                    poses = maps.poses if part.poses else None
+                    return as_raw(network.codec.decode(mixed, poses=poses))
+
+            return find_people(read(annotated.file_name), raw_of, config, thresholds)
+
+        return predict
+
+    predicts: list[Predict] = [*(under(part) for part in TRUTHS), Oracle(config)]
+    results, failed = predict_each(truth, predicts, progress)
+    labels = [*(part.label for part in TRUTHS), ORACLE]
+    scored = zip(labels, results, strict=True)
+    return Ablation([Row(label, score(truth, found)) for label, found in scored], failed, truth)
+
+
+def see(
+    network: KDC,
+    frame: np.ndarray,
+    annotated: AnnotatedImage,
+    image: np.ndarray,
+    letterbox: Letterbox,
+) -> Maps:
+    """Run the network on a letterboxed frame, and encode the annotations for the same levels.
+
+    Args:
+        network: in evaluation mode.
+        frame: (H, W, 3) uint8, the letterboxed image.
+        annotated: people of the image.
+        image: (height, width, 3) uint8.
+        letterbox: how the image was put into the frame.
+    """
+    codec, (multiple, _) = network.codec, side_rule(network.config)
+    sample = make_sample(image, annotated, codec.skeleton.num_keypoints)
+    batch = torch.from_numpy(frame).float().permute(2, 0, 1)[None]
+    model, truth, known = [], [], []
+    scale = np.array([letterbox.scale_x, letterbox.scale_y])
+    for level in codec.levels:
+        reduced = reduce(batch, level, multiple)
+        model.append(network(reduced))
+        origin = level.from_image(0.5 * scale - 0.5)
+        matrix = np.c_[np.diag(scale / level.factor), origin]
+        size = (reduced.shape[2], reduced.shape[3])
+        targets, weights = codec.encode(warp(sample, matrix, size, None))
+        # A plateau has no peak, unless the short-range offsets are the truth's, too.
+        square = np.square(targets.short).sum(2) / codec.settings.score_tau_px**2
+        targets.heat = targets.heat * np.exp(-0.5 * square)
+        truth.append(as_logits(targets))
+        known.append(weights.map(torch.from_numpy))
+    points = annotated_points(annotated, codec.skeleton)
+    points[..., :2] = letterbox.to_network(points[..., :2])
+    return Maps(model, truth, known, given_poses(points, network.config.decode.people))
+
+
+def put(
+    part: Truth, model: Fields[Tensor], truth: Fields[Tensor], known: Fields[Tensor]
+) -> Fields[Tensor]:
+    """The model's maps, with the truth in the place of some where it is known."""
+    maps = dict(model.items())
+    for name in part.maps:
+        there = getattr(known, name) > 0
+        if part.center_only:
+            there[:, :-1] = False
+        if part.edge_cells is not None:
+            there = there & near_edge(truth.mask > 0, part.edge_cells)
+        maps[name] = torch.where(there, getattr(truth, name), maps[name])
+    return Fields(**maps)
+
+
+def near_edge(mask: Tensor, cells: int) -> Tensor:
+    """Which cells of a mask (B, 1, h, w) bool have its edge within so many cells."""
+    side = 2 * cells + 1
+    inside, outside = (F.max_pool2d(part.float(), side, 1, cells) > 0 for part in (mask, ~mask))
+    return inside & outside
+
+
+def by_size(rows: Sequence[Row], name: str) -> list[tuple[float | None, ...]]:
+    """AP of all, medium and large persons of each row; None where there is none."""
+    sizes = ("", "_medium", "_large")
+    return [tuple(row.figures.get(name + size) for size in sizes) for row in rows]

@@ -1,0 +1,67 @@
+"""The truth in the place of one map: only there, only where it is known, and it tells."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdc_core.codec.fields import Fields
+from kdc_core.evaluation.limits import ORACLE, TRUTHS, Truth, near_edge, put
+
+from .commands import kdc
+
+
+def fields(value: float, types: int = 3) -> Fields[torch.Tensor]:
+    pairs = torch.full((1, types, 2, 8, 8), value)
+    heat, mask = torch.full((1, types, 8, 8), value), torch.full((1, 1, 8, 8), value)
+    return Fields(heat, pairs, pairs.clone(), mask, pairs.clone())
+
+
+@pytest.mark.parametrize("part", TRUTHS, ids=lambda part: part.label)
+def test_the_truth_stands_in_the_named_maps_alone_and_where_it_is_known(part: Truth) -> None:
+    known = fields(1.0).map(lambda value: value[:, :, :1] if value.ndim == 5 else value)
+    for _, weight in known.items():
+        weight[..., :2] = 0
+    mixed = dict(put(part, fields(0.0), fields(7.0), known).items())
+    for name, value in mixed.items():
+        assert not value[..., :2].any(), "nothing is known there"
+        if name not in part.maps:
+            assert not value.any()
+        elif part.center_only:
+            assert not value[:, :-1].any() and (value[:, -1, :, 2:] == 7).all()
+        elif part.edge_cells is None:
+            assert (value[..., 2:] == 7).all()
+
+
+@pytest.mark.parametrize("cells", [1, 2])
+def test_cells_near_an_edge(cells: int) -> None:
+    mask = torch.zeros(1, 1, 9, 12, dtype=torch.bool)
+    mask[..., 6:] = True
+    near = near_edge(mask, cells)[0, 0]
+    assert (near == near[0]).all()
+    assert near[0].nonzero().flatten().tolist() == list(range(6 - cells, 6 + cells))
+    part = Truth("", ("mask",), edge_cells=cells)
+    truth = fields(-5.0)
+    truth.mask[..., 4:] = 5
+    changed = put(part, fields(0.0), truth, fields(1.0)).mask[0, 0, 0] != 0
+    assert changed.nonzero().flatten().tolist() == list(range(4 - cells, 4 + cells))
+
+
+@pytest.mark.all
+def test_what_limits_the_shipped_model(data_set: Path, tmp_path: Path) -> None:
+    content = json.loads(data_set.read_text())
+    data_set.write_text(json.dumps({**content, "images": content["images"][:3]}))
+    out, plot = tmp_path / "limits.json", tmp_path / "limits.png"
+    few = ("--annotations", data_set, "--images", data_set.with_name("few"))
+    printed = kdc("limits", "kdc_light", *few, "--json", out, "--plot", plot).stdout
+    rows = json.loads(out.read_text())["rows"]
+    assert list(rows) == [*(part.label for part in TRUTHS), ORACLE]
+    assert ORACLE in printed and plot.read_bytes()[:4] == b"\x89PNG"
+    masks = {label: row["mask_ap_keypoint_persons"] for label, row in rows.items()}
+    points = {label: row["keypoint_ap"] for label, row in rows.items()}
+    assert points["poses"] > 0.95 and points[ORACLE] > 0.95
+    assert points["heatmaps and short-range offsets"] > points["none"] + 0.1
+    assert masks["person map and embedding"] > masks["person map"] > masks["none"] + 0.1
