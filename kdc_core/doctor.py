@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import kdc_core
+from kdc_core import opencv
 from kdc_core.errors import KdcError
 from kdc_core.inference.engine import driver
 from kdc_core.inference.engine.cache import Cache
@@ -90,6 +91,8 @@ def _packages() -> Rows:
     if versions["onnxruntime"] and versions["onnxruntime-gpu"]:
         mend = "one hides the other: pip uninstall both, then install one"
         rows.append(("two ONNX Runtimes", f"onnxruntime and onnxruntime-gpu: {mend}"))
+    if fault := opencv.two_wheels():
+        rows.append(("two OpenCVs", fault))
     rows += [
         ("OpenCV", _attribute("cv2", "__version__")),
         ("ONNX Runtime has", _attribute("onnxruntime", "get_available_providers")),

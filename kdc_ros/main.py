@@ -16,9 +16,8 @@ from rclpy.lifecycle import State
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
+from kdc_core import opencv
 from kdc_ros import env
-from kdc_ros.node import KdcNode
-from kdc_ros.parameters import BadParameter
 
 USAGE = "kdc_node [-h] [--ros-args -r FROM:=TO ... -p NAME:=VALUE ... --params-file FILE]"
 HELP = """
@@ -44,6 +43,15 @@ def main(args: list[str] | None = None) -> int:
         check_words(sys.argv if args is None else args)
     except RuntimeError as error:
         print(f"kdc_node: arguments that ROS does not take: {error}", file=sys.stderr)
+        return 2
+    try:
+        from kdc_ros.node import KdcNode
+        from kdc_ros.parameters import BadParameter
+    except (ImportError, AttributeError) as error:
+        text = opencv.explain(error)
+        if text is None:
+            raise
+        print(f"kdc_node: {text}", file=sys.stderr)
         return 2
     env.prepare()
     # rclpy's own handlers would cut the clean-up short at a second signal, and ros2 launch

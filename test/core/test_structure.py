@@ -24,7 +24,7 @@ ROOMS = (
     ("network",),
     ("data",),
     ("codec",),
-    ("config", "errors", "files", "memory", "stopping"),
+    ("config", "errors", "files", "memory", "opencv", "stopping"),
 )
 ROS = {
     "cv_bridge",
@@ -48,6 +48,7 @@ ROS_MAY_USE = (
     "errors",
     "files",
     "memory",
+    "opencv",
 )
 FILES = [p for p in sorted(CORE.rglob("*.py")) if p != CORE / "__init__.py"]
 

@@ -19,15 +19,22 @@ def test_demo_answers_every_frame_and_leaves_images(
     domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(env.profile_variable(), raising=False)  # with the profile as shipped
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    home, folder = tmp_path / "home", tmp_path / "demo"
+    for made in (home, folder):
+        made.mkdir()
+    monkeypatch.setenv("HOME", str(home))
     done = subprocess.run(
         [sys.executable, "-m", "kdc_ros.demo"],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    output = tmp_path / "demo_output"
+    assert not list(home.rglob("*")), "telemetry, or another file that nobody asked for"
+    output = folder / "demo_output"
     summary = json.loads((output / "summary.json").read_text())
     assert set(summary) == {
         "frames_sent",

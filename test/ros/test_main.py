@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +39,16 @@ def test_a_word_that_is_not_known_is_named(domain: int, words: tuple[str, ...]) 
     assert (done.returncode, done.stdout) == (2, "")
     assert words[-1] in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_without_opencv_it_says_what_to_install(
+    domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cv2.py").write_text("raise ImportError('numpy.core.multiarray failed to import')")
+    path = os.pathsep.join((str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])))
+    monkeypatch.setenv("PYTHONPATH", path)
+    done = run_node()
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("kdc_node: OpenCV cannot be imported (numpy.core.multiarray ")
+    assert line.endswith("pip install opencv-python")
