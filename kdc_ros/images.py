@@ -53,7 +53,7 @@ ENCODINGS = (*PACKED, *_SUBSAMPLED, "nv24")
 # Of the encodings named after OpenCV's types, those that are no image by themselves.
 _NO_IMAGE = re.compile(r"(8|16|32|64)[USF]C\d*")
 _NO_IMAGE_TEXT = (
-    " as an image's (16UC1, two channels, signed and float values: depth by convention: publish "
+    " as an image's (16UC1, two channels, signed or float values are depth by convention: publish "
     "mono16)"
 )
 

@@ -17,6 +17,8 @@ from kdc_ros.parameters import TABLE
 
 from .peer import BLACK, OUTPUTS, WITH_ANNOTATED, MakePeer, Peer, persons
 from .process import NodeProcess, Start
+from .test_images import IMAGES
+from .test_images import frame as encoded
 
 pytestmark = pytest.mark.ros
 
@@ -141,6 +143,25 @@ def test_the_encoding_may_change_in_mid_stream(shared: Peer, people: np.ndarray)
     as_bgr = shared.answer(people[..., ::-1], "bgr8")
     assert as_rgb["keypoints"].data == as_bgr["keypoints"].data
     assert as_rgb["labels"].data == as_bgr["labels"].data
+
+
+@pytest.mark.all
+@pytest.mark.parametrize("padding", [0, 5])
+def test_every_encoding_is_answered(shared: Peer, padding: int) -> None:
+    bad = shared.counters()["bad"]
+    for encoding in IMAGES:
+        frame = shared.frame()
+        for name, value in vars(encoded(encoding, padding)).items():
+            setattr(frame, name, value)
+        labels = shared.ask(frame)[0]["labels"]
+        assert (labels.height, labels.width) == (frame.height, frame.width), encoding
+    assert shared.counters()["bad"] == bad
+
+
+def test_depth_is_refused_with_what_to_publish(running: Running, shared: Peer) -> None:
+    shared.publisher.publish(shared.frame(np.zeros((48, 64), np.uint16), "16UC1"))
+    status = shared.status(lambda s: "'16UC1'" in shared.values(s)["last_error"], "refused")
+    assert "depth by convention: publish mono16" in shared.values(status)["last_error"]
 
 
 def test_bad_frames_are_told_in_the_log(running: Running, shared: Peer) -> None:
