@@ -99,7 +99,7 @@ def _pages(data: bytes, scale: To8Bits) -> Iterator[Page]:
             image = _decode(tiff.alone(page), scale)
             if image is not None:
                 yield Page(index, orient(image, tiff.orientation(page)))
-    elif count_animation(data) > 1:
+    elif count_animation(data) > 1 and hasattr(cv2, "imdecodeanimation"):  # from OpenCV 4.11 on
         yield from _animation(data)
     else:
         image = _decode(data, scale)
@@ -114,7 +114,7 @@ def _animation(data: bytes) -> Iterator[Page]:
     for start in range(0, count_animation(data), TOGETHER):
         try:
             _, some = cv2.imdecodeanimation(pixels, start, TOGETHER)
-        except (cv2.error, AttributeError):  # the latter: OpenCV before 4.11
+        except cv2.error:
             return
         frames = zip(some.frames, np.ravel(some.durations), strict=False)
         for index, (frame, milliseconds) in enumerate(frames, start):

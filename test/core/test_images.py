@@ -10,6 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from kdc_core.data.bits16 import To8Bits
@@ -134,7 +136,13 @@ def paged(images: list[np.ndarray], kind: str, **options: Any) -> bytes:
     return encoded(np.asarray(first), kind, save_all=True, append_images=others, **options)
 
 
-@pytest.mark.parametrize("kind", ["tiff", "webp", "png"])
+ANIMATION = pytest.mark.skipif(
+    not hasattr(cv2, "imdecodeanimation"), reason="OpenCV before 4.11 reads the first frame alone"
+)
+PAGED = ["tiff", *(pytest.param(kind, marks=ANIMATION) for kind in ("webp", "png"))]
+
+
+@pytest.mark.parametrize("kind", PAGED)
 def test_each_page_is_read(kind: str) -> None:
     images = pages(20)
     durations = [100 + 10 * index for index in range(20)]
@@ -182,7 +190,7 @@ def test_a_tiff_whose_directories_lead_in_a_circle() -> None:
     assert len(list(decode_pages(bytes(data), "a circle"))) == 3
 
 
-@pytest.mark.parametrize("kind", ["tiff", "webp", "png"])
+@pytest.mark.parametrize("kind", PAGED)
 def test_of_a_cut_file_the_pages_that_are_there_are_read(kind: str) -> None:
     data = paged(pages(40), kind, **({} if kind == "tiff" else {"duration": 100}))
     read = list(decode_pages(data[: len(data) * 2 // 3], "cut"))
@@ -202,3 +210,38 @@ def test_linked_images_are_followed(samples: Path, tmp_path: Path) -> None:
     for name in ("../linked/a.jpg", "below/../a.jpg", str(there)):
         with pytest.raises(ImageError, match="leads out of"):
             images.read_bytes(name)
+
+
+# Damage
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damage_anywhere_is_an_error_or_an_image(data: st.DataObject) -> None:
+    check_damage(data)
+
+
+@pytest.mark.all
+@settings(max_examples=500, deadline=None)
+@given(data=st.data())
+def test_much_damage_anywhere_is_an_error_or_an_image(data: st.DataObject) -> None:
+    check_damage(data)
+
+
+def check_damage(data: st.DataObject) -> None:
+    """Also of what says where pages, EXIF and pixels are."""
+    kind = data.draw(st.sampled_from(["jpeg", "png", "webp", "tiff", "pages"]))
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    content = bytearray(
+        paged(pages(3), "tiff") if kind == "pages" else encoded(flag(), kind, exif=exif)
+    )
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(content) - 1))
+        noise = data.draw(st.binary(min_size=1, max_size=8))
+        content[start : start + len(noise)] = noise
+    end = data.draw(st.integers(0, len(content)))
+    some = bytes(content[:end])
+    for page in decode_pages(some, "damaged"):
+        assert page.image.dtype == np.uint8 and page.image.shape[2] == 3
+    assert count_pages(some) >= 1 and 1 <= read_orientation(some) <= 8
