@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from kdc_core.cli import app
 from kdc_core.commands.outputs import check_outputs
 from kdc_core.errors import KdcError
 
@@ -31,6 +35,15 @@ FILES = [
     ),
     "paper figure4 --model m --annotations {d}/a.json --images {d} --output {o}",
     "paper figure5 --model m --annotations {d}/a.json --images {d} --output {o}",
+    *(
+        f"paper {figure} --model m --annotations {{d}}/a.json --images {{d}} --output {{d}}/n.png "
+        "--json {o}"
+        for figure in ("figure4", "figure5")
+    ),
+    *(
+        f"limits m --annotations {{d}}/a.json --images {{d}} {option} {{o}}"
+        for option in ("--json", "--plot")
+    ),
     "flicker {d}/v.mp4 --json {o}",
     *(f"bench {what} --json {{o}}" for what in ("predictor", "node", "data", "runtimes")),
 ]
@@ -40,6 +53,27 @@ FOLDERS = [
     "paper table2 --model m --annotations {d}/a.json --images {d} --output {o}",
     "train kdc_light --data {d} --output {o}",
 ]
+
+
+OPTIONS = {"--json", "--results", "--curve", "--report", "--sheet", "--plot", "--output"}
+
+
+def options(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Every command below one with every option that names an output."""
+    for option in command.params:
+        for name in OPTIONS & set(option.opts):
+            yield " ".join((*path, name))
+    for name, below in getattr(command, "commands", {}).items():
+        yield from options(below, (*path, name))
+
+
+def test_every_option_of_an_output_is_tested_here() -> None:
+    tested = []
+    for template in FILES + FOLDERS:
+        words = template.split()
+        command = words[: 2 if words[0] in ("data", "paper", "bench") else 1]
+        tested += [" ".join((*command, word)) for word in words if word in OPTIONS]
+    assert set(options(typer.main.get_command(app))) <= set(tested)
 
 
 @pytest.fixture
@@ -99,7 +133,8 @@ def test_an_input_is_no_output(command: str, linked: bool, inputs: Path) -> None
         pytest.skip("reads nothing")
     named = next(word for word in command.split() if word.startswith("{d}/"))
     source = Path(named.format(d=inputs))
-    if {"--curve", "--plot", "--sheet"} & set(command.split()) or "figure" in command:
+    plot = "figure" in command and command.endswith("--output {o}")
+    if plot or command.endswith(("--curve {o}", "--plot {o}", "--sheet {o}")):
         source = source.with_suffix(".png")  # which an image of the folder may be
         source.write_bytes(b"an image")
     output = source
