@@ -10,7 +10,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from kdc_core.commands.models import weights_of
-from kdc_core.commands.options import Annotations, Images, Json
+from kdc_core.commands.options import Annotations, Category, Images, Json
 from kdc_core.commands.outputs import check_outputs
 from kdc_core.commands.printing import end_with, print_table, save, say_absent
 from kdc_core.evaluation.paper import COLUMNS, Published, cells, row_of
@@ -35,6 +35,7 @@ def ablate(
     ],
     annotations: Annotations,
     images: Images,
+    category: Category = None,
     model: Annotated[str | None, Option(help="Shipped model or .safetensors file.")] = None,
     preset: Annotated[str, Option(help="Of the ground-truth maps.")] = "oracle",
     json_file: Json = None,
@@ -49,9 +50,8 @@ def ablate(
     from kdc_core.evaluation.run import persons_without_mask
 
     source = weights_of(model) if model else load_preset(preset)
-    rows, failed, truth = run(
-        name, annotations, images, source, partial(track, label=f"ablate {name}")
-    )
+    bar = partial(track, label=f"ablate {name}")
+    rows, failed, truth = run(name, annotations, images, source, bar, category)
     title = f"{name}: {model or 'ground-truth maps of ' + preset} on {annotations.name}"
     protocol = protocol_of(truth)
     table = []

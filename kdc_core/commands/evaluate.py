@@ -10,6 +10,7 @@ from typer import BadParameter, Option, echo
 from kdc_core.commands.models import Evaluated, by_oracle, by_predictor, by_test_time
 from kdc_core.commands.options import (
     Annotations,
+    Category,
     Device,
     Images,
     Json,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 def evaluate(
     annotations: Annotations,
     images: Images,
+    category: Category = None,
     model: Model = "kdc_light",
     runtime: Runtime = "auto",
     device: Device = "auto",
@@ -91,7 +93,7 @@ def evaluate(
     grouped = chosen.skeleton == COCO17
     if breakdown and not grouped:
         raise BadParameter(f"--breakdown: only for {COCO17.name}, not {chosen.skeleton.name}")
-    done = chosen.evaluate(annotations, "evaluate", subset, pose2seg)
+    done = chosen.evaluate(annotations, "evaluate", subset, pose2seg, category)
     save(results, done.annotations.in_file_ids(done.results))
     summary: dict[str, Any] = {
         "model": chosen.name,

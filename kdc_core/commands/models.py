@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kdc_core.data.annotations import AnnotatedImage
     from kdc_core.data.images import Images
     from kdc_core.evaluation.run import EvaluationResult
+    from kdc_core.inference.predictor import Predictor
     from kdc_core.inference.rotate import Degrees
 
 
@@ -26,12 +27,15 @@ class Evaluated(NamedTuple):
     Attributes:
         name: for titles.
         config: of the model.
-        predict: from an annotated image to its people, without a threshold on confidence.
+        predict: from an annotated image to its people, without a threshold on confidence; loads
+            the model when it is called first, after the annotations have been found good.
+        images: that are read; None = none are.
     """
 
     name: str
     config: Config
     predict: Callable[[AnnotatedImage], Prediction]
+    images: Images | None = None
 
     @property
     def skeleton(self) -> Skeleton:
@@ -41,7 +45,12 @@ class Evaluated(NamedTuple):
         return SKELETONS[self.config.fields.skeleton]
 
     def evaluate(
-        self, annotations: Path, label: str, subset: str = "all", pose2seg: bool = False
+        self,
+        annotations: Path,
+        label: str,
+        subset: str = "all",
+        pose2seg: bool = False,
+        category: str | None = None,
     ) -> EvaluationResult:
         """Predict and score the images of a file, with a bar of progress.
 
@@ -50,10 +59,11 @@ class Evaluated(NamedTuple):
             label: of the bar.
             subset: as for `read_truth`.
             pose2seg: by Pose2Seg's protocol; the keypoints must be given.
+            category: as for `read_annotations`.
         """
         from kdc_core.evaluation.run import evaluate, evaluate_pose2seg, read_truth
 
-        truth = read_truth(annotations, self.skeleton, subset)
+        truth = read_truth(annotations, self.skeleton, subset, self.images, category)
         run = evaluate_pose2seg if pose2seg else evaluate
         return run(truth, self.predict, partial(track, label=label))
 
@@ -67,19 +77,25 @@ def by_predictor(
     rotate: int = 0,
 ) -> Evaluated:
     """A model as users run it; what each image took, reading it included, goes to `seconds`."""
-    from kdc_core.inference.predictor import Predictor
 
-    run = Predictor.from_pretrained(model, runtime, device, confidence=0.0, keypoint=0.0)
-    run.rotate = cast("Degrees", rotate)
+    @cache
+    def run() -> Predictor:
+        from kdc_core.inference.predictor import Predictor
+
+        found = Predictor.from_pretrained(model, runtime, device, confidence=0.0, keypoint=0.0)
+        found.rotate = cast("Degrees", rotate)
+        return found
 
     def predict(annotated: AnnotatedImage) -> Prediction:
+        predictor = run()
         begun = time.perf_counter()
-        prediction = run(images.read(annotated.file_name))
+        prediction = predictor(images.read(annotated.file_name))
         if seconds is not None:
             seconds.append(time.perf_counter() - begun)
         return prediction
 
-    return Evaluated(run.config.name, run.config, predict)
+    config = config_of(model)
+    return Evaluated(config.name, config, predict, images)
 
 
 def by_test_time(
@@ -94,17 +110,19 @@ def by_test_time(
     from kdc_core.evaluation.testtime import TestTime
     from kdc_core.inference.rotate import rotate_back, rotate_image
 
-    run = TestTime(weights_of(model), scales, flip, given)
-    name = run.config.name
+    weights = weights_of(model)
+    config = config_of(str(weights))
+    run = cache(lambda: TestTime(weights, scales, flip, given))
+    name = config.name
     name += ", at " + ",".join(map(str, scales)) if scales else ""
     name += ", flip" * flip + ", given keypoints" * given
     degrees = cast("Degrees", rotate)
 
     def predict(annotated: AnnotatedImage) -> Prediction:
         image = rotate_image(images.read(annotated.file_name), degrees)
-        return rotate_back(run(image, annotated), degrees)
+        return rotate_back(run()(image, annotated), degrees)
 
-    return Evaluated(name, run.config, predict)
+    return Evaluated(name, config, predict, images)
 
 
 def by_oracle(preset: str) -> Evaluated:
@@ -114,6 +132,19 @@ def by_oracle(preset: str) -> Evaluated:
 
     config = load_preset(preset)
     return Evaluated(f"oracle ({preset})", config, Oracle(config))
+
+
+def config_of(model: str) -> Config:
+    """Configuration of a model, which is not loaded for it."""
+    from kdc_core.inference.manifest import read_file
+    from kdc_core.inference.runtimes.choice import find_model
+
+    path = find_model(model, (".onnx", ".safetensors"))
+    if path.suffix == ".onnx":
+        return read_file(path).config
+    from kdc_core.network.weights import read_config
+
+    return read_config(path)
 
 
 def weights_of(model: str) -> Path:

@@ -13,7 +13,16 @@ from typer import Option
 
 from kdc_core.commands.ablate import ablate as ablate_command
 from kdc_core.commands.models import Evaluated, by_predictor, by_test_time, weights_of
-from kdc_core.commands.options import Annotations, Images, Json, Model, Models, Plot, choice
+from kdc_core.commands.options import (
+    Annotations,
+    Category,
+    Images,
+    Json,
+    Model,
+    Models,
+    Plot,
+    choice,
+)
 from kdc_core.commands.outputs import check_outputs
 from kdc_core.commands.printing import print_table, save, say_absent
 from kdc_core.errors import KdcError
@@ -41,18 +50,22 @@ Ours = dict[str, dict[str, float | str]]
 
 @app.command("table1")
 def table1(
-    model: Models, annotations: Annotations, images: Images, json_file: Json = None
+    model: Models,
+    annotations: Annotations,
+    images: Images,
+    category: Category = None,
+    json_file: Json = None,
 ) -> None:
     """Masks on COCO val: COCOPersons, the full set apart, and by Pose2Seg's protocol."""
     check_outputs([json_file], inputs=[annotations, images])
     from kdc_core.evaluation.run import score_coco_persons
 
     def ours(name: str) -> Ours:
-        done = score(by_predictor, name, annotations, images)
+        done = score(by_predictor, name, annotations, images, category)
         return {
             "coco_persons": figures_of(done, score_coco_persons(done)),
             "all": figures_of(done),
-            "pose2seg": as_pose2seg(name, annotations, images),
+            "pose2seg": as_pose2seg(name, annotations, images, category),
         }
 
     texts = {
@@ -96,6 +109,7 @@ def table3(
     model: Models,
     annotations: Annotations,
     images: Images,
+    category: Category = None,
     split: Annotated[str, choice("val", "test", help="val or test.")] = "val",
     json_file: Json = None,
 ) -> None:
@@ -104,9 +118,11 @@ def table3(
 
     def ours(name: str) -> Ours:
         return {
-            "end_to_end": figures_of(score(by_predictor, name, annotations, images)),
-            "given_keypoints": figures_of(score(given_keypoints, name, annotations, images)),
-            "pose2seg": as_pose2seg(name, annotations, images),
+            "end_to_end": figures_of(score(by_predictor, name, annotations, images, category)),
+            "given_keypoints": figures_of(
+                score(given_keypoints, name, annotations, images, category)
+            ),
+            "pose2seg": as_pose2seg(name, annotations, images, category),
         }
 
     texts = {
@@ -120,7 +136,11 @@ def table3(
 
 @app.command("table4")
 def table4(
-    model: Models, annotations: Annotations, images: Images, json_file: Json = None
+    model: Models,
+    annotations: Annotations,
+    images: Images,
+    category: Category = None,
+    json_file: Json = None,
 ) -> None:
     """Static against dynamic centroids on COCO val."""
     check_outputs([json_file], inputs=[annotations, images])
@@ -129,7 +149,7 @@ def table4(
 
     def ours(name: str) -> Ours:
         bar = partial(track, label=name)
-        found = ablate("centroids", annotations, images, weights_of(name), bar)
+        found = ablate("centroids", annotations, images, weights_of(name), bar, category)
         refuse(found.failed)
         say_absent(found.annotations, protocol_of(found.annotations))
         return {row.label: dict(row.figures) for row in found.rows}
@@ -141,7 +161,12 @@ def table4(
 
 @app.command("figure4")
 def figure4(
-    model: Models, annotations: Annotations, images: Images, output: Plot, json_file: Json = None
+    model: Models,
+    annotations: Annotations,
+    images: Images,
+    output: Plot,
+    category: Category = None,
+    json_file: Json = None,
 ) -> None:
     """Time for an image over mask AP; the paper prints no numbers here, so ours alone."""
     check_outputs([json_file], [output], inputs=[annotations, images])
@@ -151,7 +176,7 @@ def figure4(
     for name in model:
         seconds: list[float] = []
         timed = partial(by_predictor, seconds=seconds)
-        done = score(timed, name, annotations, images, "coco_persons")
+        done = score(timed, name, annotations, images, category, "coco_persons")
         mask_ap = done.figures.get(KEYPOINT_PERSONS, -1.0)
         figures[name] = {"mask_ap": mask_ap, "ms": 1e3 * median(seconds)}
     points = {Path(name).stem: (at["mask_ap"], at["ms"]) for name, at in figures.items()}
@@ -164,10 +189,15 @@ def figure4(
 
 @app.command("figure5")
 def figure5(
-    model: Model, annotations: Annotations, images: Images, output: Plot, json_file: Json = None
+    model: Model,
+    annotations: Annotations,
+    images: Images,
+    output: Plot,
+    category: Category = None,
+    json_file: Json = None,
 ) -> None:
     """Instance-wise Gaussian optimization: AP over sigma (the same as `kdc ablate igo --plot`)."""
-    ablate_command("igo", annotations, images, model, json_file=json_file, plot=output)
+    ablate_command("igo", annotations, images, category, model, json_file=json_file, plot=output)
 
 
 def score(
@@ -175,22 +205,26 @@ def score(
     name: str,
     annotations: Path,
     images: Path,
+    category: str | None,
     subset: str = "all",
     pose2seg: bool = False,
 ) -> EvaluationResult:
     """Evaluate one model; unreadable images are an error, for the table would not be true."""
     from kdc_core.data.images import Images
 
-    done = by(name, Images(images)).evaluate(annotations, name, subset, pose2seg)
+    chosen = by(name, Images(images))
+    done = chosen.evaluate(annotations, name, subset, pose2seg, category)
     refuse(done.failed)
     if not pose2seg:
         say_absent(done.annotations, done.protocol)
     return done
 
 
-def as_pose2seg(name: str, annotations: Path, images: Path) -> dict[str, float | str]:
+def as_pose2seg(
+    name: str, annotations: Path, images: Path, category: str | None
+) -> dict[str, float | str]:
     """Figures of a model by Pose2Seg's protocol."""
-    return figures_of(score(given_keypoints, name, annotations, images, pose2seg=True))
+    return figures_of(score(given_keypoints, name, annotations, images, category, pose2seg=True))
 
 
 def figures_of(

@@ -25,6 +25,7 @@ NOTES = {
     "ids": "annotation ids that are missing, 0, repeated or no whole numbers; numbered anew",
     "area": "no area, taken as .53 of the box",
     "category": "no category, taken for persons",
+    "other": "a category that is not listed; left out",
     "polygons": "polygons of fewer than three points, left out",
 }
 

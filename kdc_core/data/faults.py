@@ -24,7 +24,7 @@ KINDS = {
     "bad_image": "Entries of 'images' that cannot be used",
     "bad_annotation": "Entries of 'annotations' that cannot be used",
     "duplicate_id": "Ids of images used twice",
-    "unlisted": "Annotations whose image or category is not listed",
+    "unlisted": "Annotations whose image is not listed",
     "missing": "Images that cannot be opened",
     "broken": "Images that cannot be decoded",
     "other_size": "Images of another size than annotated",

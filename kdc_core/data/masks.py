@@ -137,7 +137,8 @@ def _read_rle(given: dict[object, object], size: tuple[int, int]) -> Rle | None:
     counts, pixels = given.get("counts"), size[0] * size[1]
     if _numbers(given.get("size")) != list(size):
         raise OtherSizeError(
-            f"RLE of height and width {given.get('size')!r:.60}, image {list(size)}"
+            f"RLE of height and width {given.get('size')!r:.60}, expected those of the image, "
+            f"{list(size)}"
         )
     if isinstance(counts, str):
         runs = _runs(counts)
@@ -145,7 +146,8 @@ def _read_rle(given: dict[object, object], size: tuple[int, int]) -> Rle | None:
         runs = np.array(_numbers(counts) or [-1], np.float64)
     if (runs < 0).any() or runs.sum() != pixels:
         raise AnnotationError(
-            f"RLE of {runs.sum():g} pixels, {pixels} expected"
+            f"RLE of {runs.sum():.0f} pixels, expected the {pixels} of the image: it was cut, or "
+            "is of another"
             if (runs >= 0).all()
             else "an RLE's counts are whole numbers from 0 or pycocotools' text, got "
             f"{counts!r:.60}"

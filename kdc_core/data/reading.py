@@ -275,8 +275,7 @@ class _Reader:
             return True
         category = as_id(given)
         if category not in categories:
-            text = f"no category has the id {given!r:.60}"
-            self.found.left_out.append(Fault("unlisted", text, None, index, number))
+            self.found.notes.add("other", f"annotation {index}", number)
         return category is not None and category == as_id(self.found.annotations.category)
 
     def _numbers(self, ids: list[tuple[int, Any]]) -> list[int]:

@@ -27,7 +27,7 @@ from kdc_core.inference.assembly import Raw, Thresholds
 from kdc_core.inference.predictor import find_people
 from kdc_core.inference.program import as_raw, level_fields
 from kdc_core.network.backbones import side_rule
-from kdc_core.network.weights import load_model
+from kdc_core.network.weights import load_model, read_config
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ def ablate(
     images: str | Path,
     source: Path | Config,
     progress: Progress,
+    category: str | None = None,
 ) -> Ablation:
     """Decode every image under each setting of an ablation.
 
@@ -131,28 +132,32 @@ def ablate(
         images: folder or tar of the images; not read with ground-truth maps.
         source: a model file (.safetensors), or the configuration of ground-truth maps.
         progress: wraps the images and their number.
+        category: as for `read_annotations`.
 
     Raises:
+        AnnotationError: annotations that cannot be used, or are not of the images.
         ConfigError: no such ablation, or one that the model has no maps for.
     """
     known = ON_TRUTH if isinstance(source, Config) else ON_MAPS
     if name not in known:
         raise ConfigError(f"no ablation '{name}' here: expected one of {', '.join(known)}")
     settings, predicts = known[name], list[Predict]()
-    if isinstance(source, Config):
-        config = source
-        predicts += [Oracle(setting.of(config), setting.noise_px) for setting in settings]
+    config = source if isinstance(source, Config) else read_config(source)
+    files = None if isinstance(source, Config) else Images(images)
+    skeleton = SKELETONS[config.fields.skeleton]
+    truth = read_truth(annotations, skeleton, images=files, category=category)
+    if isinstance(source, Path) and files is not None:
+        predicts += _on_maps(source, settings, files)
     else:
-        predicts, config = _on_maps(source, settings, Images(images))
-    truth = read_truth(annotations, SKELETONS[config.fields.skeleton])
+        predicts += [Oracle(setting.of(config), setting.noise_px) for setting in settings]
     results, failed = predict_each(truth, predicts, progress)
     scored = zip(settings, results, strict=True)
     rows = [Row(setting.label, score(truth, found)) for setting, found in scored]
     return Ablation(rows, failed, truth)
 
 
-def _on_maps(model: Path, settings: list[Setting], source: Images) -> tuple[list[Predict], Config]:
-    """A function for each setting, which share one run of the network, and the model's config."""
+def _on_maps(model: Path, settings: list[Setting], source: Images) -> list[Predict]:
+    """A function for each setting, which share one run of the network."""
     network, _ = load_model(model)
     have, (multiple, _) = network.config.fields.edges, side_rule(network.config)
     configs = [setting.of(network.config) for setting in settings]
@@ -184,7 +189,7 @@ def _on_maps(model: Path, settings: list[Setting], source: Images) -> tuple[list
 
         return predict
 
-    return [under(config) for config in configs], network.config
+    return [under(config) for config in configs]
 
 
 def with_edges(fields: Fields[Tensor], have: Edges, use: Edges) -> Fields[Tensor]:

@@ -18,7 +18,8 @@ from kdc_core.data.annotations import (
 )
 from kdc_core.data.datasets import keypoint_persons
 from kdc_core.data.faults import warn_outside
-from kdc_core.data.images import ImageError
+from kdc_core.data.headers import check_sizes
+from kdc_core.data.images import ImageError, Images
 from kdc_core.data.reading import read_annotations
 from kdc_core.evaluation.coco import Result, coco_results, mask_or_box, protocol_of, score
 from kdc_core.evaluation.crowdpose import on_skeleton
@@ -115,7 +116,13 @@ def timed(predict: Predict) -> tuple[Predict, list[float]]:
     return measured, seconds
 
 
-def read_truth(path: str | Path, skeleton: Skeleton = COCO17, subset: str = "all") -> Annotations:
+def read_truth(
+    path: str | Path,
+    skeleton: Skeleton = COCO17,
+    subset: str = "all",
+    images: Images | None = None,
+    category: str | None = None,
+) -> Annotations:
     """Read annotations to score against.
 
     Args:
@@ -123,18 +130,20 @@ def read_truth(path: str | Path, skeleton: Skeleton = COCO17, subset: str = "all
         skeleton: of the predictions; for COCO's the file may have CrowdPose's, of which those
             that both have are kept (`Annotations.common`).
         subset: `all`, or `coco_persons`: images with labelled persons alone.
+        images: which must have the sizes annotated (`check_sizes`); None = they are not read.
+        category: as for `read_annotations`.
 
     Raises:
-        AnnotationError: not such a file, or nobody is in it.
+        AnnotationError: not such a file or not of these images, or nobody is in it.
     """
     also = CROWDPOSE14 if skeleton == COCO17 else None
-    annotations = read_annotations(path, skeleton, also=also)
+    annotations = read_annotations(path, skeleton, category, also)
     if annotations.skeleton != skeleton:
         annotations = on_skeleton(annotations, skeleton)
     if not annotations.people:
         raise AnnotationError(
-            f"'{path}' has no person to score: expected annotations of category 1 that are no "
-            "crowd regions"
+            f"'{path}' has no person to score: expected annotations of category "
+            f"{annotations.category!r} that are no crowd regions"
         )
     if subset == "coco_persons":
         annotations = coco_persons(annotations)
@@ -142,6 +151,8 @@ def read_truth(path: str | Path, skeleton: Skeleton = COCO17, subset: str = "all
             raise AnnotationError(
                 f"'{path}' has no person with keypoints, and coco_persons has no others"
             )
+    if images is not None:
+        check_sizes(annotations, images)
     bare = persons_without_mask(annotations)
     if 0 < len(bare) < len(annotations.people):
         log.warning(

@@ -70,13 +70,8 @@ def load_model(path: str | os.PathLike[str]) -> tuple[KDC, dict[str, Any]]:
         ModelFileError: not a model file of ours, or its tensors do not fit its configuration.
     """
     state, metadata = read_tensors(path)
-    if metadata.get("format") != FORMAT:
-        raise ModelFileError(
-            f"'{path}' is not a KDC model: expected the metadata entry format={FORMAT}, got "
-            f"{metadata.get('format', 'none')}; `kdc train --start` takes MoveNet's weights"
-        )
     try:
-        network = KDC(parse_config(metadata.get("config", ""), f"'{path}'"))
+        network = KDC(_config(metadata, path))
         network.load_state_dict(_float32(state))
         provenance = json.loads(metadata.get("provenance", "{}"))
     except (ConfigError, RuntimeError, json.JSONDecodeError) as error:
@@ -84,12 +79,34 @@ def load_model(path: str | os.PathLike[str]) -> tuple[KDC, dict[str, Any]]:
     return network.eval(), provenance
 
 
+def read_config(path: str | os.PathLike[str]) -> Config:
+    """Configuration of a model file, without the network.
+
+    Raises:
+        ModelFileError: not a model file of ours.
+    """
+    _, metadata = read_tensors(path)
+    try:
+        return _config(metadata, path)
+    except ConfigError as error:
+        raise ModelFileError(f"'{path}' has no configuration of this version: {error}") from error
+
+
+def _config(metadata: dict[str, str], path: str | os.PathLike[str]) -> Config:
+    if metadata.get("format") != FORMAT:
+        raise ModelFileError(
+            f"'{path}' is not a KDC model: expected the metadata entry format={FORMAT}, got "
+            f"{metadata.get('format', 'none')}; `kdc train --start` takes MoveNet's weights"
+        )
+    return parse_config(metadata.get("config", ""), f"'{path}'")
+
+
 def start_from(config: Config, path: str | os.PathLike[str]) -> KDC:
     """Build a network for training from a model of ours or from a backbone's published weights.
 
     Those are MoveNet's for a MoveNet, and ImageNet's with torchvision's or timm's names for a
-    ResNet. A model of ours may have more or fewer blocks in SegNet's tower: the last ones are left
-    out; those it lacks start close to passing on what they get.
+    ResNet. A model of ours may have more or fewer blocks in SegNet's tower, and may lack its other
+    parts (`SegNet.fit`).
 
     Raises:
         ModelFileError: the file is neither, or does not fit the configuration.
@@ -98,7 +115,7 @@ def start_from(config: Config, path: str | os.PathLike[str]) -> KDC:
     network = KDC(config)
     try:
         if metadata.get("format") == FORMAT:
-            network.load_state_dict(network.segnet.fit_tower(_float32(state)))
+            network.load_state_dict(network.segnet.fit(_float32(state)))
         else:
             convert = BACKBONES[config.network.backbone].module().convert
             network.posenet.load_state_dict(convert(state, network.posenet))

@@ -103,12 +103,16 @@ CASES: list[tuple[str, Callable[[Content], object], str]] = [
     ("mask", sets(segmentation=[[300, 200, 310, 200, 305, 210, 4]]), ID + "expected an x and"),
     ("mask", sets(segmentation=[300, 200, 310, 200, 305, 210]), ID + "expected polygons"),
     ("mask", sets(segmentation={"size": [427, 640], "counts": [5, 9]}), ID + "RLE of 14 pixels"),
-    ("mask", sets(segmentation={**rle(np.s_[:, :]), "counts": "0n0"}), "RLE of 30 pixels, 273280"),
+    (
+        "mask",
+        sets(segmentation={**rle(np.s_[:, :]), "counts": "0n0"}),
+        "RLE of 30 pixels, expected the 273280 of the",
+    ),
     ("mask", sets(segmentation={"size": [427, 640]}), ID + "an RLE's counts are"),
     (
         "mask_size",
         sets(segmentation=rle(np.s_[190:398, 277:417], (640, 640))),
-        ID + "RLE of height and width [640, 640], image [427, 640]",
+        ID + "RLE of height and width [640, 640], expected those of the image, [427, 640]",
     ),
     (
         "mask_outside",
