@@ -115,8 +115,3 @@ class Annotations:
     def people(self) -> list[AnnotatedPerson]:
         """All persons that are no crowd regions."""
         return [person for image in self.images for person in image.people]
-
-    @property
-    def has_keypoints(self) -> bool:
-        """Whether anybody has a labelled keypoint."""
-        return any(person.labelled.any() for person in self.people)

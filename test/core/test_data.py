@@ -209,7 +209,7 @@ def test_annotations_of_some_images_are_those_images_and_their_persons(data_set:
     some = whole.of(ids)
     assert some.images == whole.images[1:3] and some.skeleton == whole.skeleton
     assert some.people == [person for image in whole.images[1:3] for person in image.people]
-    assert whole.of([]).images == () and not whole.of([]).has_keypoints
+    assert whole.of([]).images == () and not whole.of([]).people
 
 
 def test_what_a_file_leaves_out_is_filled_in(data_set: Path) -> None:

@@ -76,7 +76,8 @@ def read(content: dict[str, Any], skeleton: Skeleton = COCO17) -> Annotations:
 
 def annotated(*people: dict[str, Any]) -> Annotations:
     image = {"id": 7, "file_name": "a.jpg", "height": SIZE[0], "width": SIZE[1]}
-    return read({"images": [image], "annotations": list(people)})
+    categories = [{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}]
+    return read({"images": [image], "annotations": list(people), "categories": categories})
 
 
 def points(*parts: tuple[float, slice]) -> list[float]:
