@@ -4,6 +4,7 @@
 # make test   lint, and the tests of every day
 # make test-all   lint and all tests but the next: packaging, Ray, peers too
 # make test-slow  the training test that takes minutes
+# make test-lowest  predict, evaluate and node with the lowest versions that setup.py allows
 # make gpu    tests and benchmark of an NVIDIA GPU by PYTHON as it is -> gpu_results/, 8 minutes
 # make coverage   lines of kdc_core and kdc_ros that test-all runs, its processes included
 
@@ -29,6 +30,7 @@ endif
 PIP := -m pip -qq --disable-pip-version-check
 DEMO := .venv/installed-$(KIND)
 DEV := .venv-dev/installed-$(KIND)
+LOWEST := .venv-lowest/installed-$(KIND)
 
 # Set by the rclpy wheels for their own child processes; here it would keep a Python of another
 # environment from finding its libraries.
@@ -39,7 +41,7 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 PYTEST := PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 .venv-dev/bin/python -m pytest
 BESIDE := -p xdist -n 2 --dist loadfile
 
-.PHONY: demo dev lint test test-all test-slow coverage gpu
+.PHONY: demo dev lint test test-all test-slow test-lowest coverage gpu
 
 demo: $(DEMO)
 	.venv/bin/python -m kdc_ros.demo
@@ -56,6 +58,9 @@ test-all: lint
 
 test-slow: $(DEV)
 	$(PYTEST) -m overfit -s
+
+test-lowest: $(LOWEST)
+	$(subst .venv-dev,.venv-lowest,$(PYTEST)) -m 'not timed' test/test_installed.py test/ros/test_demo.py test/ros/test_node.py $(PYTEST_ARGS)
 
 coverage: $(DEV)
 	.venv-dev/bin/python -m coverage erase
@@ -89,4 +94,14 @@ $(DEV): setup.py
 	@.venv-dev/bin/python $(PIP) install '$(TORCH)' $(if $(NUMPY),'$(NUMPY)')
 	@echo ".venv-dev: installing kdc and its tools (two to five minutes)"
 	@.venv-dev/bin/python $(PIP) install -e '.[eval,train,openvino,rtx$(WHEELS),dev]' $(if $(NUMPY),'$(NUMPY)')
+	@touch $@
+
+# Of wheels alone, so the lowest that this Python has; empy, which rclpy's ask for, has none.
+$(LOWEST): setup.py
+	$(call venv,.venv-lowest)
+	@echo ".venv-lowest: installing the lowest versions (one to three minutes)"
+	@.venv-lowest/bin/python $(PIP) install hypothesis pytest uv
+	@.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python \
+		--resolution lowest-direct --only-binary :all: --no-binary empy \
+		--editable '.[eval$(WHEELS)]' $(if $(NUMPY),'$(NUMPY)')
 	@touch $@
