@@ -11,6 +11,7 @@ import typer
 from typer import Argument, Option
 
 from kdc_core.commands.models import weights_of
+from kdc_core.commands.options import Category
 from kdc_core.commands.outputs import check_outputs
 
 
@@ -29,7 +30,15 @@ def train(
         Option(help="Folder of a data set, or annotations with images of that name beside it."),
     ],
     output: Annotated[Path, Option(help="Folder of the run; the same goes on with it.")],
+    images: Annotated[
+        list[str] | None,
+        Option(help="Folder or tar of the images, one for each --data; default: as laid out."),
+    ] = None,
     val: Annotated[str | None, Option(help="Data set to evaluate on.")] = None,
+    val_images: Annotated[
+        str | None, Option(help="Folder or tar of the images of --val; default: as laid out.")
+    ] = None,
+    category: Category = None,
     start: Annotated[
         str | None,
         Option(help="Shipped model or file; default: what the preset's train.start names."),
@@ -46,9 +55,13 @@ def train(
 ) -> None:
     """Train a model. Stopped by --max-time, Ctrl-C or anything else, the same command goes on.
 
-    --data and --set may be given again: `--data A --data B`.
+    --data, --images and --set may be given again: `--data A --data B`.
     """
-    check_outputs(folders=[output], inputs=[*data, val])
+    if images and len(images) != len(data):
+        raise typer.BadParameter(
+            f"--images: expected one for each --data, {len(data)}, got {len(images)}"
+        )
+    check_outputs(folders=[output], inputs=[*data, *(images or []), val, val_images])
     import torch
 
     from kdc_core.config import load_preset
@@ -62,4 +75,14 @@ def train(
     for noisy in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     torch.set_num_threads(threads or default_threads())
-    run(config, data, output, path, val, max_time)
+    run(
+        config,
+        data,
+        output,
+        path,
+        val,
+        max_time,
+        images=images,
+        val_images=val_images,
+        category=category,
+    )

@@ -6,14 +6,33 @@ import numpy as np
 
 from kdc_core.codec.sample import Sample
 from kdc_core.data.annotations import AnnotatedImage, AnnotationError
+from kdc_core.data.headers import size_told
+from kdc_core.data.images import Images, decode_image
 from kdc_core.data.masks import decode_mask
+
+
+def read_sample(images: Images, annotated: AnnotatedImage, num_keypoints: int = 17) -> Sample:
+    """Read an image and put its annotations to it.
+
+    Raises:
+        ImageError: it cannot be read.
+        AnnotationError: it has another size than annotated; says which are annotated, stored and
+            shown.
+    """
+    data = images.read_bytes(annotated.file_name)
+    image = decode_image(data, annotated.file_name)
+    try:
+        return make_sample(image, annotated, num_keypoints)
+    except AnnotationError as error:
+        shown = (image.shape[0], image.shape[1])
+        raise AnnotationError(size_told(annotated.size, shown, data)) from error
 
 
 def make_sample(image: np.ndarray, annotated: AnnotatedImage, num_keypoints: int = 17) -> Sample:
     """Put an image and its annotations together, without any change of geometry.
 
     Raises:
-        AnnotationError: the image has another size than annotated, or a mask cannot be decoded.
+        AnnotationError: the image has another size than annotated.
     """
     size = (image.shape[0], image.shape[1])
     if size != annotated.size:

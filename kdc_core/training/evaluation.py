@@ -70,19 +70,30 @@ class Evaluation(Callback):
         folder: of the run.
         metrics: takes the figures.
         made: provenance for the model file.
+        images: folder or tar of the images; None = where the layout has them.
+        category: as for `read_annotations`.
 
     Raises:
-        AnnotationError, ImageError: the data set cannot be used.
+        AnnotationError, ImageError: the data set cannot be used, or its images are not of the
+            sizes annotated.
     """
 
     def __init__(
-        self, path: str, skeleton: Skeleton, folder: Path, metrics: Metrics, made: dict[str, Any]
+        self,
+        path: str,
+        skeleton: Skeleton,
+        folder: Path,
+        metrics: Metrics,
+        made: dict[str, Any],
+        images: str | None = None,
+        category: str | None = None,
     ):
-        file, images = find_data(path, "val")
-        truth = read_truth(file, skeleton)
+        file, place = find_data(path, "val", images)
+        files = Images(place)
+        truth = read_truth(file, skeleton, images=files, category=category)
         for line in absent_rows(truth, protocol_of(truth)):
             log.info("'%s': %s", path, line)
-        self.images = EvaluationImages(truth, Images(images))
+        self.images = EvaluationImages(truth, files)
         self.folder, self.metrics, self.made = folder, metrics, made
         # Figures on other annotations do not compare.
         self.val = {"val": file.name, "val_crc32": f"{zlib.crc32(file.read_bytes()):08x}"}

@@ -13,10 +13,10 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import torch
@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader
 
 import kdc_core
 from kdc_core.config import Config, ConfigError, parse_config
+from kdc_core.data.annotations import AnnotationError
 from kdc_core.data.datasets import find_data
 from kdc_core.files import write_json
 from kdc_core.memory import keep_freed_memory
@@ -56,6 +57,9 @@ def train(
     val: str | None = None,
     max_seconds: float | None = None,
     lock_seconds: float = LOCK_SECONDS,
+    images: Sequence[str] | None = None,
+    val_images: str | None = None,
+    category: str | None = None,
 ) -> Path:
     """Train, or go on training, until the configured steps or the time limit are reached.
 
@@ -71,6 +75,9 @@ def train(
         max_seconds: limit for this call, overrun by one evaluation at most; reaching it is no
             error.
         lock_seconds: how long to wait for another run in the folder to end.
+        images: folder or tar of the images of each data set; None = where the layouts have them.
+        val_images: the same of `val`.
+        category: as for `read_annotations`, of all data sets.
 
     Returns:
         The written `model.safetensors` (average of the weights).
@@ -87,20 +94,30 @@ def train(
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     with _only_run(folder, lock_seconds):
-        return _train(config, data, folder, start, val, end)
+        return _train(config, _Data(data, images, val, val_images, category), folder, start, end)
 
 
-def _train(
-    config: Config, data: list[str], folder: Path, start: str | None, val: str | None, end: float
-) -> Path:
+class _Data(NamedTuple):
+    """The arguments of `train` that say what is learnt from and evaluated on."""
+
+    paths: list[str]
+    images: Sequence[str] | None
+    val: str | None
+    val_images: str | None
+    category: str | None
+
+
+def _train(config: Config, data: _Data, folder: Path, start: str | None, end: float) -> Path:
     _check_config(config, start)
     lightning.seed_everything(config.train.seed, verbose=False)
-    samples = TrainingSamples(data, config)
+    samples = TrainingSamples(data.paths, config, data.images, data.category)
     inputs = {
         "start": Path(start).name if start else None,
-        "data": [Path(path).name for path in data],
+        "data": [Path(path).name for path in data.paths],
         "pictures": samples.num_images,
     }
+    if data.category is not None:
+        inputs["category"] = data.category
     _check_same_run(config, inputs, folder)
     versions = {"kdc": kdc_core.__version__, "torch": torch.__version__}
     made = {**inputs, "versions": {**versions, "python": platform.python_version()}}
@@ -109,10 +126,16 @@ def _train(
     module = TrainingModule(network, samples.steps, samples.names)
     metrics = Metrics(folder, samples, first)
     evaluation = None
-    if val is not None:
-        if find_data(val, "val") in [find_data(path, "train") for path in data]:
+    if data.val is not None:
+        places: Sequence[str | None] = data.images or [None] * len(data.paths)
+        sets = zip(data.paths, places, strict=True)
+        files = [find_data(path, "train", images)[0] for path, images in sets]
+        if find_data(data.val, "val", data.val_images)[0] in files:
             log.warning("--val is among --data: its figures do not show overfitting")
-        evaluation = Evaluation(val, samples.codec.skeleton, folder, metrics, made)
+        skeleton = samples.codec.skeleton
+        evaluation = Evaluation(
+            data.val, skeleton, folder, metrics, made, data.val_images, data.category
+        )
     if rank() == 0:
         write_json(folder / "config.json", config.model_dump(mode="json"))
         write_json(folder / "inputs.json", inputs)
@@ -126,8 +149,13 @@ def _train(
         except SystemExit:
             if stop.signal is None:
                 raise
+        except AnnotationError:
+            samples.check_sizes()  # says it without what the process that read adds
+            raise
         finally:
             metrics.close()
+        if count := int(samples.left_out.count_nonzero()):
+            log.warning("left out of training: %d of %d images", count, samples.num_images)
         if rank() == 0:
             _write_model(module, samples.steps, folder, made, time.monotonic() - begun)
     if stop.signal is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from kdc_core.data.augment import augment
 from kdc_core.data.datasets import open_data
 from kdc_core.data.images import ImageError, Images
 from kdc_core.data.paste import paste
-from kdc_core.data.sample import make_sample
+from kdc_core.data.sample import read_sample
 from kdc_core.training.people import Counts, check_people
 from kdc_core.training.processes import rank, world
 
@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 # Sets the random numbers of the mixture apart from those of the samples.
 MIXTURE = 2**31
+# In `TrainingSamples.left_out`, and the fraction of the images with which training goes on.
+OTHER_SIZE = 2
+MOST_OF_OTHER_SIZE = 0.01
 
 
 class Batch(NamedTuple):
@@ -68,8 +71,12 @@ class TrainingSamples(Dataset[Batch]):
     Args:
         paths: data sets, as for `find_data`.
         config: seed, augmentation, fields.
+        images: folder or tar of the images of each; None = where the layouts have them.
+        category: as for `read_annotations`.
 
     Attributes:
+        left_out: (num_images,) uint8 in the memory that all processes share: 1 for images that
+            could not be read, `OTHER_SIZE` for those of another size than annotated.
         num_images: images of one epoch.
         epoch_steps: steps of one epoch.
         steps: steps of the whole run.
@@ -78,18 +85,27 @@ class TrainingSamples(Dataset[Batch]):
         AnnotationError, ImageError: a data set cannot be used, or there is nobody to learn from.
     """
 
-    def __init__(self, paths: list[str], config: Config):
+    def __init__(
+        self,
+        paths: list[str],
+        config: Config,
+        images: Sequence[str] | None = None,
+        category: str | None = None,
+    ):
         train = config.train
         self.config, self.codec = config, Codec.of(config)
         self._entries: list[_Entry] = []
         self._sets: list[range] = []
         found: list[tuple[str, Counts]] = []
-        for path in paths:
-            annotations, images = open_data(path, "train", self.codec.skeleton, train.subset)
+        places: Sequence[str | None] = images or [None] * len(paths)
+        for path, place in zip(paths, places, strict=True):
+            annotations, files = open_data(
+                path, "train", self.codec.skeleton, train.subset, place, category
+            )
             people, first = Counts.of(annotations), len(self._entries)
             found.append((path, people))
             self._entries += [
-                _Entry(image, images, people.masks > 0)
+                _Entry(image, files, people.masks > 0)
                 for image in annotations.images
                 if image.persons
             ]
@@ -110,6 +126,7 @@ class TrainingSamples(Dataset[Batch]):
             if train.mixture and not entries:
                 raise ConfigError(f"train.mixture draws from '{path}', which has no people")
         self.num_images = len(self._entries)
+        self.left_out = torch.zeros(self.num_images, dtype=torch.uint8).share_memory_()
         self.epoch_steps = self.num_images / (train.batch * train.accumulate)
         self.steps = train.steps
         if train.epochs is not None:
@@ -142,6 +159,20 @@ class TrainingSamples(Dataset[Batch]):
             torch.tensor([number]),
         )
 
+    def check_sizes(self) -> None:
+        """Whether the images are those annotated, as far as they have been read.
+
+        Raises:
+            AnnotationError: more than one of a hundred has another size than annotated.
+        """
+        wrong = int((self.left_out == OTHER_SIZE).sum())
+        if wrong > MOST_OF_OTHER_SIZE * self.num_images:
+            raise AnnotationError(
+                f"{wrong} of {self.num_images} training images, so far, have another size than "
+                "annotated, which is more than one of a hundred: give the images that were "
+                "annotated; `kdc data check` lists them"
+            )
+
     def _place(self, number: int) -> int:
         """Index of the entry that a sample number stands for."""
         seed, mixture = self.config.train.seed, self.config.train.mixture
@@ -158,14 +189,17 @@ class TrainingSamples(Dataset[Batch]):
     def _sample(self, index: int) -> Sample:
         """The image of an entry, or the next after it that can be read."""
         for step in range(self.num_images):
-            annotated, images, with_masks = self._entries[(index + step) % self.num_images]
+            place = (index + step) % self.num_images
+            annotated, images, with_masks = self._entries[place]
             try:
-                image = images.read(annotated.file_name)
-                sample = make_sample(image, annotated, self.codec.skeleton.num_keypoints)
+                sample = read_sample(images, annotated, self.codec.skeleton.num_keypoints)
                 sample.unmasked |= not with_masks
                 return sample
             except (ImageError, AnnotationError) as error:
-                log.warning("left out of training: %s: %s", annotated.file_name, error)
+                if not self.left_out[place]:
+                    log.warning("left out of training: %s: %s", annotated.file_name, error)
+                self.left_out[place] = OTHER_SIZE if isinstance(error, AnnotationError) else 1
+                self.check_sizes()
         raise AnnotationError(f"none of the {self.num_images} training images can be read")
 
 

@@ -135,7 +135,7 @@ def test_an_error_of_the_program_is_no_broken_image(monkeypatch: pytest.MonkeyPa
     def wrong(*_: object) -> None:
         raise ValueError("not the image's fault")
 
-    monkeypatch.setattr("kdc_core.training.samples.make_sample", wrong)
+    monkeypatch.setattr("kdc_core.training.samples.read_sample", wrong)
     with pytest.raises(ValueError, match="fault"):
         samples[0]
 
