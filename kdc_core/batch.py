@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import signal
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -139,7 +140,9 @@ def _run(todo: list[str], job: Job, address: str, workers: int | None) -> Iterab
         host, _, port = address.removeprefix("ray://").rpartition(":")
         if port.isdigit():  # Ray itself tries a dead address for minutes
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        handler = signal.getsignal(signal.SIGTERM)
         ray.init(**options)
+        signal.signal(signal.SIGTERM, handler)  # Ray's own ends the process with 15
     except (OSError, ImportError, RuntimeError, ValueError) as error:
         raise KdcError(
             f"no Ray cluster at '{address}': expected local, auto, or the host:port or "
@@ -316,7 +319,7 @@ def _write_jsonl(path: Path, entries: list[dict[str, Any]]) -> None:
 
 
 def _write_parquet(path: Path, entries: list[dict[str, Any]]) -> None:
-    """One row per image; masks as the compressed strings of COCO."""
+    """One row per image or page; masks as the compressed strings of COCO."""
     import pyarrow
     import pyarrow.parquet as parquet
     from pycocotools import mask
@@ -324,6 +327,7 @@ def _write_parquet(path: Path, entries: list[dict[str, Any]]) -> None:
     real, whole = pyarrow.float64(), pyarrow.int32()
     columns: dict[str, Any] = {
         "source": pyarrow.string(),
+        "frame": whole,
         "size": pyarrow.list_(whole),
         "scores": pyarrow.list_(real),
         "boxes": pyarrow.list_(pyarrow.list_(real)),
@@ -333,6 +337,7 @@ def _write_parquet(path: Path, entries: list[dict[str, Any]]) -> None:
     rows = [
         {
             "source": entry["source"],
+            "frame": entry["frame"],
             "size": entry["size"],
             "scores": [p["score"] for p in entry["persons"]],
             "boxes": [p["box"] for p in entry["persons"]],

@@ -108,6 +108,19 @@ def test_a_signal_ends_a_video_after_a_frame(number: int, samples: Path, tmp_pat
     assert frames_of(tmp_path / "kdc_output" / "people.mp4") == done
 
 
+@pytest.mark.all
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_any_command_with_a_line(number: int, samples: Path, tmp_path: Path) -> None:
+    given = ("--annotations", samples / "annotations.json", "--images", samples)
+    process = start("evaluate", *given, "--json", "f.json", cwd=tmp_path)
+    time.sleep(3)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert err.count("stopped by") == 1 and "Traceback" not in err, err
+    assert list(tmp_path.iterdir()) == []
+
+
 def check_signal_at(moment: float, number: int, twice: bool, folder: Path, video: Path) -> None:
     """Whatever it interrupts: its status, no traceback, whole files or none."""
     process = start("predict", video, "--json", "p.json", "--frames", 12, cwd=folder)

@@ -12,7 +12,9 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from kdc_core.batch import Job, PartWriter, finished
 from kdc_core.data.sources import read_frames
@@ -143,6 +145,28 @@ def test_a_part_holds_what_the_predictor_finds(form: str, samples: Path, tmp_pat
     assert [run_lengths(m) for m in masks] == [p["segmentation"]["counts"] for p in people]
 
 
+@needs_ray
+@pytest.mark.all
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_job_and_what_was_done_is_there(
+    number: int, samples: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in range(200):
+        (folder / f"{name}.jpg").symlink_to(samples / "000000409475.jpg")
+    run = start(tmp_path, folder, "--output", tmp_path / "out", "--ray", "local", "--workers", 1)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "out").glob("part-*")):
+        assert time.monotonic() < deadline and run.poll() is None
+        time.sleep(0.1)
+    run.send_signal(number)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 128 + number and "Traceback" not in err, err
+    assert f"stopped by {signal.Signals(number).name}" in err
+    assert 0 < len(finished(Job(tmp_path / "out"))) < 200
+
+
 def test_prediction_needs_no_ray(samples: Path, tmp_path: Path) -> None:
     """In a process that cannot import it."""
     script = "import sys\nsys.modules['ray'] = sys.modules['pyarrow'] = None\n"
@@ -151,6 +175,18 @@ def test_prediction_needs_no_ray(samples: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, "predict", image, "--output", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_each_page_of_an_image_is_a_line(samples: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pages.tiff"
+    with Image.open(samples / "000000409475.jpg") as image:
+        turned = image.rotate(180)
+        image.save(path, save_all=True, append_images=[turned, image])
+    rows = PartWriter(Job(tmp_path))({"item": np.array([str(path)])})
+    assert rows["source"] == [str(path)] and rows["error"] == [""]
+    lines = [json.loads(line) for line in (tmp_path / rows["part"][0]).read_text().splitlines()]
+    assert [line["frame"] for line in lines] == [0, 1, 2]
+    assert rows["persons"] == [sum(len(line["persons"]) for line in lines)] != [0]
 
 
 def refused(samples: Path, tmp_path: Path, *more: object) -> Done:
