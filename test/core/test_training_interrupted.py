@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import random
 import resource
 import shutil
 import signal
@@ -200,6 +202,31 @@ def test_a_signal_to_all_processes_of_a_run_stops_it_as_one_to_the_first_does(
     step = torch.load(part / "last.ckpt", weights_only=False)["global_step"]
     assert load_model(part / "model.safetensors")[1]["steps"] == step > 0
     assert f"step {step} of 5000" in told and "stopped by SIGTERM" in told
+
+
+@pytest.mark.all
+def test_signals_at_random_moments_cost_nothing(start: Path, tmp_path: Path) -> None:
+    """While libraries are imported, data read, steps made, files written."""
+    part, steps = tmp_path / "part", "train.steps=40"
+    arguments = [sys.executable, "-m", "kdc_core", *command(tmp_path, start, part, "--set", steps)]
+    seed = time.time_ns()
+    rng = random.Random(seed)
+    for number in rng.choices((signal.SIGINT, signal.SIGTERM), k=4):
+        process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(rng.uniform(1, 15))
+        process.send_signal(number)
+        _, told = process.communicate(timeout=120)
+        assert process.returncode in (0, 128 + number), f"seed {seed}: {told}"
+        assert "Traceback" not in told, f"seed {seed}: {told}"
+        assert not list(part.glob(".*part*")), f"seed {seed}"
+        if (part / "last.ckpt").exists():
+            torch.load(part / "last.ckpt", weights_only=False)
+            load_model(part / "model.safetensors")
+    train(start, part, steps)
+    whole = train(start, tmp_path / "whole", steps)
+    for (name, one), two in zip(segnet(part).items(), segnet(whole).values(), strict=True):
+        assert torch.allclose(one, two, rtol=1e-2, atol=1e-3), f"seed {seed}: {name}"
 
 
 @pytest.mark.slow
