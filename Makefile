@@ -98,6 +98,7 @@ $(DEV): setup.py
 
 # Of wheels alone, so the lowest that this Python has; empy, which rclpy's ask for, has none.
 $(LOWEST): setup.py
+	@rm -rf .venv-lowest # what is installed already would be kept, be it a later one
 	$(call venv,.venv-lowest)
 	@echo ".venv-lowest: installing the lowest versions (one to three minutes)"
 	@.venv-lowest/bin/python $(PIP) install hypothesis pytest uv
