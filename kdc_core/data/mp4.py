@@ -8,7 +8,15 @@ from typing import BinaryIO, NamedTuple
 
 from kdc_core.data.orientation import TURNS
 
-FIRST = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # names of a file's first box
+OUTER = (
+    b"ftyp",
+    b"moov",
+    b"mdat",
+    b"moof",
+    b"wide",
+    b"free",
+    b"skip",
+)  # boxes that no other holds
 FOLDERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts")  # boxes of boxes
 LARGEST_INDEX = 1 << 28  # bytes
 TICKS = (90000, 1000)  # a second; the finer where the fields suffice
@@ -97,7 +105,7 @@ def read_mp4(file: BinaryIO) -> Mp4 | None:
     """What an mp4 or mov file says of its video; None of any other file."""
     head = file.read(8)
     file.seek(0)
-    if head[4:] not in FIRST:
+    if head[4:] not in OUTER:
         return None
     try:
         start, length, cut = _find_index(file)
@@ -153,7 +161,8 @@ def _find_index(file: BinaryIO) -> tuple[int, int, bool]:
         file.seek(where)
         head = file.read(16)
         length, _ = _length(head, size - where)
-        cut = cut or where + length > size
+        # What other tools append is no box, and no sign of a cut.
+        cut = cut or head[4:8] in OUTER and where + length > size
         if head[4:8] == b"moov" and found is None:
             found = where, length
         where += length

@@ -116,12 +116,15 @@ class Video:
             single += steps == 1
             holes += steps - 1
             yield VideoFrame(image, max(0.0, last))
-        missing = [skipped]
-        if self._said.exact or self._said.cut:
-            missing += [(self.frames or 0) - got, int(self._said.cut)]
+        said = (self.frames or 0) - got
+        if self._said.exact:
+            self.missing = max(0, said)
+        elif self._said.cut:
+            self.missing = max(1, said, skipped)
         elif even == got and single > got / 2:  # at a constant rate, but for holes
-            missing.append(holes)
-        self.missing = 0 if self._camera else max(missing)
+            self.missing = max(holes, skipped)
+        elif not self._camera:
+            self.missing = skipped
 
     def _read(self) -> np.ndarray | None:
         try:

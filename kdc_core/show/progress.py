@@ -20,7 +20,7 @@ def track(items: Iterable[T], total: int | None, label: str) -> Iterator[T]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # it may be the name of a file
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),

@@ -129,6 +129,25 @@ def test_an_mp4_that_is_cut(tmp_path: Path) -> None:
     assert errors == [f"'{path}': {len(frames)} of 30 frames could be read"]
 
 
+def test_what_tools_append_to_an_mp4_is_no_cut(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "v.mp4", 5)
+    path.write_bytes(path.read_bytes() + b"\xff\xff\xff\xffnote and more")
+    frames, errors = read(path)
+    assert len(frames) == 5 and errors == []
+
+
+def test_a_video_whose_edit_list_hides_frames_misses_none(tmp_path: Path) -> None:
+    """As phones leave a video that was trimmed."""
+    path = make_video(tmp_path / "v.mp4", 30)
+    data = bytearray(path.read_bytes())
+    edit = data.index(b"elst") + 12
+    ticks = struct.unpack_from(">I", data, data.index(b"mdhd") + 16)[0]
+    struct.pack_into(">Ii", data, edit, 2000, ticks)  # two seconds, from the first on
+    path.write_bytes(data)
+    frames, errors = read(path)
+    assert 15 <= len(frames) < 30 and errors == []
+
+
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_damage_anywhere_ends_nothing(
