@@ -69,6 +69,13 @@ class NetworkConfig(Section):
     segnet_depth: int = Field(
         2, ge=1, description="blocks of SegNet's tower; more see farther and take longer"
     )
+    detail: bool = Field(
+        False,
+        description="SegNet sees the trunk's map of half the stride; its person map is as fine",
+    )
+    refine: bool = Field(
+        False, description="SegNet's tower adds to PoseNet's heatmaps and offsets"
+    )
 
 
 class DecodeConfig(Section):

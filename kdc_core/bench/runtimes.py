@@ -160,7 +160,8 @@ def _open_all(model: str) -> tuple[dict[str, Predictor], dict[str, str]]:
 
 
 def _on_gpu(predictor: Predictor) -> bool:
-    return predictor.runtime.describe()["device"].startswith("cuda")
+    # TensorRT says which GPU it is, others cuda:N.
+    return predictor.runtime.describe()["device"] != "cpu"
 
 
 def _staged(predictor: Predictor, image: np.ndarray, rows: list[dict[str, float]]) -> Call:

@@ -176,7 +176,7 @@ def decide(
 
     Args:
         phi: (B, P, h, w) of each level, times the level's weight.
-        mask: (B, 1, h, w) probability of the person map of each level.
+        mask: (B, 1, n h, n w) probability of the person map of each level; n divides u.
         level_weight: (B, P, L) of `level_weights`.
         levels: how the image was reduced; the first sets the grid.
         config: `upsample` (u) and `phi_threshold`.
@@ -195,17 +195,22 @@ def decide(
     index = mixed.argmax(1, keepdim=True)
     best = mixed.gather(1, index)
     # The person map of each cell is mixed as its owner's phi is.
-    maps = [_to_grid(m, level, grid) for m, level in zip(mask, levels, strict=True)]
+    fineness = mask[0].shape[-1] // grid[1]
+    finer = (fineness * grid[0], fineness * grid[1])
+    maps = [_to_grid(m, level, finer) for m, level in zip(mask, levels, strict=True)]
     person = maps[0]
     for i, other in enumerate(maps[1:], 1):
         part = level_weight[..., i].gather(1, index.flatten(1)).reshape(index.shape)
-        person = person + part * (other - maps[0])
+        person = person + _repeat(part, fineness) * (other - maps[0])
     owner = ((index + 1) * (best > NOBODY)).float()  # only floats are interpolated
-    owner = F.interpolate(owner, scale_factor=float(config.upsample), mode="nearest")
-    owner = owner.squeeze(1)
+    owner = _repeat(owner, config.upsample).squeeze(1)
 
-    finer = _upsample(torch.cat((best, person), 1), config.upsample)
-    near, person = (part.squeeze(1) for part in finer.split(1, 1))
+    if fineness == 1:  # together: exported, interpolating two channels takes as long as one
+        best, person = _upsample(torch.cat((best, person), 1), config.upsample).split(1, 1)
+    else:
+        best = _upsample(best, config.upsample)
+        person = _upsample(person, config.upsample // fineness)
+    near, person = best.squeeze(1), person.squeeze(1)
     power = math.log(0.5) / math.log(config.phi_threshold)
     near = near.clamp(1e-6, 1.0)
     # The power at the default threshold of 1/4; runtimes have no fast general one.
@@ -223,6 +228,12 @@ def _to_grid(maps: Tensor, level: Level, grid: tuple[int, int]) -> Tensor:
         lack = (grid[0] - maps.shape[2], grid[1] - maps.shape[3])
         maps = F.pad(maps, (0, lack[1], 0, lack[0]), mode="replicate")
     return maps
+
+
+def _repeat(maps: Tensor, factor: int) -> Tensor:
+    if factor == 1:
+        return maps
+    return F.interpolate(maps, scale_factor=float(factor), mode="nearest")
 
 
 def _upsample(maps: Tensor, factor: float) -> Tensor:

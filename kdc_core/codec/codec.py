@@ -31,6 +31,7 @@ class Codec:
         edge_sets: names of the sets of directed edges (`Skeleton.edges`).
         disk_radius_px: R of the keypoint disks.
         settings: of decode.
+        mask_fineness: how many cells of the person map lie side by side in one of the grid.
 
     Example:
         >>> codec = Codec.of(load_preset("oracle"))
@@ -43,6 +44,7 @@ class Codec:
     edge_sets: tuple[str, ...]
     disk_radius_px: float
     settings: DecodeConfig
+    mask_fineness: int = 1
 
     @classmethod
     def of(cls, config: Config) -> Codec:
@@ -54,6 +56,7 @@ class Codec:
             tuple(fields.edges),
             fields.disk_radius_px,
             config.decode,
+            2 if config.network.detail else 1,
         )
 
     @cached_property
@@ -68,7 +71,14 @@ class Codec:
 
     def encode(self, sample: Sample) -> tuple[Fields[np.ndarray], Fields[np.ndarray]]:
         """Draw targets and loss weights of one image: see `kdc_core.codec.encode.encode`."""
-        return encode(sample, self.skeleton, self.grid, self.edges, self.disk_radius_px)
+        return encode(
+            sample,
+            self.skeleton,
+            self.grid,
+            self.edges,
+            self.disk_radius_px,
+            self.mask_fineness,
+        )
 
     def encode_instances(self, sample: Sample) -> Instances[np.ndarray]:
         """List the largest persons for the instance loss."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from kdc_core.codec.centroids import (
     assign,
@@ -102,7 +103,8 @@ def decode(
         person, place = torch.sigmoid(maps.mask), at
         if config.mean_embedding:
             near = assign(maps.embedding, poses, at, alive, types, grid, level, config)
-            place = mean_embedding(maps.embedding, near, person, at, types, grid, level, config)
+            cells = F.avg_pool2d(person, maps.mask_fineness)
+            place = mean_embedding(maps.embedding, near, cells, at, types, grid, level, config)
         part = alive * level_weight[..., index, None]
         near = assign(maps.embedding, poses, place, part, types, grid, level, config)
         phi.append(smooth(near, config.igo_sigma_cells))

@@ -36,7 +36,12 @@ class Instances(Generic[Array]):
 
 
 def encode(
-    sample: Sample, skeleton: Skeleton, grid: Grid, edges: Edges, disk_radius_px: float
+    sample: Sample,
+    skeleton: Skeleton,
+    grid: Grid,
+    edges: Edges,
+    disk_radius_px: float,
+    mask_fineness: int = 1,
 ) -> tuple[Fields[np.ndarray], Fields[np.ndarray]]:
     """Draw the targets of one image and the weights of their losses.
 
@@ -46,6 +51,7 @@ def encode(
         grid: lattice of the maps.
         edges: directed edges of the mid-range offsets.
         disk_radius_px: R of the keypoint disks.
+        mask_fineness: how many cells of the person map lie side by side in one of the grid.
 
     Returns:
         targets, weights: Fields of float32 arrays with a batch axis of 1. `heat` is 0 or 1,
@@ -57,9 +63,9 @@ def encode(
     xs, ys = grid.cells(h, w)
     points, known = _points(sample, skeleton)
     covers = np.array([coverage(m, grid, h, w) for m in sample.masks]).reshape(-1, h, w)
-    union = coverage(np.any(sample.masks, axis=0), grid, h, w)
     crowd = coverage(sample.crowd, grid, h, w) >= 0.5
     unmasked = coverage(sample.unmasked, grid, h, w) > 0
+    union, mask_weight = _person_map(sample, grid, h, w, mask_fineness)
 
     radius = np.full(points.shape[:2], disk_radius_px, np.float32)
     side = np.sqrt(np.prod(np.maximum(sample.boxes[:, 2:] - sample.boxes[:, :2], 0), 1))
@@ -96,15 +102,27 @@ def encode(
         heat_weight[None],
         inside[None, :, None].astype(np.float32),
         mid_weight[None],
-        np.ones((1, 1, h, w), np.float32),
+        mask_weight[None, None],
         embedding_weight[None],
     )
-    for value in (weights.mask, weights.embedding):
-        value[..., unmasked] = 0
+    weights.embedding[..., unmasked] = 0
     if crowd.any():
-        for _, value in weights.items():
-            value[..., crowd] = 0
+        for name, value in weights.items():
+            if name != "mask":
+                value[..., crowd] = 0
     return targets, weights
+
+
+def _person_map(
+    sample: Sample, grid: Grid, h: int, w: int, fineness: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What fraction of each cell people cover, and where that is known; of `Grid.finer`."""
+    finer, size = grid.finer(fineness), (fineness * h, fineness * w)
+    union = coverage(np.any(sample.masks, axis=0), finer, *size)
+    known = (coverage(sample.unmasked, finer, *size) == 0) & (
+        coverage(sample.crowd, finer, *size) < 0.5
+    )
+    return union, known.astype(np.float32)
 
 
 def _draw(field: np.ndarray, cells: np.ndarray, offsets: np.ndarray) -> None:
@@ -160,21 +178,24 @@ def coverage(mask: np.ndarray, grid: Grid, h: int, w: int) -> np.ndarray:
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     if not width:
         return fractions
-    base = int(np.floor(grid.offset))
-    reach = grid.stride // 2 + 1
+    stride, base = int(grid.stride), int(np.floor(grid.offset))
+    if base < 0:  # the first cells lie outside: as there, so at the border
+        padded = np.pad(mask, ((-base, 0), (-base, 0)), "edge")
+        return coverage(padded, Grid(stride, grid.offset - base), h, w)
+    reach = stride // 2 + 1
     pixel = np.arange(-reach, reach + 1) + base - grid.offset
-    low = np.maximum(pixel - 0.5, -grid.stride / 2)
-    high = np.minimum(pixel + 0.5, grid.stride / 2)
-    kernel = np.maximum(high - low, 0) / grid.stride
+    low = np.maximum(pixel - 0.5, -stride / 2)
+    high = np.minimum(pixel + 0.5, stride / 2)
+    kernel = np.maximum(high - low, 0) / stride
     # Only around the mask: from the cell before it to the cell after it.
-    column, row = (max(0, (first - base) // grid.stride - 1) for first in (x, y))
-    left, top = base + column * grid.stride, base + row * grid.stride
+    column, row = (max(0, (first - base) // stride - 1) for first in (x, y))
+    left, top = base + column * stride, base + row * stride
     from_x, from_y = max(0, left - reach), max(0, top - reach)
     window = mask[from_y : y + height + reach, from_x : x + width + reach]
     window = np.ascontiguousarray(window).view(np.uint8)
     border = cv2.BORDER_REPLICATE
     filtered = cv2.sepFilter2D(window, cv2.CV_32F, kernel, kernel, borderType=border)
-    filtered = filtered[top - from_y :: grid.stride, left - from_x :: grid.stride]
+    filtered = filtered[top - from_y :: stride, left - from_x :: stride]
     part = fractions[row : row + filtered.shape[0], column : column + filtered.shape[1]]
     part[:] = filtered[: part.shape[0], : part.shape[1]]
     return fractions

@@ -26,7 +26,8 @@ class Fields(Generic[Array]):
         heat: (B, T, h, w) heatmap logits.
         short: (B, T, 2, h, w) offset to the keypoint of that type whose disk covers the cell.
         mid: (B, E, 2, h, w) offset from the start type of an edge to its end type.
-        mask: (B, 1, h, w) logits of the person map.
+        mask: (B, 1, h, w) logits of the person map; or n times as fine, (B, 1, n h, n w), over
+            `Grid.finer(n)`.
         embedding: (B, T, 2, h, w) offset from a person's pixel to each keypoint of that person.
 
     The targets have the same names and shapes (heat and mask are 0..1 there) and come with a
@@ -44,14 +45,20 @@ class Fields(Generic[Array]):
     embedding: Array
 
     def __post_init__(self) -> None:
-        size = tuple(self.heat.shape[-2:])
+        size, finer = tuple(self.heat.shape[-2:]), self.mask_fineness
         for name, value in self.items():
             rank = 4 if name in ("heat", "mask") else 5
-            if value.ndim != rank or tuple(value.shape[-2:]) != size:
+            times = finer if name == "mask" else 1
+            if value.ndim != rank or tuple(value.shape[-2:]) != (times * size[0], times * size[1]):
                 raise ValueError(
                     f"field '{name}': expected {rank} axes ending in {size}, "
                     f"got shape {tuple(value.shape)}"
                 )
+
+    @property
+    def mask_fineness(self) -> int:
+        """How many cells of the person map lie side by side in one of the other maps."""
+        return max(1, self.mask.shape[-1] // self.heat.shape[-1])
 
     def items(self) -> list[tuple[str, Array]]:
         """Names and maps, in order."""

@@ -25,8 +25,12 @@ class Grid:
     (stride - 1) / 2 centers each cell on its own pixels (sides are multiples of the stride).
     """
 
-    stride: int
+    stride: float
     offset: float = 0.0
+
+    def finer(self, factor: int) -> Grid:
+        """The lattice with factor x factor cells in the place of each one of this."""
+        return Grid(self.stride / factor, self.offset + self.stride * (0.5 / factor - 0.5))
 
     def to_pixel(self, cell: Place) -> Place:
         """Cell coordinates (array, tensor or number) to pixel coordinates."""

@@ -194,7 +194,8 @@ def put(
         if part.center_only:
             there[:, :-1] = False
         if part.edge_cells is not None:
-            there = there & near_edge(truth.mask > 0, part.edge_cells)
+            cells = part.edge_cells * truth.mask_fineness
+            there = there & near_edge(truth.mask > 0, cells)
         maps[name] = torch.where(there, getattr(truth, name), maps[name])
     return Fields(**maps)
 

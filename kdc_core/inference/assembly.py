@@ -44,11 +44,6 @@ class Thresholds:
     max_persons: int = 32
 
 
-def fine_offset(grid: Grid, upsample: int) -> float:
-    """Pixel of the first cell of maps upsampled from a grid; the next is stride / upsample on."""
-    return grid.offset + grid.stride * (0.5 / upsample - 0.5)
-
-
 def assemble(
     raw: Raw,
     letterbox: Letterbox,
@@ -116,7 +111,7 @@ def mask_quality(raw: Raw, grid: Grid, upsample: int, threshold: float) -> np.nd
     count = np.bincount(owner, minlength=people + 1)[1:]
     mean = np.where(count > 0, total / np.maximum(count, 1), 0.5)
 
-    cell = (raw.keypoints[..., :2] - fine_offset(grid, upsample)) * (upsample / grid.stride)
+    cell = grid.finer(upsample).to_cell(raw.keypoints[..., :2])
     limits = np.array(counts.shape[::-1]) - 1
     column, row = np.clip(np.rint(cell), 0, limits).astype(int).transpose(2, 0, 1)
     mine = raw.owner[row, column] == np.arange(1, people + 1)[:, None]
@@ -140,7 +135,8 @@ def _labels(
 
     Owner (nearest) and mask probability (bilinear) at the image, cut at the threshold.
     """
-    offset, step = fine_offset(grid, upsample), grid.stride / upsample
+    fine = grid.finer(upsample)
+    offset, step = fine.offset, fine.stride
     # cell = (network pixel - offset) / step, network pixel = (x + 0.5) * scale - 0.5
     matrix = np.array(
         [

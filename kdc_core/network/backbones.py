@@ -22,6 +22,7 @@ class Backbone:
         sides: (m, r); sides of its input are n * m + r.
         edges: sets of edges its published heads have, for COCO17; None where heads are learnt.
         pyramid: whether its input may be reduced by whole factors.
+        detail: whether its trunk has a map of half the stride for SegNet.
     """
 
     file: str
@@ -30,6 +31,7 @@ class Backbone:
     sides: tuple[int, int]
     edges: tuple[str, ...] | None
     pyramid: bool
+    detail: bool
 
     def module(self) -> Any:
         """Import the backbone's file; needs torch."""
@@ -37,8 +39,8 @@ class Backbone:
 
 
 # MoveNet halves its input five times; the dilated ResNet works on the paper's lattice, 8 n + 1.
-_MOVENET = Backbone("movenet", 4, 0.0, (32, 0), ("star_out",), True)
-_RESNET = Backbone("resnet", 8, 0.0, (8, 1), None, False)
+_MOVENET = Backbone("movenet", 4, 0.0, (32, 0), ("star_out",), True, True)
+_RESNET = Backbone("resnet", 8, 0.0, (8, 1), None, False, False)
 BACKBONES = {
     "movenet_multipose": _MOVENET,
     "movenet_thunder": _MOVENET,
@@ -72,6 +74,11 @@ def check_structure(config: Config) -> None:
         raise ConfigError(
             f"backbone {name} knows the skeleton {COCO17.name} with edges {list(own)} only, got "
             f"{fields.skeleton} with {fields.edges}: a resnet learns any"
+        )
+    if config.network.detail and not (backbone.detail and config.decode.upsample % 2 == 0):
+        raise ConfigError(
+            "network.detail: expected a MoveNet, whose trunk has a map of half the stride, and "
+            f"decode.upsample 2 or 4, got {name} and {config.decode.upsample}"
         )
     if not backbone.pyramid and config.decode.pyramid != [1]:
         m, r = backbone.sides

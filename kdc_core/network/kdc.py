@@ -38,6 +38,8 @@ class KDC(nn.Module):
             config.network.segnet_width,
             config.network.segnet_tower,
             config.network.segnet_depth,
+            self.posenet.detail if config.network.detail else 0,
+            edges if config.network.refine else 0,
         )
 
     def forward(self, image: Tensor) -> Fields[Tensor]:
@@ -50,5 +52,8 @@ class KDC(nn.Module):
             Fields over the codec's grid; offsets in pixels of `image`.
         """
         pose = self.posenet(image)
-        mask, embedding = self.segnet(pose.taps, pose.context)
-        return Fields(pose.heat, pose.short, pose.mid, mask, embedding)
+        seg = self.segnet(pose.taps, pose.context, pose.detail)
+        heat, short, mid = pose.heat, pose.short, pose.mid
+        if seg.refined is not None:
+            heat, short, mid = heat + seg.refined[0], short + seg.refined[1], mid + seg.refined[2]
+        return Fields(heat, short, mid, seg.mask, seg.embedding)

@@ -67,7 +67,7 @@ BLOCKS = (
     (1, 5),
     (1, 6),
 )
-TAP_AFTER = (2, 5, 9)  # blocks whose output, at strides 4, 8 and 16, leaves the trunk
+TAP_AFTER = (0, 2, 5, 9)  # blocks whose output, at strides 2, 4, 8 and 16, leaves the trunk
 CONTEXT_UNIT_PX = 32.0  # unit of the offsets that SegNet sees
 FEATURES = 24  # channels of the FPN's stride-4 map
 HEADS = {"center": 1, "kpt_heatmap": 17, "kpt_offset": 34, "kpt_regress": 34}
@@ -156,13 +156,13 @@ class MoveNet(nn.Module):
         widths: channels of the published size.
 
     Attributes:
-        taps: channels of the taps in `PoseMaps`.
-        context: channels of `PoseMaps.context`.
+        taps, context, detail: channels of those of `PoseMaps`.
     """
 
     def __init__(self, widths: Widths = WIDTHS["movenet_multipose"]) -> None:
         super().__init__()
         self.taps, self.context = widths.taps, FEATURES + 18 + 34
+        self.detail = widths.stages[0]
         self.stem = SameConv(3, widths.stem, 3, stride=2)
         channels, blocks = widths.stem, []
         for index, (stride, stage) in enumerate(BLOCKS):
@@ -182,7 +182,7 @@ class MoveNet(nn.Module):
             x: (B, 3, H, W) in -1..1, sides multiples of 32.
 
         Returns:
-            The four taps (strides 4 to 32), the stride-4 features, the heads' maps.
+            The five taps (strides 2 to 32), the stride-4 features, the heads' maps.
         """
         x = F.relu6(self.stem(x))
         taps = []
@@ -191,8 +191,8 @@ class MoveNet(nn.Module):
             if index in TAP_AFTER:
                 taps.append(x)
         taps.append(F.relu6(self.last(x)))
-        y = self.lateral[0](taps[3])
-        for lateral, tap, smooth in zip(self.lateral[1:], taps[2::-1], self.smooth, strict=True):
+        y = self.lateral[0](taps[4])
+        for lateral, tap, smooth in zip(self.lateral[1:], taps[3:0:-1], self.smooth, strict=True):
             y = F.interpolate(y, scale_factor=2, mode="bilinear", align_corners=False)
             y = smooth(y + lateral(tap))
         return taps, y, {name: head(y) for name, head in self.heads.items()}
@@ -211,8 +211,9 @@ class MoveNet(nn.Module):
             heat,
             short.reshape(pairs),
             mid.reshape(pairs),
-            taps,
+            taps[1:],
             torch.cat((features, heat, mid / CONTEXT_UNIT_PX), 1),
+            taps[0],
         )
 
 

@@ -17,6 +17,7 @@ class PoseMaps:
         mid: (B, E, 2, h, w) pixels.
         taps: the trunk's maps, fine to coarse; the first has h x w cells.
         context: (B, C, h, w) what SegNet sees of PoseNet's own maps.
+        detail: (B, D, 2 h, 2 w) the trunk's map of half the stride; None = the trunk has none.
     """
 
     heat: Tensor
@@ -24,3 +25,4 @@ class PoseMaps:
     mid: Tensor
     taps: list[Tensor]
     context: Tensor
+    detail: Tensor | None = None

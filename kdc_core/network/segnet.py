@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -9,8 +12,23 @@ from torch.nn import functional as F
 TOWER = "segnet.tower."
 # Scale of what a block that is put on a trained tower adds at first.
 ADDED_SCALE = 0.1
-# One unit of the embedding head is this many pixels: keeps its values near 1.
-EMBEDDING_UNIT_PX = 32.0
+# One unit of a head is this many pixels: keeps its values near 1.
+EMBEDDING_UNIT_PX, SHORT_UNIT_PX, MID_UNIT_PX = 32.0, 8.0, 32.0
+
+
+@dataclass
+class SegMaps:
+    """What SegNet gives over the grid of h x w cells.
+
+    Attributes:
+        mask: (B, 1, h, w) logits, or (B, 1, 2 h, 2 w) where it sees the trunk's finer map.
+        embedding: (B, T, 2, h, w) pixels.
+        refined: what is to be added to PoseNet's heat, short and mid; None = nothing.
+    """
+
+    mask: Tensor
+    embedding: Tensor
+    refined: tuple[Tensor, Tensor, Tensor] | None = None
 
 
 class Block(nn.Module):
@@ -42,10 +60,20 @@ class SegNet(nn.Module):
         width: channels of the FPN.
         tower: channels of the tower.
         depth: blocks of the tower.
+        detail: channels of the trunk's map of half the stride; 0 = it is not seen.
+        edges: of the mid-range offsets, where PoseNet's maps are refined; 0 = they are not.
     """
 
     def __init__(
-        self, taps: tuple[int, ...], context: int, types: int, width: int, tower: int, depth: int
+        self,
+        taps: tuple[int, ...],
+        context: int,
+        types: int,
+        width: int,
+        tower: int,
+        depth: int,
+        detail: int = 0,
+        edges: int = 0,
     ):
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1, bias=False) for c in taps)
@@ -57,21 +85,32 @@ class SegNet(nn.Module):
         self.tower = nn.ModuleList(
             Block(i, o) for i, o in zip(channels[:-1], channels[1:], strict=True)
         )
-        self.mask = nn.Conv2d(tower, 1, 1)
+        self.detail = nn.Conv2d(4 * detail, width, 1) if detail else None
+        self.mask = nn.Conv2d(tower, 4 if detail else 1, 1)
         self.embedding = nn.Conv2d(tower, 2 * types, 1)
+        self.parts = (types, 2 * types, 2 * edges)
+        self.refine = nn.Conv2d(tower, sum(self.parts), 1) if edges else None
+        if self.refine is not None:  # a trained PoseNet is refined from what it is
+            for value in self.refine.parameters():
+                nn.init.zeros_(value)
 
-    def forward(self, taps: list[Tensor], context: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mask logits (B, 1, h, w) and embedding (B, T, 2, h, w) in pixels.
+    def forward(
+        self, taps: list[Tensor], context: Tensor, detail: Tensor | None = None
+    ) -> SegMaps:
+        """Map what PoseNet saw to SegNet's maps.
 
         Args:
             taps: the trunk's maps, fine to coarse.
             context: PoseNet's own maps at the finest.
+            detail: the trunk's map of half the stride.
         """
         levels = [
             norm(lateral(tap))
             for lateral, norm, tap in zip(self.lateral, self.norm, taps, strict=True)
         ]
         levels[0] = levels[0] + self.pose(context)
+        if self.detail is not None and detail is not None:
+            levels[0] = levels[0] + self.detail(F.pixel_unshuffle(detail, 2))
         y = levels[-1]
         for block in self.context:
             y = block(y)
@@ -80,15 +119,22 @@ class SegNet(nn.Module):
             y = smooth(y)
         for block in self.tower:
             y = block(y)
-        embedding = EMBEDDING_UNIT_PX * self.embedding(y)
-        batch, channels, height, width = embedding.shape
-        return self.mask(y), embedding.reshape(batch, channels // 2, 2, height, width)
+        pairs = (y.shape[0], -1, 2, *y.shape[2:])
+        mask, embedding = self.mask(y), EMBEDDING_UNIT_PX * self.embedding(y).reshape(pairs)
+        if self.detail is not None:
+            mask = F.pixel_shuffle(mask, 2)
+        if self.refine is None:
+            return SegMaps(mask, embedding)
+        heat, short, mid = self.refine(y).split(self.parts, 1)
+        short, mid = SHORT_UNIT_PX * short.reshape(pairs), MID_UNIT_PX * mid.reshape(pairs)
+        return SegMaps(mask, embedding, (heat, short, mid))
 
-    def fit_tower(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Bring the state of a whole network to the depth of this tower.
+    def fit(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Bring the state of a whole network to the depth and the parts of this SegNet.
 
         Blocks beyond it are left out. Each whole block that the state lacks adds little to its
-        input: were it nothing at all, its ReLU would keep it from learning.
+        input: were it nothing at all, its ReLU would keep it from learning. The finer map and
+        the refinement that it lacks add nothing at first; a coarser person map is repeated.
         """
         known = {k.removeprefix(TOWER).split(".")[0] for k in state if k.startswith(TOWER)}
         depth = len(self.tower)
@@ -101,4 +147,11 @@ class SegNet(nn.Module):
             if name.split(".")[0] not in known:
                 scale = ADDED_SCALE if name.endswith("norm.weight") else 1
                 fitted[TOWER + name] = value * scale
+        for part in ("detail", "refine"):
+            if getattr(self, part) is None or f"segnet.{part}.weight" in state:
+                continue
+            for name, value in getattr(self, part).state_dict().items():
+                fitted[f"segnet.{part}.{name}"] = torch.zeros_like(value)
+            for name in ("segnet.mask.weight", "segnet.mask.bias") if part == "detail" else ():
+                fitted[name] = state[name].repeat_interleave(4, 0)
         return fitted

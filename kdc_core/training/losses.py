@@ -134,7 +134,7 @@ def instance_loss(
 
     Args:
         embedding: (B, T, 2, h, w) of the network.
-        weight: (B, 1, h, w) weights of the person map.
+        weight: (B, 1, n h, n w) weights of the person map.
         instances: of the same images.
         codec: where the cells are, and sigma as decode will use it.
 
@@ -154,7 +154,8 @@ def instance_loss(
     near = torch.exp(square / (-2 * sigma.square()))
     phi = (instances.weight[..., None, None] * near).sum(2)
 
-    people = (cover.sum(1, keepdim=True) > 0) * weight[..., ::THINNING, ::THINNING]
+    step = THINNING * (weight.shape[-1] // width)
+    people = (cover.sum(1, keepdim=True) > 0) * weight[..., ::step, ::step]
     both = (phi * cover * people).sum((2, 3))
     each = (phi.square() * people).sum((2, 3)) + (cover.square() * people).sum((2, 3))
     dice = 1 - (2 * both + 1) / (each + 1)

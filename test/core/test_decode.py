@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdc_core.codec.centroids import assign, centroid_weights, mean_embedding
+from kdc_core.codec.decode import as_logits
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid, Level
 from kdc_core.codec.grouping import Poses, suppress
@@ -60,6 +61,21 @@ def test_masks_come_back_from_their_own_targets() -> None:
         overlaps = [p.full_mask(SIZE) for p in prediction.persons]
         best = max((m & mask).sum() / (m | mask).sum() for m in overlaps)
         assert best > 0.97
+
+
+def test_a_finer_person_map_gives_finer_masks() -> None:
+    sample = make_people([make_person(40, 20, 40), make_person(220, 30, 30)], SIZE)
+    wrong = {}
+    for fineness in (1, 2):
+        own = dataclasses.replace(codec(), mask_fineness=fineness)
+        targets, _ = own.encode(sample)
+        assert targets.mask_fineness == fineness
+        assert float(targets.mask.sum()) / fineness**2 == pytest.approx(
+            sample.masks.sum() / 16, rel=0.02
+        )
+        labels = assembled(own.decode([as_logits(targets)]), SIZE).labels
+        wrong[fineness] = int(((labels > 0) != sample.masks.any(0)).sum())
+    assert wrong[2] < 0.9 * wrong[1]
 
 
 def test_a_person_of_whom_one_keypoint_is_seen() -> None:

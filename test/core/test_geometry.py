@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from kdc_core.codec.grid import Grid, Letterbox, Level
 from kdc_core.codec.skeleton import COCO17
-from kdc_core.inference.assembly import fine_offset
 
 
 def test_flip_is_its_own_inverse_and_swaps_sides() -> None:
@@ -60,10 +59,10 @@ def test_lattices_have_the_sizes_of_their_kind() -> None:
 @pytest.mark.parametrize("upsample", [1, 2, 3, 4])
 @pytest.mark.parametrize("offset", [0.0, 1.5])
 def test_fine_grid_lies_where_half_pixel_upsampling_puts_it(upsample: int, offset: float) -> None:
-    grid, first = Grid(4, offset), fine_offset(Grid(4, offset), upsample)
+    grid = Grid(4, offset)
     for o in range(9):
         coarse_cell = (o + 0.5) / upsample - 0.5
-        assert first + 4 / upsample * o == pytest.approx(grid.to_pixel(coarse_cell))
+        assert grid.finer(upsample).to_pixel(o) == pytest.approx(grid.to_pixel(coarse_cell))
 
 
 @pytest.mark.parametrize("upsample", [1, 2, 4])
@@ -71,11 +70,10 @@ def test_fine_grid_lies_where_half_pixel_upsampling_puts_it(upsample: int, offse
 @pytest.mark.parametrize("offset", [0.0, 1.5])
 def test_levels_upsampled_lie_upon_each_other(upsample: int, factor: int, offset: float) -> None:
     grid = Grid(4, offset)
-    fine, level = fine_offset(grid, upsample), Level.of(grid, factor)
-    coarse = fine_offset(grid, upsample * factor)
+    level = Level.of(grid, factor)
     for o in range(9):
-        there = level.to_image(coarse + 4 / (upsample * factor) * o)
-        assert there == pytest.approx(fine + 4 / upsample * o, abs=0.51)
+        there = level.to_image(grid.finer(upsample * factor).to_pixel(o))
+        assert there == pytest.approx(grid.finer(upsample).to_pixel(o), abs=0.51)
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([256, 448, 640]))

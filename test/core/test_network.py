@@ -229,3 +229,58 @@ def test_towers_start_from_shallower_and_deeper_ones(samples: Path, tmp_path: Pa
     save_file(state, damaged, metadata)
     with pytest.raises(ModelFileError, match="segnet.tower.0.norm.running_mean"):
         start_from(load_preset("kdc_light"), damaged)
+
+
+REFINED = ["network.detail=true", "network.refine=true"]
+
+
+def test_a_refined_network_starts_from_a_plain_one_as_what_it_was(samples: Path) -> None:
+    """The finer map and the refinement add nothing at first; the person map is repeated."""
+    shipped = find_model("kdc_light", (".safetensors",))
+    plain, refined = (
+        start_from(load_preset("kdc_light", changes), shipped).eval() for changes in ([], REFINED)
+    )
+    source = Images(samples)
+    frame = torch.from_numpy(source.read("000000000885.jpg")[:320, :320].copy())
+    image = frame.permute(2, 0, 1)[None].float()
+    with torch.no_grad():
+        before, after = dict(plain(image).items()), dict(refined(image).items())
+    repeated = before.pop("mask").repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert torch.allclose(after.pop("mask"), repeated, atol=1e-4)
+    for name, value in before.items():
+        assert torch.allclose(after[name], value, atol=1e-3), name
+
+
+def test_what_refines_posenet_changes_its_maps() -> None:
+    network = KDC(load_preset("kdc_light", REFINED)).eval()
+    assert network.segnet.refine is not None and network.segnet.refine.bias is not None
+    image = torch.zeros(1, 3, 64, 96)
+    with torch.no_grad():
+        before = network(image)
+        network.segnet.refine.bias[:] = torch.arange(18 + 36 + 34.0)
+        after = network(image)
+    heat, short, mid = (getattr(after, n) - getattr(before, n) for n in ("heat", "short", "mid"))
+    assert torch.allclose(heat[0, :, 3, 5], torch.arange(18.0), atol=1e-4)
+    assert torch.allclose(short[0, :, :, 3, 5].flatten(), 8 * torch.arange(18.0, 54), atol=1e-3)
+    assert torch.allclose(mid[0, :, :, 3, 5].flatten(), 32 * torch.arange(54.0, 88), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes"),
+    [
+        ("paper_resnet101", []),
+        ("kdc_light", ["decode.upsample=3"]),
+        ("kdc_light", ["decode.upsample=1"]),
+    ],
+)
+def test_a_finer_person_map_asks_for_what_can_give_it(preset: str, changes: list[str]) -> None:
+    with pytest.raises(ConfigError, match="half the stride"):
+        KDC(load_preset(preset, ["network.detail=true", *changes]))
+
+
+@pytest.mark.skipif(not GOOGLE.is_file(), reason="needs ../shared/weights")
+def test_the_refined_weights_open() -> None:
+    network, _ = load_model(GOOGLE.with_name("kdc_refined.safetensors"))
+    with torch.no_grad():
+        fields = network(torch.zeros(1, 3, 64, 96))
+    assert fields.mask.shape == (1, 1, 32, 48) and fields.mask_fineness == 2

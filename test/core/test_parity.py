@@ -25,8 +25,8 @@ SIDES = (320, 448, 576)
 # Operators that ONNX Runtime, OpenVINO, torch and TensorRT-RTX were seen to execute or build, and
 # no control flow or size that depends on data.
 ALLOWED = """
-Add And ArgMax BatchNormalization Cast Clip Concat ConstantOfShape Conv Div Equal Exp Expand Floor
-Gather GatherElements GatherND Greater GreaterOrEqual Less LessOrEqual Log MatMul Max MaxPool Min
+Add And ArgMax BatchNormalization Cast Clip Concat ConstantOfShape Conv DepthToSpace Div Equal Exp
+Expand Floor Gather GatherElements GatherND Greater GreaterOrEqual Less LessOrEqual Log MatMul Max MaxPool Min
 Mod Mul Neg Not Or Pad Pow Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
 Relu Reshape Resize Round Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub TopK Transpose
 Unsqueeze Where
