@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 END = b"\0"  # no signal has this number
+# `timeout` sends a signal to the process and then to its group: that is one, not two.
+TOGETHER_S = 0.1
 
 
 class Stop:
@@ -47,7 +50,7 @@ def stop_by_signal(twice: bool = True) -> Iterator[Stop]:
     Outside the main thread, where Python takes no signals, nothing is noted.
     """
     stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
+    if not _takes_signals():
         yield stop
         return
     end, begin = os.pipe()
@@ -71,7 +74,7 @@ def stop_by_signal(twice: bool = True) -> Iterator[Stop]:
 
 def take_signals() -> None:
     """Keep Python's handlers, or those of a library, from doing anything about the signals."""
-    for number in SIGNALS:
+    for number in SIGNALS if _takes_signals() else ():
         signal.signal(number, _nothing)
 
 
@@ -82,15 +85,20 @@ def leave_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def _takes_signals() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 def _nothing(number: int, frame: object) -> None:
     pass
 
 
 def _read(pipe: int, stop: Stop, twice: bool) -> None:
+    first = 0.0
     while (read := os.read(pipe, 1)) != END:
         if read[0] not in SIGNALS:  # every signal that has a handler comes
             continue
         if stop.signal is None:
-            stop.signal = read[0]
-        elif twice:
+            stop.signal, first = read[0], time.monotonic()
+        elif twice and time.monotonic() - first > TOGETHER_S:
             os._exit(128 + read[0])

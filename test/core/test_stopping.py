@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from kdc_core.stopping import Stop, Stopped, stop_by_signal
+from kdc_core.stopping import Stop, Stopped, stop_by_signal, take_signals
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 
@@ -60,6 +60,7 @@ def test_another_thread_takes_no_signals() -> None:
 
     def work() -> None:
         with stop_by_signal() as stop:
+            take_signals()
             found.append((stop.signal, [signal.getsignal(one) for one in BOTH]))
 
     thread = threading.Thread(target=work)
@@ -76,15 +77,17 @@ with stop_by_signal() as stop:
         os.close(1)
         time.sleep(2)
         os._exit(0)
-    for number in map(int, sys.argv[1:]):
+    for number in map(int, sys.argv[2:]):
         os.kill(os.getpid(), number)
-        time.sleep(0.1)
+        time.sleep(float(sys.argv[1]))
 print(stop.signal)
 """
 
 
-def run(*numbers: int) -> tuple[int, str]:
-    arguments = [sys.executable, "-c", TWICE, *(str(int(number)) for number in numbers)]
+def run(*numbers: int, apart_s: float = 0.3) -> tuple[int, str]:
+    """Exit status and output of a process that sends itself signals."""
+    given = [str(apart_s), *(str(int(number)) for number in numbers)]
+    arguments = [sys.executable, "-c", TWICE, *given]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
     code = process.wait(10)
     assert process.stdout is not None
@@ -95,6 +98,7 @@ def test_a_second_signal_ends_the_process() -> None:
     assert run(signal.SIGTERM) == (0, "15\n"), "though a process forked off lives on"
     assert run(signal.SIGTERM, signal.SIGINT) == (130, "")
     assert run(signal.SIGINT, signal.SIGTERM) == (143, "")
+    assert run(signal.SIGTERM, signal.SIGTERM, apart_s=0.01) == (0, "15\n"), "sent as one"
 
 
 def test_who_was_stopped_ends_with_the_status_of_the_signal() -> None:
