@@ -70,7 +70,7 @@ def check(
         "skeleton": skeleton,
         "counts": found.counts,
         "keypoints": found.keypoints,
-        "notes": asdict(found.notes),
+        "notes": {"counts": found.notes.counts, "first": found.notes.first},
         "faults": [asdict(fault) for fault in found.faults],
     }
     save(json_file, content)

@@ -41,15 +41,19 @@ class Notes:
 
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
+    _last: dict[str, str] = field(default_factory=dict, repr=False)
 
     def add(self, kind: str, place: str, number: object) -> None:
-        """Count one entry.
+        """Count an entry, which may be told of several times in a row.
 
         Args:
             kind: of `NOTES`.
             place: of the entry, e.g. "image 3".
             number: its id in the file.
         """
+        if self._last.get(kind) == place:
+            return
+        self._last[kind] = place
         self.counts[kind] = self.counts.get(kind, 0) + 1
         self.first.setdefault(kind, f"{place} (id {number!r})")
 

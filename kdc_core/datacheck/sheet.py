@@ -27,8 +27,8 @@ _FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.45)
 def write_sheet(path: Path, check: Check, skeleton: Skeleton, samples: int) -> int:
     """Draw annotated images, spread evenly over those with persons, into one file.
 
-    Masks are tinted, bones join labelled keypoints, persons without a mask are boxed, crowd
-    regions are hatched and boxed.
+    Masks are tinted, bones join labelled keypoints where they are the skeleton's, persons without
+    a mask are boxed, crowd regions are hatched and boxed.
 
     Args:
         path: .jpg or .png.
@@ -73,6 +73,8 @@ def _tile(image: np.ndarray, annotated: AnnotatedImage, skeleton: Skeleton) -> n
         if person.segmentation:
             whole = decode_mask(person.segmentation, annotated.size)
         keypoints = person.keypoints.copy()
+        if len(keypoints) != skeleton.num_keypoints:  # of a skeleton whose bones nobody knows
+            keypoints = np.zeros((skeleton.num_keypoints, 3), np.float32)
         keypoints[:, :2] = (keypoints[:, :2] + 0.5) * scale - 0.5
         keypoints[:, 2] = keypoints[:, 2] > 0
         none = np.zeros((0, 4), np.float32)
