@@ -1,4 +1,4 @@
-"""The truth in the place of one map: only there, only where it is known, and it tells."""
+"""The truth in the place of one map: only there, and it tells what limits a model."""
 
 from __future__ import annotations
 
@@ -21,19 +21,14 @@ def fields(value: float, types: int = 3) -> Fields[torch.Tensor]:
 
 
 @pytest.mark.parametrize("part", TRUTHS, ids=lambda part: part.label)
-def test_the_truth_stands_in_the_named_maps_alone_and_where_it_is_known(part: Truth) -> None:
-    known = fields(1.0).map(lambda value: value[:, :, :1] if value.ndim == 5 else value)
-    for _, weight in known.items():
-        weight[..., :2] = 0
-    mixed = dict(put(part, fields(0.0), fields(7.0), known).items())
-    for name, value in mixed.items():
-        assert not value[..., :2].any(), "nothing is known there"
+def test_the_truth_stands_in_the_named_maps_alone(part: Truth) -> None:
+    for name, value in put(part, fields(0.0), fields(7.0)).items():
         if name not in part.maps:
             assert not value.any()
         elif part.center_only:
-            assert not value[:, :-1].any() and (value[:, -1, :, 2:] == 7).all()
+            assert not value[:, :-1].any() and (value[:, -1] == 7).all()
         elif part.edge_cells is None:
-            assert (value[..., 2:] == 7).all()
+            assert (value == 7).all()
 
 
 @pytest.mark.parametrize("cells", [1, 2])
@@ -46,7 +41,7 @@ def test_cells_near_an_edge(cells: int) -> None:
     part = Truth("", ("mask",), edge_cells=cells)
     truth = fields(-5.0)
     truth.mask[..., 4:] = 5
-    changed = put(part, fields(0.0), truth, fields(1.0)).mask[0, 0, 0] != 0
+    changed = put(part, fields(0.0), truth).mask[0, 0, 0] != 0
     assert changed.nonzero().flatten().tolist() == list(range(4 - cells, 4 + cells))
 
 
