@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -56,6 +57,16 @@ class FieldsConfig(Section):
         description="sets of directed edges with mid-range offsets; tree: bones both ways, star: "
         "body center to keypoint and back, star_out: body center to keypoint",
     )
+
+    @field_validator("skeleton", mode="before")
+    @classmethod
+    def _is_known(cls, given: object) -> object:
+        if given not in ("coco17", "crowdpose14"):
+            raise ValueError(
+                f"got {given!r}, known are coco17 (17 keypoints) and crowdpose14 (14); another is "
+                "added as a `Skeleton` in kdc_core/codec/skeleton.py, as CONTRIBUTING.md says"
+            )
+        return given
 
 
 class NetworkConfig(Section):

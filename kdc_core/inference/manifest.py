@@ -120,6 +120,9 @@ def read_manifest(metadata: dict[str, str], origin: str) -> Manifest:
     try:
         return Manifest.model_validate_json(metadata[KEY])
     except ValidationError as error:
+        for one in error.errors():
+            if one["loc"] == ("config", "fields", "skeleton"):
+                raise ManifestError(f"'{origin}' has another skeleton: {one['msg']}") from error
         raise ManifestError(
             f"'{origin}' was written by another version of KDC (expected manifest schema "
             f"{SCHEMA} or less): export it again with `kdc export`. {error.errors()[0]['msg']}"

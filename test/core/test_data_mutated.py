@@ -30,7 +30,7 @@ WHOLE["images"] = WHOLE["images"][:2]
 KEPT = {image["id"] for image in WHOLE["images"]}
 WHOLE["annotations"] = [a for a in WHOLE["annotations"] if a["image_id"] in KEPT]
 GONE = object()
-VALUES = (
+VALUES: tuple[Any, ...] = (
     GONE,
     None,
     "",

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from kdc_core.codec.skeleton import COCO17, CROWDPOSE14
+from kdc_core.config import ConfigError, load_preset
 from kdc_core.data.annotations import AnnotationError, Annotations
 from kdc_core.data.masks import as_rle
 from kdc_core.data.reading import read_annotations
 from kdc_core.datacheck.check import check_data
 from kdc_core.evaluation.coco import Result, score
+from kdc_core.inference.manifest import KEY, Manifest, ManifestError, read_manifest
 
 from .cases import FIRST, IMAGE, NO_AREA, NOTED, REFUSED, SILENT, halve, make_case, turn
 from .commands import assert_refused, kdc
@@ -368,6 +370,16 @@ def test_a_skeleton_that_has_as_many_is_named(tmp_path: Path) -> None:
     path = case(tmp_path, categories({"id": 1, "name": "person", "keypoints": NAMES}))
     with pytest.raises(AnnotationError, match="the skeleton coco17 has as many"):
         read_annotations(path, CROWDPOSE14)
+
+
+def test_a_model_of_another_skeleton_says_what_is_known() -> None:
+    content = Manifest(config=load_preset("oracle")).model_dump(mode="json")
+    content["config"]["fields"]["skeleton"] = "hand21"
+    words = "'m.onnx' has another skeleton: .*'hand21', known are coco17.*as CONTRIBUTING.md says"
+    with pytest.raises(ManifestError, match=words):
+        read_manifest({KEY: json.dumps(content)}, "m.onnx")
+    with pytest.raises(ConfigError, match="'hand21', known are coco17"):
+        load_preset("oracle", ["fields.skeleton=hand21"])
 
 
 # Folders as tools export them
