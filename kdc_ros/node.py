@@ -136,14 +136,15 @@ class KdcNode(LifecycleNode):
 
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
         """As cleanup, from any state."""
+        before = self._state_name()  # also at the end of the process, which is no transition
         self._clean_up()
-        self._log("shutdown", state, "finalized")
+        self._log("shutdown", before, "finalized")
         return OK
 
     def on_error(self, state: State) -> TransitionCallbackReturn:
         """As cleanup, after an error."""
         self._clean_up()
-        self._log("error", state, "unconfigured")
+        self._log("error", state.label, "unconfigured")
         return OK
 
     def _guarded(
@@ -167,12 +168,12 @@ class KdcNode(LifecycleNode):
 
     def _done(self, name: str, state: State, to: str) -> TransitionCallbackReturn:
         """A transition that succeeded, in log and diagnostics."""
-        self._log(name, state, to)
+        self._log(name, state.label, to)
         self._publish_status()
         return OK
 
-    def _log(self, name: str, state: State, to: str) -> None:
-        self.get_logger().info(f"{name}: {state.label} -> {to}")
+    def _log(self, name: str, before: str, after: str) -> None:
+        self.get_logger().info(f"{name}: {before} -> {after}")
 
     def _configure(self) -> None:
         settings = self._settings
@@ -207,6 +208,7 @@ class KdcNode(LifecycleNode):
         self._worker = Worker(self._box, self._begin, self._settings.pipeline)
         self._monitor.activated(time.monotonic())
         self._next_frame = 0.0
+        self._told = ""
         self._active = True
         self._input.open(self._settings.reliability)
 

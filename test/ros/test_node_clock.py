@@ -57,5 +57,6 @@ def test_the_node_works_whatever_the_clock_does(start: Start, peer: MakePeer) ->
         simulator.time_s += jump_s
         simulator.run_until(partial(told, f"/clock jumped by {sign}"))
         assert set(camera.answer()) == set(OUTPUTS)
+    camera.wait(lambda: "/clock jumped by +" in process.log, "all of it in the log")
     for text in ("nothing comes on /clock", "/clock has stood", "/clock jumped by -"):
         assert text in process.log

@@ -150,5 +150,6 @@ def test_the_node_warns_of_a_camera_of_another_user(start: Start, peer: MakePeer
         status = observer.status(lambda status: wanted in status.message, wanted)
         assert status.level == b"\x01"
         assert "one user, or both over UDP" in status.message
+        observer.wait(lambda: wanted in process.log, "the warning in the log")
     lines = [line for line in process.log.splitlines() if wanted in line]
     assert len(lines) == 1 and "[WARN]" in lines[0]
