@@ -18,9 +18,9 @@ from kdc_core.errors import KdcError
 USUAL_RATE = 10.0  # frames a second, where a source does not say
 HIGHEST_RATE = 1000.0
 MOST_FRAMES = 1e9  # more are no number of frames
-# Reads in a row that give nothing, after which nothing more comes: one passes over a damaged
-# frame, and behind the end they take no time.
-PATIENCE = 256
+# Reads in a row that give nothing, after which nothing more comes: each passes over a damaged
+# frame, and behind the end they take hardly any time.
+PATIENCE, MOST_PATIENCE = 256, 100_000
 LATE = 1.0  # seconds behind the end of a file at which a frame of it may be
 EVEN = 0.1  # steps by which a frame of a constant rate is early or late
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
@@ -55,6 +55,37 @@ class VideoFrame(NamedTuple):
 
     image: np.ndarray
     time: float
+
+
+class _Times:
+    """Times that rise from frame to frame, whatever a file says.
+
+    Args:
+        step: seconds from frame to frame, where it says nothing to be believed.
+        end: of the file, seconds, or None.
+    """
+
+    def __init__(self, step: float, end: float | None):
+        self._step, self._latest = step, math.inf if end is None else end + LATE
+        self._last = -step
+        self._frames = self._even = self._single = self._left_out = 0
+
+    def following(self, said: float) -> float:
+        """The time of the next frame, which the file says is this."""
+        believed = self._last < said <= self._latest
+        before, self._last = self._last, said if believed else self._last + self._step
+        steps = (self._last - before) / self._step
+        self._frames += 1
+        self._even += abs(steps - round(steps)) < EVEN
+        self._single += round(steps) == 1
+        self._left_out += round(steps) - 1
+        return max(0.0, self._last)
+
+    @property
+    def holes(self) -> int:
+        """Frames left out of a constant rate; 0 where there is none."""
+        constant = self._even == self._frames < 2 * self._single
+        return self._left_out if constant else 0
 
 
 class Video:
@@ -100,31 +131,30 @@ class Video:
 
     def __iter__(self) -> Iterator[VideoFrame]:
         """Read what is left, once."""
-        begun, last, got, skipped, failed = time.monotonic(), -self.step, 0, 0, 0
-        even = single = holes = 0  # frames at multiples of the step; of one step; steps left out
-        while failed < (1 if self._camera else PATIENCE):
+        begun, times = time.monotonic(), _Times(self.step, self.end)
+        got = skipped = failed = 0
+        while failed < self._patience(got):
             image = self._read()
             if image is None:
                 failed += 1
                 continue
             got, skipped, failed = got + 1, skipped + failed, 0
-            now = time.monotonic() - begun if self._camera else self._position()
-            believed = last < now <= (math.inf if self.end is None else self.end + LATE)
-            before, last = last, now if believed else last + self.step
-            steps = round((last - before) / self.step)
-            even += abs((last - before) / self.step - steps) < EVEN
-            single += steps == 1
-            holes += steps - 1
-            yield VideoFrame(image, max(0.0, last))
-        said = (self.frames or 0) - got
+            said = time.monotonic() - begun if self._camera else self._position()
+            yield VideoFrame(image, times.following(said))
+        left = (self.frames or 0) - got
         if self._said.exact:
-            self.missing = max(0, said)
+            self.missing = max(0, left)
         elif self._said.cut:
-            self.missing = max(1, said, skipped)
-        elif even == got and single > got / 2:  # at a constant rate, but for holes
-            self.missing = max(holes, skipped)
+            self.missing = max(1, left, skipped)
         elif not self._camera:
-            self.missing = skipped
+            self.missing = max(skipped, times.holes)
+
+    def _patience(self, got: int) -> int:
+        """Reads that may give nothing, one after another, before nothing more is expected."""
+        if self._camera:
+            return 1
+        left = (self.frames or 0) - got if self._said.exact else 0
+        return PATIENCE + min(max(0, left), MOST_PATIENCE)
 
     def _read(self) -> np.ndarray | None:
         try:

@@ -156,7 +156,7 @@ def test_a_mistake_of_ours_is_no_message_to_the_user(monkeypatch: pytest.MonkeyP
 def test_options_that_may_be_given_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     runs: list[tuple[Config, list[str]]] = []
 
-    def train(config: Config, data: list[str], *others: object) -> None:
+    def train(config: Config, data: list[str], *others: object, **settings: object) -> None:
         runs.append((config, data))
 
     monkeypatch.setattr("kdc_core.training.run.train", train)
@@ -168,8 +168,8 @@ def test_options_that_may_be_given_again(monkeypatch: pytest.MonkeyPatch, tmp_pa
     [(config, data)] = runs
     assert data == ["a", "b"] and (config.train.batch, config.train.steps) == (3, 7)
 
-    scored = SimpleNamespace(figures={"mask_ap_full": 0.123})
-    monkeypatch.setattr(paper, "score", lambda *others: scored)
+    scored = SimpleNamespace(protocol="COCO", figures={"mask_ap_full": 0.123})
+    monkeypatch.setattr(paper, "score", lambda *others, **settings: scored)
     models = ("--model", "one", "--model", "other", "--annotations", "a", "--images", "b")
     done = kdc("paper", "table3", *models, "--json", tmp_path / "3.json")
     assert list(json.loads((tmp_path / "3.json").read_text())) == ["one", "other"]

@@ -27,7 +27,8 @@ CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".avi": "MJPG", ".mkv": "FFV1", ".webm
 def picture(number: int) -> np.ndarray:
     """(H, W, 3) RGB noise that moves, with no two corners alike."""
     noise = np.random.default_rng(0).integers(0, 256, (SIZE[0], 4 * SIZE[1], 3), np.uint8)
-    image = cv2.GaussianBlur(noise, (9, 9), 3)[:, number : number + SIZE[1]].copy()
+    left = number % (3 * SIZE[1])
+    image = cv2.GaussianBlur(noise, (9, 9), 3)[:, left : left + SIZE[1]].copy()
     image[: SIZE[0] // 2, : SIZE[1] // 2, 0] = 255
     image[: SIZE[0] // 2, SIZE[1] // 2 :, 1] = 255
     return image
@@ -95,6 +96,20 @@ def test_of_a_cut_video_what_is_there_is_read(suffix: str, tmp_path: Path) -> No
     assert errors == [f"'{path}': {len(frames)} of 30 frames could be read"]
     # The last frame lasts as long as others, not to the end that the header says.
     assert frames[-1].duration == pytest.approx(0.1, abs=0.002)
+
+
+def test_hundreds_of_damaged_frames_cost_no_other(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "v.avi", 900)
+    data = bytearray(path.read_bytes())
+    places = [place for place in range(len(data) - 8) if data[place : place + 4] == b"00dc"][:900]
+    for place in places[100:700]:
+        length = int.from_bytes(data[place + 4 : place + 8], "little")
+        data[place + 8 : place + 8 + length] = bytes(length)
+    path.write_bytes(data)
+    frames, errors = read(path)
+    assert len(frames) >= 300 and frames[-1].time == pytest.approx(89.9)
+    if len(frames) < 900:
+        assert errors == [f"'{path}': {len(frames)} of 900 frames could be read"]
 
 
 def index_first(path: Path) -> None:
