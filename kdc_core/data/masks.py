@@ -103,6 +103,8 @@ def _read_polygon(given: object, note: Callable[[str], None]) -> np.ndarray:
             note("numbers")
         elif numbers.dtype.kind not in "fiu":
             raise TypeError("it holds something else")
+        if numbers.ndim > 1:
+            raise TypeError("its lists are too deep")
         numbers = numbers.astype(np.float64, copy=False)
     except (TypeError, ValueError, OverflowError) as error:
         raise AnnotationError(f"a polygon is no list of numbers: {error}") from error

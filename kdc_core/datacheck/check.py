@@ -15,7 +15,8 @@ from kdc_core.data.entries import Notes
 from kdc_core.data.faults import KINDS, Fault, box_faults, keypoint_faults, mask_faults
 from kdc_core.data.headers import size_told
 from kdc_core.data.images import ImageError, Images, decode_image
-from kdc_core.data.reading import Reading, read
+from kdc_core.data.reader import Reading
+from kdc_core.data.reading import read
 
 Progress = Callable[[Iterable[AnnotatedImage], int], Iterable[AnnotatedImage]]
 
