@@ -55,7 +55,7 @@ setup(
         "kdc.bench": ["node = kdc_ros.bench:bench_node"],
     },
     # Lower bounds are the lowest that run. `make test-lowest` installs those of this list, of the
-    # extra `eval` and rclpy's wheels; those of `train`, `openvino` and `ray` were tried by hand.
+    # extra `eval` and rclpy's wheels; those of `train` and `openvino` were tried by hand.
     # rclpy and the messages are not named here: on a robot they come with the distribution.
     install_requires=[
         "numpy>=1.23.3",
@@ -73,7 +73,7 @@ setup(
         # TensorRT itself comes with the robot; RTX, for desktop GPUs, comes by pip.
         "cuda": ["cuda-python>=12.6.1"],
         "rtx": ["cuda-python>=12.6.1", "tensorrt-rtx>=1.7"],
-        "openvino": ["openvino>=2026.4"],
+        "openvino": ["openvino>=2025"],
         "eval": ["faster-coco-eval>=1.6.5", "pycocotools>=2.0.7"],
         "ray": ["pyarrow>=17", "pycocotools>=2.0.7", "ray[client,data]>=2.60"],
         "train": [
@@ -81,7 +81,7 @@ setup(
             "lightning>=2.6",
             "matplotlib>=3.6",
             "onnx>=1.17",
-            "onnxscript>=0.7",
+            "onnxscript>=0.7.2",
             "pycocotools>=2.0.7",
             "tensorboard>=2.12",
             "torch>=2.7",
