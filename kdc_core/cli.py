@@ -22,6 +22,7 @@ from kdc_core.commands import (
     paper,
     predict,
     train,
+    tune,
 )
 from kdc_core.commands.ending import end_by_signal
 from kdc_core.errors import KdcError
@@ -39,6 +40,7 @@ app.command("ablate")(ablate.ablate)
 app.command("limits")(limits.limits)
 app.add_typer(paper.app, name="paper", help="The paper's tables and figures, ours beside.")
 app.command("train")(train.train)
+app.command("tune")(tune.tune)
 app.command("export")(export.export)
 app.add_typer(engine.app, name="engine", help="Engines for TensorRT, built beforehand and kept.")
 app.add_typer(data.app, name="data", help="Look at a data set.")
@@ -52,6 +54,7 @@ EXTRAS = {
     "onnx": "train",
     "onnxscript": "train",
     "matplotlib": "train",
+    "optuna": "tune",
     "tensorboard": "train",
     "pycocotools": "eval",
     "faster_coco_eval": "eval",

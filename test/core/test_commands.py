@@ -36,7 +36,7 @@ from .commands import assert_refused, kdc, kdc_process
 
 # All commands
 
-COMMANDS = "predict evaluate flicker ablate limits paper train export data bench doctor"
+COMMANDS = "predict evaluate flicker ablate limits paper train tune export data bench doctor"
 PAPER = "table1 table2 table3 table4 figure4 figure5"
 BENCH = {"bench", "bench predictor", "bench node", "bench data", "bench runtimes"}
 

@@ -1,0 +1,274 @@
+"""Settings of decode chosen for a model, on its maps of some images, checked on others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdc_core.codec.codec import Codec
+from kdc_core.codec.fields import Fields
+from kdc_core.codec.grid import Letterbox
+from kdc_core.codec.skeleton import SKELETONS
+from kdc_core.config import Config, parse_config
+from kdc_core.data.annotations import AnnotatedImage, AnnotationError, Annotations
+from kdc_core.data.datasets import open_data
+from kdc_core.data.images import Images
+from kdc_core.evaluation.coco import Result, coco_results, score
+from kdc_core.inference.assembly import Thresholds, assemble
+from kdc_core.inference.predictor import fit_letterbox, letterbox_image
+from kdc_core.inference.program import as_raw, level_fields
+from kdc_core.network.backbones import side_rule
+from kdc_core.network.kdc import KDC
+from kdc_core.network.weights import load_model, save_model
+
+Item = TypeVar("Item")
+Progress = Callable[[Iterable[Item], int], Iterable[Item]]
+# What is made the most of: the mean of those there are.
+FIGURES = ("keypoint_ap", "mask_ap_keypoint_persons", "mask_ap_full")
+IMAGES = 120  # in each of the two slices
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Range:
+    """A setting, and between what it is searched.
+
+    Attributes:
+        key: of the configuration.
+        low, high: least and largest value.
+        log: whether it is searched by its logarithm.
+    """
+
+    key: str
+    low: float
+    high: float
+    log: bool = False
+
+
+# None of them changes how long decode takes.
+RANGES = (
+    Range("decode.score_tau_px", 3, 20, log=True),
+    Range("decode.min_peak", 0.005, 0.3, log=True),
+    Range("decode.snap_px", 2, 16, log=True),
+    Range("decode.snap_scale", 0.05, 0.5),
+    Range("decode.skip_radius_px", 4, 24, log=True),
+    Range("decode.same_pose_oks", 0.2, 0.9),
+    Range("decode.score_power", 0.1, 1.0),
+    Range("decode.sigma_scale", 0.1, 0.6),
+    Range("decode.sigma_min_px", 1, 8, log=True),
+    Range("decode.level_px", 50, 220, log=True),
+    Range("predict.mask_threshold", 0.3, 0.7),
+)
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What one setting is worth: the mean AP lost by setting it back.
+
+    Attributes:
+        key: of the configuration.
+        before, after: its values.
+        tuned, held_out: AP lost on the images that were tuned on, and on the others.
+    """
+
+    key: str
+    before: float
+    after: float
+    tuned: float
+    held_out: float
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What came of it.
+
+    Attributes:
+        config: with the best settings.
+        trials: how many were tried.
+        before, after: figures of the images that were tuned on.
+        held_out_before, held_out_after: figures of the others.
+        worth: of each setting.
+    """
+
+    config: Config
+    trials: int
+    before: dict[str, float]
+    after: dict[str, float]
+    held_out_before: dict[str, float]
+    held_out_after: dict[str, float]
+    worth: tuple[Worth, ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The network's maps of one image, in fp16.
+
+    Attributes:
+        annotated: the image and its people.
+        letterbox: how it was put into the frame.
+        levels: maps at each level of the pyramid.
+    """
+
+    annotated: AnnotatedImage
+    letterbox: Letterbox
+    levels: list[Fields[Tensor]]
+
+
+class Slice:
+    """Images whose maps are kept, to be decoded again and again.
+
+    Args:
+        network: whose maps they are.
+        truth: the annotated images.
+        source: of the images.
+        progress: wraps the images and their number.
+    """
+
+    def __init__(
+        self,
+        network: KDC,
+        truth: Annotations,
+        source: Images,
+        progress: Progress[AnnotatedImage],
+    ):
+        self.truth = truth
+        multiple, _ = side_rule(network.config)
+        self.seen: list[Seen] = []
+        for annotated in progress(truth.images, len(truth.images)):
+            image = source.read(annotated.file_name)
+            letterbox = fit_letterbox((image.shape[0], image.shape[1]), network.config)
+            frame = torch.from_numpy(letterbox_image(image, letterbox))
+            with torch.inference_mode():
+                levels = level_fields(network, frame, multiple)
+                self.seen.append(Seen(annotated, letterbox, [f.map(Tensor.half) for f in levels]))
+
+    def score(self, config: Config) -> dict[str, float]:
+        """Figures of all images decoded with these settings."""
+        codec, results = Codec.of(config), list[Result]()
+        thresholds = Thresholds(0.0, 0.0, config.predict.mask_threshold, config.decode.people)
+        for seen in self.seen:
+            with torch.inference_mode():
+                raw = as_raw(codec.decode([fields.map(Tensor.float) for fields in seen.levels]))
+            size, upsample = seen.annotated.size, config.decode.upsample
+            found = assemble(raw, seen.letterbox, size, codec.grid, upsample, thresholds)
+            results += coco_results(found, seen.annotated.id)
+        return score(self.truth, results)
+
+
+def tune(
+    model: Path,
+    data: str | Path,
+    output: Path,
+    trials: int,
+    seconds: float | None,
+    images: str | Path | None,
+    progress: Callable[[str], Progress[Any]],
+) -> Tuning:
+    """Choose settings of decode for a model, and write it with them.
+
+    Two slices of the data set are drawn, half of each with masks where there are so many. The
+    settings are searched on the maps of one, and judged on the other.
+
+    Args:
+        model: safetensors file of ours.
+        data: data set, as for `find_data`; of images that nothing is to be shown on.
+        output: safetensors file to write.
+        trials: how many settings are tried, the model's own first.
+        seconds: no further trial begins after so long; None = none is left out.
+        images: folder or tar of the images; None = as the data set is laid out.
+        progress: given a label, wraps items and their number.
+
+    Raises:
+        ModelFileError, AnnotationError, ImageError: which file, and why.
+    """
+    import optuna
+
+    network, provenance = load_model(model)
+    skeleton = SKELETONS[network.config.fields.skeleton]
+    annotations, source = open_data(data, "train", skeleton, images=images)
+    first, second = draw_slices(annotations)
+    tuned = Slice(network, annotations.of(first), source, progress("maps"))
+    held_out = Slice(network, annotations.of(second), source, progress("maps to check on"))
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        direction="maximize", sampler=optuna.samplers.TPESampler(seed=SEED)
+    )
+    own = {part.key: value_of(network.config, part.key) for part in RANGES}
+    study.enqueue_trial(own)
+
+    def objective(trial: optuna.Trial) -> float:
+        values = {
+            part.key: trial.suggest_float(part.key, part.low, part.high, log=part.log)
+            for part in RANGES
+        }
+        return goal(tuned.score(changed(network.config, values)))
+
+    begun = time.monotonic()
+    for _ in progress("trials")(range(trials), trials):
+        study.optimize(objective, n_trials=1)
+        if seconds is not None and time.monotonic() - begun > seconds:
+            break
+    best = {key: float(f"{value:.3g}") for key, value in study.best_params.items()}
+    config = changed(network.config, best)
+
+    before, after = tuned.score(network.config), tuned.score(config)
+    held_before, held_after = held_out.score(network.config), held_out.score(config)
+    worth = []
+    for key in progress("what each is worth")(best, len(best)):
+        back = changed(config, {key: own[key]})
+        lost = (
+            goal(after) - goal(tuned.score(back)),
+            goal(held_after) - goal(held_out.score(back)),
+        )
+        worth.append(Worth(key, own[key], best[key], *lost))
+    network.config, network.codec = config, Codec.of(config)
+    told = {"data": Path(data).name, "trials": len(study.trials), "settings": best}
+    save_model(network, output, {**provenance, "tuned": told})
+    return Tuning(config, len(study.trials), before, after, held_before, held_after, tuple(worth))
+
+
+def draw_slices(annotations: Annotations) -> tuple[list[int], list[int]]:
+    """Ids of the images to tune on and of those to check on: half of them with masks.
+
+    Raises:
+        AnnotationError: fewer than two images show somebody with keypoints.
+    """
+    rng = np.random.default_rng(SEED)
+    useful = [image for image in annotations.images if any(p.labelled.any() for p in image.people)]
+    if len(useful) < 2:
+        raise AnnotationError(
+            f"'{annotations.path}': expected two images or more of people with keypoints, got "
+            f"{len(useful)}"
+        )
+    order = [useful[index] for index in rng.permutation(len(useful))]
+    masked = [image.id for image in order if any(p.segmentation for p in image.people)]
+    others = [image.id for image in order if image.id not in set(masked)]
+    count = min(IMAGES, len(useful) // 2)
+    half = max(count - len(others) // 2, min(count // 2, len(masked) // 2))
+    rest = count - half
+    return masked[:half] + others[:rest], masked[half : 2 * half] + others[rest : 2 * rest]
+
+
+def goal(figures: dict[str, float]) -> float:
+    """What is made the most of: the mean of FIGURES."""
+    return float(np.mean([figures[name] for name in FIGURES if figures.get(name, -1) >= 0]))
+
+
+def value_of(config: Config, key: str) -> float:
+    """The value of a setting."""
+    section, name = key.split(".")
+    return float(getattr(getattr(config, section), name))
+
+
+def changed(config: Config, values: dict[str, float]) -> Config:
+    """The configuration with other values."""
+    changes = [f"{key}={value}" for key, value in values.items()]
+    return parse_config(config.model_dump_json(), "tuned", changes)

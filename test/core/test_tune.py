@@ -1,0 +1,65 @@
+"""Settings of decode are searched on some images and judged on others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kdc_core.codec.skeleton import COCO17
+from kdc_core.config import load_preset
+from kdc_core.data.annotations import AnnotationError
+from kdc_core.data.datasets import open_data
+from kdc_core.evaluation import tune as tuning
+from kdc_core.evaluation.tune import RANGES, changed, draw_slices, goal, value_of
+from kdc_core.network.weights import load_model
+
+from .commands import assert_refused, kdc
+
+
+def test_the_shipped_models_settings_lie_where_they_are_searched() -> None:
+    config = load_preset("kdc_light")
+    for part in RANGES:
+        assert part.low <= value_of(config, part.key) <= part.high, part.key
+        assert value_of(changed(config, {part.key: part.high}), part.key) == part.high
+
+
+def test_slices_share_no_image_and_half_of_each_has_masks(
+    samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotations, _ = open_data(samples, "train", COCO17)
+    monkeypatch.setattr(tuning, "IMAGES", 3)
+    first, second = draw_slices(annotations)
+    assert len(first) == len(second) == 3 and not set(first) & set(second)
+    assert (first, second) == draw_slices(annotations)
+    with pytest.raises(AnnotationError, match="two images or more"):
+        draw_slices(annotations.of(first[:1]))
+
+
+def test_the_goal_is_the_mean_of_the_figures_there_are() -> None:
+    assert goal({"keypoint_ap": 0.4, "mask_ap_full": 0.2, "other": 9.0}) == pytest.approx(0.3)
+    assert goal({"keypoint_ap": 0.4, "mask_ap_full": -1.0}) == 0.4
+
+
+@pytest.mark.all
+def test_a_tuned_model_is_written_with_what_each_setting_is_worth(
+    samples: Path, tmp_path: Path
+) -> None:
+    output, told = tmp_path / "tuned.safetensors", tmp_path / "tuned.json"
+    where = ("--data", samples, "--output", output, "--json", told)
+    printed = kdc("tune", "kdc_light", *where, "--trials", "3").stdout
+    network, provenance = load_model(output)
+    found = json.loads(told.read_text())
+    assert found["trials"] == provenance["tuned"]["trials"] == 3
+    assert {row["key"] for row in found["worth"]} == {part.key for part in RANGES}
+    for key, value in provenance["tuned"]["settings"].items():
+        assert value_of(network.config, key) == value
+    assert goal(found["after"]) >= goal(found["before"]) - 1e-3, "the model's own are tried first"
+    assert "decode.sigma_scale" in printed and "others, after" in printed
+
+
+def test_an_output_that_cannot_be_written_is_refused_first(samples: Path, tmp_path: Path) -> None:
+    output = tmp_path / "none" / "tuned.safetensors"
+    done = kdc("tune", "kdc_light", "--data", samples, "--output", output)
+    assert_refused(done, "there is no folder")
