@@ -82,6 +82,7 @@ setup(
             "matplotlib>=3.6",
             "onnx>=1.17",
             "onnxscript>=0.7.2",
+            "optuna>=4",
             "pycocotools>=2.0.7",
             "tensorboard>=2.12",
             "torch>=2.7",

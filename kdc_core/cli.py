@@ -54,7 +54,7 @@ EXTRAS = {
     "onnx": "train",
     "onnxscript": "train",
     "matplotlib": "train",
-    "optuna": "tune",
+    "optuna": "train",
     "tensorboard": "train",
     "pycocotools": "eval",
     "faster_coco_eval": "eval",
