@@ -81,7 +81,7 @@ def _degrees(rotate: int) -> Degrees:
 
 def _files_and_folders(sources: list[str]) -> set[str]:
     """What holds the sources: an overlay in a folder of images may have the name of one."""
-    files = {source for source in sources if not source.isdigit()}
+    files = {source for source in sources if not source.isdecimal()}
     real = {os.path.realpath(source) for source in files if os.path.islink(source)}
     return files | {os.path.dirname(source) or "." for source in files | real}
 
@@ -119,7 +119,7 @@ def _predict_here(
     ):
         try:
             for frame in track(images(), total, "predict"):
-                live = frame.source.isdigit()
+                live = frame.source.isdecimal()
                 if stop.signal is not None:
                     break
                 found = people_or_error(predictor, frame)

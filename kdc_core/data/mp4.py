@@ -175,7 +175,10 @@ def _read_index(file: BinaryIO, start: int, length: int) -> Box:
     file.seek(start)
     data = file.read(length)
     _, begin = _length(data[:16], length)
-    return Box(b"moov", data[begin:])
+    try:
+        return Box(b"moov", data[begin:])
+    except RecursionError as error:
+        raise NoIndex("boxes within boxes without end") from error
 
 
 def _length(head: bytes, rest: int) -> tuple[int, int]:

@@ -96,7 +96,7 @@ def list_sources(paths: list[str]) -> list[str]:
             if others:
                 log.warning("'%s': left out by ending: %s", path, counts)
             sources += inside
-        elif path.isdigit() or os.path.isfile(path) and _is_source(path):
+        elif path.isdecimal() or os.path.isfile(path) and _is_source(path):
             sources.append(path)
         elif os.path.exists(path):
             raise SourceError(f"'{path}' is neither an image nor a video: {expected}")
@@ -129,7 +129,7 @@ def count_frames(source: str) -> int | None:
 
     Image files are taken as one: looking for pages would read them all.
     """
-    if source.isdigit():
+    if source.isdecimal():
         return None
     if is_image(source):
         return 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
@@ -11,6 +10,7 @@ from typing import BinaryIO, NamedTuple
 import cv2
 import numpy as np
 
+from kdc_core.data.matroska import read_matroska
 from kdc_core.data.mp4 import read_mp4
 from kdc_core.data.orientation import orient
 from kdc_core.errors import KdcError
@@ -23,7 +23,6 @@ MOST_FRAMES = 1e9  # more are no number of frames
 PATIENCE, MOST_PATIENCE = 256, 100_000
 LATE = 1.0  # seconds behind the end of a file at which a frame of it may be
 EVEN = 0.1  # steps by which a frame of a constant rate is early or late
-EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 class VideoError(KdcError):
@@ -38,11 +37,13 @@ class Said(NamedTuple):
             knows as much.
         exact: whether its number of frames is counted, not estimated from its duration.
         cut: whether the file ends before what it says it holds.
+        seconds: its duration; None where OpenCV knows it, or nobody.
     """
 
     orientation: int | None = None
     exact: bool = False
     cut: bool = False
+    seconds: float | None = None
 
 
 class VideoFrame(NamedTuple):
@@ -108,7 +109,7 @@ class Video:
 
     def __init__(self, source: str):
         self.missing = 0
-        self._camera, self._said = source.isdigit(), Said()
+        self._camera, self._said = source.isdecimal(), Said()
         if self._camera:
             self._capture = cv2.VideoCapture(int(source))
         else:
@@ -124,6 +125,8 @@ class Video:
         self.step = 1 / (rate if 0 < rate <= HIGHEST_RATE else USUAL_RATE)
         self.frames = int(count) if known else None
         self.end = count / rate if known and 0 < rate < math.inf else None
+        if self._said.seconds is not None and 0 < self._said.seconds < math.inf:
+            self.end = self._said.seconds
 
     def close(self) -> None:
         """Free the file or camera."""
@@ -186,27 +189,9 @@ def _read_said(file: BinaryIO) -> Said:
     if mp4 is not None:
         return Said(mp4.orientation, mp4.frames is not None, mp4.cut)
     file.seek(0)
-    head, size = file.read(64), os.fstat(file.fileno()).st_size
-    if head[:4] == b"GIF8" or head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return Said(exact=True)
-    return Said(cut=_is_cut_matroska(head, size))
-
-
-def _is_cut_matroska(head: bytes, size: int) -> bool:
-    """Whether a Matroska or WebM file is shorter than its segment says that it is."""
-    if not head.startswith(EBML):
-        return False
-    length, where = _variable(head, len(EBML))
-    where += length or 0
-    if head[where : where + 4] != SEGMENT:
-        return False
-    length, where = _variable(head, where + len(SEGMENT))
-    return length is not None and where + length > size
-
-
-def _variable(data: bytes, where: int) -> tuple[int | None, int]:
-    """EBML's number of variable length, None for unknown, and the place behind it."""
-    length = 9 - (data[where] if where < len(data) else 0x80).bit_length()
-    highest = (1 << 7 * length) - 1
-    value = int.from_bytes(data[where : where + length], "big") & highest
-    return None if value == highest else value, where + length
+    matroska = read_matroska(file)
+    if matroska is not None:
+        return Said(cut=matroska.cut, seconds=matroska.seconds)
+    file.seek(0)
+    head = file.read(12)
+    return Said(exact=head[:4] == b"GIF8" or head[:4] == b"RIFF" and head[8:] == b"AVI ")

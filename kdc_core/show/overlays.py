@@ -61,7 +61,7 @@ class OverlayWriter:
 
     def _path(self, frame: Frame, suffix: str) -> Path:
         """A name in the folder that no other file of this run has."""
-        stem = f"camera{frame.source}" if frame.source.isdigit() else Path(frame.source).stem
+        stem = f"camera{frame.source}" if frame.source.isdecimal() else Path(frame.source).stem
         end = (
             suffix if frame.time is not None or frame.index is None else f"-{frame.index}{suffix}"
         )

@@ -98,6 +98,16 @@ def test_of_a_cut_video_what_is_there_is_read(suffix: str, tmp_path: Path) -> No
     assert frames[-1].duration == pytest.approx(0.1, abs=0.002)
 
 
+def test_boxes_within_boxes_without_end_are_no_index(tmp_path: Path) -> None:
+    data = b""
+    for _ in range(5000):
+        data = struct.pack(">I4s", 8 + len(data), b"moov") + data
+    (tmp_path / "v.mp4").write_bytes(data)
+    with open(tmp_path / "v.mp4", "rb") as file:
+        assert read_mp4(file) == (1, None, True)
+    assert len(read(tmp_path / "v.mp4")[1]) == 1
+
+
 def test_hundreds_of_damaged_frames_cost_no_other(tmp_path: Path) -> None:
     path = make_video(tmp_path / "v.avi", 900)
     data = bytearray(path.read_bytes())
@@ -245,6 +255,19 @@ def test_a_variable_rate_is_kept(tmp_path: Path) -> None:
     again, _ = read(tmp_path / "o.mp4")
     assert [f.time for f in again] == pytest.approx(begins, abs=1e-3)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_slow_webm_lasts_as_long_as_it_says(tmp_path: Path) -> None:
+    """OpenCV knows its duration to half a frame alone, here a second."""
+    path = make_video(tmp_path / "v.webm", 5, rate=0.5)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"\x44\x89\x88") + 3
+    assert struct.unpack_from(">d", data, place)[0] == pytest.approx(10_000, abs=1)
+    struct.pack_into(">d", data, place, 8_700.0)
+    path.write_bytes(data)
+    frames, errors = read(path)
+    assert errors == [] and [f.time for f in frames] == pytest.approx([0, 2, 4, 6, 8])
+    assert frames[-1].duration == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize("seconds", [[1e-6] * 8, [90_000.0] * 8, [1e9] * 8])
