@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -61,10 +61,11 @@ class FieldsConfig(Section):
     @field_validator("skeleton", mode="before")
     @classmethod
     def _is_known(cls, given: object) -> object:
-        if given not in ("coco17", "crowdpose14"):
+        known = get_args(cls.model_fields["skeleton"].annotation)
+        if given not in known:
             raise ValueError(
-                f"got {given!r}, known are coco17 (17 keypoints) and crowdpose14 (14); another is "
-                "added as a `Skeleton` in kdc_core/codec/skeleton.py, as CONTRIBUTING.md says"
+                f"got {given!r}, known are {', '.join(known)}; another is added as a `Skeleton` "
+                "in kdc_core/codec/skeleton.py, as CONTRIBUTING.md says"
             )
         return given
 

@@ -201,6 +201,16 @@ def test_training_ends_so_where_other_processes_read(start: Path, tmp_path: Path
     assert len(errors) == 1 and "worker" not in done.stderr
 
 
+def test_images_to_evaluate_on_are_looked_at_before_the_first_step(
+    start: Path, tmp_path: Path
+) -> None:
+    good, wrong = (make_case(tmp_path / name, SILENT["clean"]) for name in ("good", "wrong"))
+    turn(wrong.parent / "000000000885.jpg")
+    done = train(start, good.parent, tmp_path / "run", "--val", wrong.parent)
+    assert_refused(done, "shown as 427x640 for EXIF orientation 6")
+    assert not (tmp_path / "run" / "last.ckpt").exists()
+
+
 def test_a_few_images_of_another_size_are_left_out_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
