@@ -50,6 +50,10 @@ def check_outputs(
                 raise KdcError(
                     f"'{path}' would overwrite what is read from '{source}': choose another name"
                 )
+    names = [os.path.realpath(path) for path in drawn + written]
+    for name in names:
+        if names.count(name) > 1:
+            raise KdcError(f"'{name}' is asked for twice: give each output a name of its own")
 
 
 def _identity(path: str | Path) -> tuple[int, int]:

@@ -45,6 +45,8 @@ FILES = [
         for option in ("--json", "--plot")
     ),
     "flicker {d}/v.mp4 --json {o}",
+    "tune {d}/m.safetensors --data {d} --output {d}/n.safetensors --json {o}",
+    "tune {d}/m.safetensors --data {d} --output {o}",
     *(f"bench {what} --json {{o}}" for what in ("predictor", "node", "data", "runtimes")),
 ]
 FOLDERS = [
@@ -196,6 +198,12 @@ def test_devices_and_broken_links_are_no_files(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(KdcError, match="expected a folder"):
         check_outputs(folders=[tmp_path / "link"])
+
+
+def test_two_outputs_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "o.json")
+    with pytest.raises(KdcError, match="asked for twice"):
+        check_outputs([tmp_path / "o.json", tmp_path / "link.json"])
 
 
 def test_a_plot_is_drawn_as_png_or_svg() -> None:

@@ -18,6 +18,7 @@ from typing import Any, cast
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.data.images import decode_image
@@ -44,10 +45,11 @@ class Finder:
         self.rotate: Degrees = 0
 
     def __call__(self, image: np.ndarray) -> Prediction:
-        mask = np.ones((20, 10), bool)
-        box = np.array([5, 5, 15, 25], np.float32)
-        person = Person(0.9, np.zeros((17, 3), np.float32), box, mask, (5, 5), np.zeros((0, 4)))
-        return Prediction((image.shape[0], image.shape[1]), (person,))
+        height, width = image.shape[:2]
+        box = np.array([0, 0, width, height], np.float32) - 0.5
+        keypoints, mask = np.zeros((17, 3), np.float32), np.ones((height, width), bool)
+        person = Person(0.9, keypoints, box, mask, (0, 0), np.zeros((0, 4)))
+        return Prediction((height, width), (person,))
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +224,17 @@ def test_an_overlay_that_cannot_be_written_costs_no_people(
         assert f"cannot write '{tmp_path / 'out' / blocked}'" in done.stderr
     assert len(entries(tmp_path / "p.json")) == 7 and (tmp_path / "out" / "b.jpg").is_file()
     assert done.stderr.count("cannot write") == 2
+
+
+def test_an_overlay_that_no_codec_takes_costs_no_people(finder: Finder, tmp_path: Path) -> None:
+    """A video of one pixel, of which MPEG-4 has none; it is named once."""
+    path = tmp_path / "v.webp"
+    first, *others = (Image.new("RGB", (1, 1), (90 * n, 0, 0)) for n in range(3))
+    first.save(path, save_all=True, append_images=others, duration=100, lossless=True)
+    done = kdc("predict", path, "--output", tmp_path / "out", "--json", tmp_path / "p.json")
+    assert done.returncode == 1 and "3 images, 3 persons, 1 failed" in done.stdout, done.stderr
+    assert done.stderr.count(f"cannot write '{tmp_path / 'out' / 'v.mp4'}'") == 1
+    assert [entry["time"] for entry in entries(tmp_path / "p.json")] == [0, 0.1, 0.2]
 
 
 def test_a_damaged_video_says_what_was_read(finder: Finder, tmp_path: Path) -> None:
