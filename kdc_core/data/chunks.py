@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 PNG, WEBP = b"\x89PNG\r\n\x1a\n", b"RIFF"
@@ -27,19 +28,17 @@ def without_cut_frame(data: bytes) -> bytes:
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Name, start and length of the content of each chunk of a png or webp; what is cut off ends
-    them."""
+    """Name of each chunk of a png or webp, and start and length of its content.
+
+    The last may be longer than what is left of a file that is cut.
+    """
     png = data.startswith(PNG)
     where = len(PNG) if png else 12
     while where + 8 <= len(data):
         if png:
-            name, length = (
-                data[where + 4 : where + 8],
-                int.from_bytes(data[where : where + 4], "big"),
-            )
+            length, name = struct.unpack_from(">I4s", data, where)
         else:
-            name = data[where : where + 4]
-            length = int.from_bytes(data[where + 4 : where + 8], "little")
+            name, length = struct.unpack_from("<4sI", data, where)
         yield name, where + 8, length
         # A png has a checksum behind; a webp's chunks begin at even places.
         where += 8 + length + (4 if png else length % 2)
