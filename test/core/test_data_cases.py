@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import resource
 import subprocess
@@ -12,6 +13,11 @@ from pathlib import Path
 import pytest
 
 from kdc_core.data.annotations import AnnotationError
+from kdc_core.data.datasets import find_data
+from kdc_core.data.images import Images
+from kdc_core.evaluation.coco import score
+from kdc_core.evaluation.run import predict_all, read_truth
+from kdc_core.inference.predictor import Predictor
 from kdc_core.training.samples import TrainingSamples
 
 from .cases import NOTED, REFUSED, SILENT, halve, make_case, turn
@@ -295,12 +301,6 @@ def evaluated(annotations: Path, images: Path, folder: Path) -> tuple[Done, dict
     return done, {name: value for name, value in read.items() if "_ap" in name}
 
 
-def files_of(folder: Path) -> tuple[Path, Path]:
-    from kdc_core.data.datasets import find_data
-
-    return find_data(folder, "train")
-
-
 @pytest.mark.all
 @pytest.mark.parametrize("name", SHARED_CASES)
 def test_every_case_ends_as_it_should(
@@ -310,7 +310,7 @@ def test_every_case_ends_as_it_should(
     folder = CASES / name
     checked = kdc("data", "check", folder)
     begun = time.monotonic()
-    scored, figures = evaluated(*files_of(folder), tmp_path)
+    scored, figures = evaluated(*find_data(folder, "train"), tmp_path)
     trained = train(start, folder, tmp_path / "run")
     statuses = (checked.returncode, scored.returncode, trained.returncode)
     assert statuses == (check_status, evaluate_status, train_status), said(trained)
@@ -332,5 +332,26 @@ def test_areas_that_are_not_given_give_the_same_figures(
     tmp_path: Path, clean: dict[str, float]
 ) -> None:
     names = ("no_area", "area_null", "area_0")
-    all_figures = [evaluated(*files_of(CASES / name), tmp_path)[1] for name in names]
+    all_figures = [evaluated(*find_data(CASES / name, "train"), tmp_path)[1] for name in names]
     assert all_figures[0] == all_figures[1] == all_figures[2] != clean
+
+
+@pytest.mark.all
+@pytest.mark.slow
+def test_without_areas_the_figures_stay_close(tmp_path: Path) -> None:
+    data = SHARED / "data" / "coco_person"
+    if not data.is_dir():
+        pytest.skip("no ../shared")
+    truth, images = read_truth(data / "val.json.gz"), Images(data / "val.tar")
+    predictor = Predictor.from_pretrained("kdc_light", "onnxruntime", confidence=0, keypoint=0)
+    results, failed = predict_all(
+        truth, lambda image: predictor(images.read(image.file_name)), lambda items, _: items
+    )
+    assert not failed
+    content = json.loads(gzip.decompress((data / "val.json.gz").read_bytes()))
+    for entry in content["annotations"]:
+        del entry["area"]
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    figures = score(truth, results), score(read_truth(tmp_path / "val.json"), results)
+    with_areas, without = (both["keypoint_ap"] for both in figures)
+    assert without == pytest.approx(with_areas, abs=0.005)
