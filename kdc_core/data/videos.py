@@ -22,6 +22,7 @@ MOST_FRAMES = 1e9  # more are no number of frames
 # frame, and behind the end they take hardly any time.
 PATIENCE, MOST_PATIENCE = 256, 100_000
 LATE = 1.0  # seconds behind the end of a file at which a frame of it may be
+SHORTEST = 1e-4  # seconds from frame to frame
 EVEN = 0.1  # steps by which a frame of a constant rate is early or late
 
 
@@ -73,8 +74,11 @@ class _Times:
 
     def following(self, said: float) -> float:
         """The time of the next frame, which the file says is this."""
-        believed = self._last < said <= self._latest
-        before, self._last = self._last, said if believed else self._last + self._step
+        before, late = self._last, self._last - said
+        if late < 0 and said <= self._latest:
+            self._last = said
+        else:  # shown for no time, or a leap
+            self._last += SHORTEST if said > 0 and 0 <= late < 2 * self._step else self._step
         steps = (self._last - before) / self._step
         self._frames += 1
         self._even += abs(steps - round(steps)) < EVEN

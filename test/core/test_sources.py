@@ -257,6 +257,29 @@ def test_a_variable_rate_is_kept(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+@settings(max_examples=15, deadline=None)
+@given(
+    seconds=st.lists(st.sampled_from([0.0, 1e-5, 0.01, 0.04, 0.3, 5, 100]), min_size=2, max_size=9)
+)
+def test_an_overlay_lasts_as_long_as_any_source(
+    seconds: list[float], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("times")
+    seconds = [*seconds, 0.2]
+    path = make_video(folder / "v.mp4", len(seconds))
+    with open(path, "r+b") as file:
+        retime(file, seconds)
+    frames, errors = read(path)
+    assert errors == [] and len(frames) == len(seconds)
+    assert all((a.time or 0) < (b.time or 0) for a, b in itertools.pairwise(frames))
+    written = VideoFile(folder / "o.mp4", SIZE)
+    for frame in frames:
+        assert frame.image is not None
+        written.write(frame.image, frame.duration or 0)
+    written.close()
+    assert duration(folder / "o.mp4") == pytest.approx(sum(seconds), abs=0.1)
+
+
 def test_a_slow_webm_lasts_as_long_as_it_says(tmp_path: Path) -> None:
     """OpenCV knows its duration to half a frame alone, here a second."""
     path = make_video(tmp_path / "v.webm", 5, rate=0.5)
