@@ -105,16 +105,20 @@ def test_without_shared_memory_there_is_none_to_share(machine: Machine) -> None:
     assert machine.others(gid(30)) == [], "this process has no port there"
 
 
+# It ends in order: killed, it would leave files that another user's nodes cannot use.
 CAMERA = """
-import time
+import signal
+from contextlib import closing
 from kdc_ros import env
 env.prepare()
 import numpy as np
 from kdc_ros.camera import Camera
-camera = Camera({}, "/apart")
-while True:
-    camera.publisher.publish(camera.image(np.zeros((48, 64, 3), np.uint8)))
-    camera.spin_until(lambda: False, 0.1)
+ends = []
+signal.signal(signal.SIGTERM, lambda *_: ends.append(True))
+with closing(Camera({}, "/apart")) as camera:
+    while not ends:
+        camera.publisher.publish(camera.image(np.zeros((48, 64, 3), np.uint8)))
+        camera.spin_until(lambda: ends, 0.1)
 """
 
 
