@@ -6,12 +6,16 @@ import math
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F
 
 from kdc_core.codec.grid import Grid, Level
 from kdc_core.codec.grouping import Poses, person_size
 from kdc_core.config import DecodeConfig
 
+# Phi of all people and centroids is made piece by piece: of 16,000 cells at once it is larger than
+# a processor's cache, and takes half as long again.
+PIECES = 16
 # Where no phi is above it, nobody is near.
 NOBODY = 1e-3
 # Weight of the body center where no keypoint is confident enough to be a centroid.
@@ -93,8 +97,20 @@ def assign(
         ),
         -1,
     )
-    phi = torch.exp(rows.flatten(1, 2) @ columns.flatten(2))
-    return phi.unflatten(1, types.shape[1:]).sum(2).unflatten(2, (height, width))
+    rows = rows.flatten(1, 2)
+    parts = [
+        torch.exp(rows @ part).unflatten(1, types.shape[1:]).sum(2)
+        for part in _pieces(columns.flatten(2), round(PIECES / level.factor**2))
+    ]
+    return torch.cat(parts, -1).unflatten(2, (height, width))
+
+
+def _pieces(columns: Tensor, count: int) -> tuple[Tensor, ...]:
+    """Columns (B, n, m) in pieces of equal size, at most so many."""
+    # Where m is free in an exported program, by what is known of it there.
+    while count > 1 and not statically_known_true(columns.shape[-1] % count == 0):
+        count //= 2
+    return columns.unflatten(-1, (max(1, count), -1)).unbind(-2)
 
 
 def mean_embedding(
