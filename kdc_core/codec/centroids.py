@@ -239,11 +239,18 @@ def _to_grid(maps: Tensor, level: Level, grid: tuple[int, int]) -> Tensor:
 
     What a level of no whole factor lacks is repeated from its border.
     """
+    if isinstance(level.factor, int):
+        factor = level.factor
+        for axis, side in zip((2, 3), grid, strict=True):  # before it grows
+            maps = maps.narrow(axis, 0, (side + factor - 1) // factor)
+        maps = _upsample(maps, factor)
+        for axis, side in zip((2, 3), grid, strict=True):
+            if not statically_known_true(maps.shape[axis] == side):
+                maps = maps.narrow(axis, 0, side)
+        return maps
     maps = _upsample(maps, level.factor)[..., : grid[0], : grid[1]]
-    if not isinstance(level.factor, int):
-        lack = (grid[0] - maps.shape[2], grid[1] - maps.shape[3])
-        maps = F.pad(maps, (0, lack[1], 0, lack[0]), mode="replicate")
-    return maps
+    lack = (grid[0] - maps.shape[2], grid[1] - maps.shape[3])
+    return F.pad(maps, (0, lack[1], 0, lack[0]), mode="replicate")
 
 
 def _repeat(maps: Tensor, factor: int) -> Tensor:

@@ -247,11 +247,14 @@ def pose_oks(position: Tensor, skeleton: Skeleton) -> Tensor:
     The scale is the larger of the two keypoint boxes.
     """
     spread = torch.tensor(skeleton.sigmas, device=position.device) * 2
-    points = position[..., :-1] / spread
-    square = square_distance(points[:, :, :, None], points[:, :, None])
+    points = (position[..., :-1] / spread).permute(0, 3, 2, 1)  # (B, K, M, 2)
+    norm = (points * points).sum(-1, keepdim=True)
+    one = torch.ones_like(norm)
+    # |a - b|^2 of all pairs as one product: (a, |a|^2, 1) times (-2 b, 1, |b|^2)
+    square = torch.cat((points, norm, one), -1) @ torch.cat((-2 * points, one, norm), -1).mT
     size = person_size(position)
     size = torch.maximum(size[:, :, None], size[:, None])
-    return torch.exp(square * (-0.5 / (size * size))[..., None]).mean(-1)
+    return torch.exp(square * (-0.5 / (size * size))[:, None]).mean(1)
 
 
 def suppress(alive: Tensor, conflict: Tensor, rounds: int) -> Tensor:

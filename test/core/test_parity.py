@@ -26,10 +26,10 @@ SIDES = (320, 448, 576)
 # no control flow or size that depends on data.
 ALLOWED = """
 Add And ArgMax BatchNormalization Cast Clip Concat ConstantOfShape Conv DepthToSpace Div Equal Exp
-Expand Floor Gather GatherElements GatherND Greater GreaterOrEqual Less LessOrEqual Log MatMul Max MaxPool Min
-Mod Mul Neg Not Or Pad Pow Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
-Relu Reshape Resize Round Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub TopK Transpose
-Unsqueeze Where
+Expand Floor Gather GatherElements GatherND Greater GreaterOrEqual Less LessOrEqual Log MatMul Max
+MaxPool Min Mod Mul Neg Not Or Pad Pow Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd
+ReduceSum Relu Reshape Resize Round Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub TopK
+Transpose Unsqueeze Where
 """.split()
 
 

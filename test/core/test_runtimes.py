@@ -384,6 +384,7 @@ def test_cuda_is_asked_for_with_its_device(gpu_package: type[Session]) -> None:
     opened = OnnxRuntime(PROGRAM, "cuda:1", 2, "onnxruntime-cuda")
     provider, options = gpu_package.asked[0]
     assert provider == "CUDAExecutionProvider" and options["device_id"] == "1"
+    assert options["use_tf32"] == "0"
     assert gpu_package.asked[1:] == ["CPUExecutionProvider"]
     assert opened.describe()["device"] == "cuda:1"
     assert opened.describe()["runtime"] == "onnxruntime-cuda"

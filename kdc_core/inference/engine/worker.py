@@ -120,6 +120,8 @@ class Builder:
         config = builder.create_builder_config()
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace << 20)
         config.builder_optimization_level = key.level
+        # Decode subtracts squares of positions: TF32's 10 bits blur them by many pixels.
+        config.clear_flag(trt.BuilderFlag.TF32)
         monitor = make_monitor(trt, self._tell, self._stopped)
         config.progress_monitor = monitor
         targets = self._library.targets

@@ -37,8 +37,11 @@ class Provider:
 
 
 GPU_PROVIDERS = {
-    # The default search for convolutions tries them all out at the first frame of each size.
-    "onnxruntime-cuda": Provider("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}),
+    # The default search for convolutions tries them all out at the first frame of each size. Decode
+    # subtracts squares of positions: TF32's 10 bits blur them by many pixels.
+    "onnxruntime-cuda": Provider(
+        "CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+    ),
     # It keeps no engines: its cache serves one of other weights or another size.
     "onnxruntime-tensorrt": Provider(
         "TensorrtExecutionProvider",

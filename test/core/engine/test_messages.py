@@ -152,6 +152,12 @@ def test_the_workspace_is_kept_below_the_memory_that_is_free(
     assert ("IBuilderConfig", "set_memory_pool_limit", "WORKSPACE", 450 << 20) in scripted.calls
 
 
+def test_no_engine_multiplies_in_tf32(play: Play, folder: Path, program: ProgramFile) -> None:
+    scripted = play()
+    build(folder, program)
+    assert ("IBuilderConfig", "clear_flag", "TF32") in scripted.calls
+
+
 def test_out_of_memory_before_the_build_is_told(
     play: Play, folder: Path, program: ProgramFile
 ) -> None:

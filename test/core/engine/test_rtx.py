@@ -31,10 +31,10 @@ ADA = Target.named("8.9")
 PROVED = set(
     """
 Add And ArgMax BatchNormalization Cast Clip Concat ConstantOfShape Conv DepthToSpace Div Equal Exp
-Expand Floor Gather GatherElements GatherND Greater GreaterOrEqual Less LessOrEqual Log MatMul Max MaxPool Min
-Mod Mul Neg Not Or Pad Pow Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
-Relu Reshape Resize Round Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub TopK Transpose
-Unsqueeze Where
+Expand Floor Gather GatherElements GatherND Greater GreaterOrEqual Less LessOrEqual Log MatMul Max
+MaxPool Min Mod Mul Neg Not Or Pad Pow Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd
+ReduceSum Relu Reshape Resize Round Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub TopK
+Transpose Unsqueeze Where
 """.split()
 )
 

@@ -51,6 +51,10 @@ class MemoryPoolType(enum.Enum):
     WORKSPACE = 0
 
 
+class BuilderFlag(enum.Enum):
+    TF32 = 0
+
+
 class ComputeCapability(enum.Enum):
     NONE = 0
     CURRENT = 1
@@ -172,6 +176,9 @@ class IBuilderConfig(Strict):
 
     def set_memory_pool_limit(self, pool: MemoryPoolType, size: int) -> None:
         calls.append(("IBuilderConfig", "set_memory_pool_limit", pool.name, size))
+
+    def clear_flag(self, flag: BuilderFlag) -> None:
+        calls.append(("IBuilderConfig", "clear_flag", flag.name))
 
     def set_compute_capability(self, capability: ComputeCapability, index: int) -> bool:
         calls.append(("IBuilderConfig", "set_compute_capability", capability.name, index))
