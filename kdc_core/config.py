@@ -98,7 +98,7 @@ class DecodeConfig(Section):
     )
     peaks: int = Field(32, ge=1, description="N, peaks kept per type")
     seeds: int = Field(96, ge=1, description="M, seeds grown into poses, per level")
-    people: int = Field(32, ge=1, le=256, description="P, people at most")
+    people: int = Field(32, ge=1, le=255, description="P, people at most")
     score_tau_px: Positive = Field(
         4.0,
         description="pixels of short offset at which a cell's score has fallen to exp(-1/2)",

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import find_objects
 
 from kdc_core import Person, Prediction
+from kdc_core.inference.assembly import extents
 
 SIZE = (12, 16)
 Window = tuple[int, int, int, int]
@@ -50,3 +52,12 @@ def test_a_pixel_s_label_is_the_first_person_that_covers_it(places: list[Window]
 def test_arrays_of_another_shape_are_refused(change: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}: expected shape"):
         replace(person(1, 1, 2, 2), **change)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.integers(0, 255))
+def test_extents_are_what_scipy_finds(seed: int, height: int, width: int, people: int) -> None:
+    rng = np.random.default_rng(seed)
+    some = rng.choice(people + 1, size=rng.integers(1, people + 2), replace=False)
+    labels = rng.choice(some, (height, width)).astype(np.uint8)
+    expected = find_objects(labels, max_label=people) if people else []
+    assert extents(labels, people) == expected
