@@ -110,7 +110,8 @@ def extents(labels: np.ndarray, people: int) -> list[tuple[slice, slice] | None]
         sides = [np.bitwise_or.reduce(seen, axis) & bits[:, None] for axis in (1, 0)]
         for held in zip(*sides, strict=True):
             y, x = (np.flatnonzero(side) for side in held)
-            found.append((slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1)) if len(y) else None)
+            ends = [(int(on[0]), int(on[-1]) + 1) for on in (y, x) if len(on)]
+            found.append((slice(*ends[0]), slice(*ends[1])) if ends else None)
     return found
 
 
