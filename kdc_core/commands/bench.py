@@ -56,17 +56,24 @@ def runtimes(
     rounds: Rounds = 30,
     frames: Annotated[int, Option(min=101, help="Frames while memory is watched.")] = 1000,
     model: str = "kdc_light",
+    plot: Annotated[Path | None, Option(help="Draw the stages of each runtime (png, svg).")] = None,
 ) -> None:
     """Every runtime that can be had here, and why the others cannot."""
-    check_outputs([json_file])
+    check_outputs([json_file], [plot])
     from kdc_core.bench.runtimes import bench_runtimes
+    from kdc_core.evaluation.plots import draw_bars
 
     done = bench_runtimes(model, rounds, frames)
     for runtime, stages in done.stages.items():
         typer.echo(f"{runtime}, ms: " + ", ".join(f"{n} {ms:.1f}" for n, ms in stages.items()))
     for runtime, reason in done.refused.items():
         typer.echo(f"not {runtime}: {reason}")
-    _report(done.figures, json_file)
+    _report(done.figures, None)
+    save(json_file, {**done.figures, "stages_ms": done.stages})
+    if plot is not None:
+        names = next(iter(done.stages.values()))
+        bars = {name: [stages[name] for stages in done.stages.values()] for name in names}
+        draw_bars(plot, "Stages of the predictor, VGA, 30 people", list(done.stages), bars, "ms")
 
 
 def _report(figures: dict[str, float], json_file: Path | None) -> None:
