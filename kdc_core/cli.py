@@ -25,7 +25,7 @@ from kdc_core.commands import (
     tune,
 )
 from kdc_core.commands.ending import end_by_signal
-from kdc_core.errors import KdcError
+from kdc_core.errors import KdcError, Work
 
 app = typer.Typer(
     help="People in images: 17 keypoints and one mask each.",
@@ -71,18 +71,22 @@ def run(arguments: Sequence[str]) -> int:
         arguments: without the name of the program.
 
     Returns:
-        The exit code: 0 done; 1 some input failed, the rest is written; 2 refused before the
-        work; 130 or 143 stopped by SIGINT or SIGTERM, what was done is written.
+        The exit code: 0 done; 1 some input failed or the work broke off, the rest is written; 2
+        refused before the work; 130 or 143 stopped by SIGINT or SIGTERM, what was done is written.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names of files may be in no encoding
             stream.reconfigure(errors="backslashreplace")
+    Work.begun = False
     try:
         app(list(arguments))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except (KdcError, OSError) as error:  # the latter: a full disk, a folder that is a file
         print(f"error: {error}", file=sys.stderr)
+        from kdc_core.data.annotations import AnnotationError  # brings libraries
+
+        return 1 if Work.begun and not isinstance(error, AnnotationError) else 2
     except (ImportError, AttributeError) as error:
         text = _to_install(error)
         if text is None:

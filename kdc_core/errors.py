@@ -1,6 +1,21 @@
 """The one class of errors that a user can mend; the commands print it without a traceback."""
 
+from __future__ import annotations
+
+from typing import ClassVar
+
 
 class KdcError(ValueError):
     """Something from outside cannot be used. The text says what was expected, what came, and
     what to do."""
+
+
+class Work:
+    """How far the command of this process is.
+
+    Attributes:
+        begun: whether some of its work is done; a fault from then on is no refusal, unless it is
+            one of annotations.
+    """
+
+    begun: ClassVar[bool] = False

@@ -118,7 +118,8 @@ def evaluate(
         from kdc_core.evaluation.report import write_report
 
         least = chosen.config.predict.confidence
-        write_report(report, done.annotations, source, done.results, least, done.figures, groups)
+        found = (done.results, least, done.protocol, done.figures, groups)
+        write_report(report, done.annotations, source, *found)
     end_with(done.failed)
 
 

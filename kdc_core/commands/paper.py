@@ -151,8 +151,9 @@ def table4(
         bar = partial(track, label=name)
         found = ablate("centroids", annotations, images, weights_of(name), bar, category)
         refuse(found.failed)
-        say_absent(found.annotations, protocol_of(found.annotations))
-        return {row.label: dict(row.figures) for row in found.rows}
+        protocol = protocol_of(found.annotations)
+        say_absent(found.annotations, protocol)
+        return {row.label: {"protocol": protocol, **row.figures} for row in found.rows}
 
     texts = {label: (text, KEYPOINT_PERSONS) for label, text in CENTROIDS.items()}
     title = f"Table IV, COCO val; ours on {annotations.name}, persons with keypoints"
@@ -172,18 +173,19 @@ def figure4(
     check_outputs([json_file], [output], inputs=[annotations, images])
     from kdc_core.evaluation.plots import draw_points
 
-    figures = {}
+    figures: Ours = {}
+    points = {}
     for name in model:
         seconds: list[float] = []
         timed = partial(by_predictor, seconds=seconds)
         done = score(timed, name, annotations, images, category, "coco_persons")
         mask_ap = done.figures.get(KEYPOINT_PERSONS, -1.0)
-        figures[name] = {"mask_ap": mask_ap, "ms": 1e3 * median(seconds)}
-    points = {Path(name).stem: (at["mask_ap"], at["ms"]) for name, at in figures.items()}
-    time_label = "ms an image (median, reading it included)"
-    draw_points(output, "", points, f"mask AP ({COCO_PERSONS})", time_label)
-    for name, at in figures.items():
-        typer.echo(f"{name:24} mask AP {at['mask_ap']:.3f}  {at['ms']:.0f} ms an image")
+        ms = 1e3 * median(seconds)
+        figures[name] = {"protocol": done.protocol, "mask_ap": mask_ap, "ms": ms}
+        points[Path(name).stem] = mask_ap, ms
+        typer.echo(f"{name:24} mask AP {mask_ap:.3f}  {ms:.0f} ms an image")
+    title, time_label = protocols(figures.values()), "ms an image (median, reading it included)"
+    draw_points(output, title, points, f"mask AP ({COCO_PERSONS})", time_label)
     save(json_file, figures)
 
 
@@ -234,6 +236,11 @@ def figures_of(
     return {"protocol": done.protocol, **(figures or done.figures)}
 
 
+def protocols(evaluations: Iterable[dict[str, float | str]]) -> str:
+    """Those of the figures, for the title above them."""
+    return "protocol: " + ", ".join(dict.fromkeys(str(each["protocol"]) for each in evaluations))
+
+
 def compare(
     title: str,
     table: str,
@@ -258,7 +265,8 @@ def compare(
         for name in models
         for key, (text, row) in texts.items()
     ]
-    show(title, table, rows)
+    evaluations = (each for name in models for each in figures[name].values())
+    show(f"{title}; {protocols(evaluations)}", table, rows)
     save(json_file, figures)
 
 

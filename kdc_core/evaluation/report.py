@@ -57,7 +57,7 @@ img {{ max-width: 100%; height: auto; }}
 figcaption {{ opacity: .8; }}
 </style></head>
 <body><h1>Evaluation</h1>
-<p>{images} images; detections with a score from {confidence:g}.</p>
+<p>{images} images; detections with a score from {confidence:g}; protocol: {protocol}.</p>
 <h2>Average precision</h2>
 {figures}
 {breakdown}
@@ -76,6 +76,7 @@ def write_report(
     images: Images,
     results: list[Result],
     confidence: float,
+    protocol: str,
     figures: dict[str, float],
     breakdown: dict[str, dict[str, float]],
     worst: int = 24,
@@ -91,6 +92,7 @@ def write_report(
             or than a mask, is listed.
         results: COCO results.
         confidence: least score of the detections drawn and counted.
+        protocol: of the figures.
         figures: average precisions of `kdc_core.evaluation.coco.score`.
         breakdown: `kdc_core.evaluation.breakdown.breakdown`.
         worst: most images of one kind of miss, those with the highest sum of costs.
@@ -132,6 +134,7 @@ def write_report(
     text = PAGE.format(
         images=len(annotations.images),
         confidence=confidence,
+        protocol=escape(protocol),
         figures=_figures(figures),
         breakdown="\n".join(_breakdown(breakdown)),
         counts=_counts(count_misses(annotations, misses)),

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from kdc_core.errors import Work
+
 T = TypeVar("T")
 
 
 def track(items: Iterable[T], total: int | None, label: str) -> Iterator[T]:
-    """Yield the items and show on stderr how many are done, how fast, and the time left."""
+    """Yield the items and show on stderr how many are done, how fast, and the time left.
+
+    With the first of them `Work` has begun.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -30,5 +35,6 @@ def track(items: Iterable[T], total: int | None, label: str) -> Iterator[T]:
         task = bar.add_task(label, total=total, rate="")
         for item in items:
             yield item
+            Work.begun = True
             speed = bar.tasks[task].speed
             bar.update(task, advance=1, rate=f"{speed:.1f}/s" if speed else "")

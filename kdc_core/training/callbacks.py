@@ -12,6 +12,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from kdc_core.errors import Work
 from kdc_core.files import whole_file
 from kdc_core.stopping import Stop, Stopped, take_signals
 from kdc_core.training.metrics import Metrics
@@ -41,6 +42,7 @@ class Steps(Callback):
     def on_train_start(self, trainer: Trainer, module: Any) -> None:
         # Lightning has taken SIGTERM by now: it would end without a checkpoint, and with 0.
         take_signals()
+        Work.begun = True
         self.metrics.begin()
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, *_: Any) -> None:

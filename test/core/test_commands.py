@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -397,7 +398,28 @@ def test_evaluate_from_a_tar_with_an_image_missing(
     assert len(results) == len(COCO(str(annotations)).loadRes(str(tmp_path / "r.json")).anns) > 0
     assert {result["image_id"] for result in results} == {content["images"][0]["id"]}
     # A table of the paper would not be true.
-    assert_refused(kdc("paper", "table1", "--model", "kdc_light", *where), "1 images could not")
+    done = kdc("paper", "table1", "--model", "kdc_light", *where)
+    assert done.returncode == 1 and "1 images could not" in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize(("broken", "status"), [(1, 2), (2, 1)])
+def test_a_fault_of_the_system_is_a_refusal_only_before_the_work(
+    broken: int, status: int, monkeypatch: pytest.MonkeyPatch, few: tuple[str, Path, str, Path]
+) -> None:
+    calls = 0
+    usual = Predictor.__call__
+
+    def predict(self: Predictor, image: np.ndarray) -> Prediction:
+        nonlocal calls
+        calls += 1
+        if calls == broken:
+            raise OSError(errno.EIO, "the disk is gone")
+        return usual(self, image)
+
+    monkeypatch.setattr(Predictor, "__call__", predict)
+    done = kdc("evaluate", *few)
+    assert done.returncode == status, done.stderr
+    assert "error: [Errno 5] the disk is gone" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -714,7 +714,14 @@ def test_the_papers_tables_stand_beside_ours(few: tuple[str | Path, ...], tmp_pa
     assert figures["given_keypoints"]["keypoint_ap"] > 0.99 > figures["end_to_end"]["keypoint_ap"]
     assert f"{figures['end_to_end']['mask_ap_full']:.3f}" in printed
     assert f"{figures['pose2seg']['mask_ap_keypoint_persons']:.3f}" in printed
-    kdc("paper", "figure4", "--model", "kdc_light", *few, "--output", plot)
+    assert figures["pose2seg"]["protocol"] == "pose2seg"
+    assert "protocol: coco, pose2seg" in " ".join(printed.split())
+    printed = kdc("paper", "table4", "--model", "kdc_light", *few, "--json", out).stdout
+    assert "protocol: coco" in " ".join(printed.split())
+    every = json.loads(out.read_text())["kdc_light"].values()
+    assert {each["protocol"] for each in every} == {"coco"}
+    kdc("paper", "figure4", "--model", "kdc_light", *few, "--output", plot, "--json", out)
+    assert json.loads(out.read_text())["kdc_light"]["protocol"] == "coco"
     assert plot.read_bytes()[:4] == b"\x89PNG"
 
 

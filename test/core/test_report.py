@@ -66,7 +66,7 @@ def report(
     folder: Path, sample: Annotations, results: list[Result], images: Path, worst: int = 24
 ) -> Page:
     figures, groups = score(sample, results), breakdown(sample, results)
-    write_report(folder, sample, Images(images), results, 0.5, figures, groups, worst)
+    write_report(folder, sample, Images(images), results, 0.5, "coco", figures, groups, worst)
     return Page(folder / "index.html")
 
 
@@ -105,6 +105,7 @@ def test_the_page_shows_figures_counts_and_images(
 ) -> None:
     results = spoiled(sample)
     page = report(tmp_path / "new" / "folder", sample, results, samples)
+    assert "protocol: coco" in page.text
     counts = count_misses(sample, find_misses(sample, results, 0.5))
     assert counts["missed"] == 8 and counts["false"] == 1
     figure = score(sample, results)["keypoint_ap"]

@@ -31,8 +31,9 @@ from kdc_core.training.losses import all_losses
 from kdc_core.training.module import TrainingError, TrainingModule
 from kdc_core.training.samples import TrainingSamples
 
+from .commands import kdc
 from .conftest import SAMPLES
-from .runs import command, figures, losses, make_start, rows, small, train
+from .runs import PRESET, command, figures, losses, make_start, rows, small, train
 
 STEPS = "train.steps=10"
 
@@ -304,6 +305,11 @@ def test_a_loss_that_is_no_number_names_the_images_and_keeps_the_checkpoint(
     with pytest.raises(TrainingError, match=r"loss is not finite at step 1 .*\.jpg"):
         train(start, run, STEPS)
     assert (run / "last.ckpt").read_bytes() == poisoned
+    preset = run.with_name("small.yaml")
+    preset.write_text(PRESET)
+    given = ("--data", SAMPLES, "--start", start, "--output", run, "--set", STEPS)
+    done = kdc("train", preset, *given)
+    assert done.returncode == 1 and "error: loss is not finite at step 1" in done.stderr
 
 
 @pytest.mark.parametrize("val", [None, SAMPLES], ids=["checkpoint", "evaluation"])
