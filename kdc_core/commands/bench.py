@@ -56,7 +56,9 @@ def runtimes(
     rounds: Rounds = 30,
     frames: Annotated[int, Option(min=101, help="Frames while memory is watched.")] = 1000,
     model: str = "kdc_light",
-    plot: Annotated[Path | None, Option(help="Draw the stages of each runtime (png, svg).")] = None,
+    plot: Annotated[
+        Path | None, Option(help="Draw the stages of each runtime (png, svg).")
+    ] = None,
 ) -> None:
     """Every runtime that can be had here, and why the others cannot."""
     check_outputs([json_file], [plot])

@@ -37,8 +37,8 @@ class Provider:
 
 
 GPU_PROVIDERS = {
-    # The default search for convolutions tries them all out at the first frame of each size. Decode
-    # subtracts squares of positions: TF32's 10 bits blur them by many pixels.
+    # The default search for convolutions tries them all out at the first frame of each size.
+    # Decode subtracts squares of positions: TF32's 10 bits blur them by many pixels.
     "onnxruntime-cuda": Provider(
         "CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
     ),
