@@ -47,7 +47,8 @@ RUN apt-get update \
 COPY . /src
 RUN python3 -m venv --system-site-packages /opt/kdc \
     && /opt/kdc/bin/pip install --no-cache-dir \
-        'numpy>=1.24,<2' 'cuda-python>=12.6,<13' onnxruntime 'pydantic>=2' rich safetensors typer \
+        'numpy>=1.23.3,<2' 'cuda-python>=12.6.1,<13' 'onnxruntime>=1.18' 'pydantic>=2.5' \
+        'rich>=12.6' 'safetensors>=0.3.1' 'typer>=0.15.4' \
     && /opt/kdc/bin/pip install --no-cache-dir --no-deps /src \
     && rm -rf /src
 
