@@ -63,7 +63,9 @@ def _identity(path: str | Path) -> tuple[int, int]:
 
 
 def _try_file(path: Path) -> None:
-    if os.path.exists(path) and not os.path.isfile(path):
+    # A link in /dev to an ordinary file would be replaced by a file.
+    in_dev = path.absolute().parent == Path("/dev")
+    if in_dev or os.path.exists(path) and not os.path.isfile(path):
         raise KdcError(f"cannot write '{path}': expected the name of a file, and it is none")
     if not os.path.isdir(path.parent):
         raise KdcError(f"cannot write '{path}': there is no folder '{path.parent}', make it first")

@@ -217,6 +217,8 @@ class Images:
             raise ImageError(f"'{name}' leads out of the folder '{self.path}'")
         path = self.path / name
         try:
+            if path.exists() and not path.is_file():  # a pipe is waited for, a device has no end
+                raise ImageError(f"cannot read '{path}': expected a file, and it is none")
             return path.read_bytes()
         except OSError as error:
             raise ImageError(f"cannot read '{path}': {error.strerror}") from error

@@ -105,7 +105,7 @@ class Reader:
     def finish(self) -> None:
         """Put the images with their persons into the annotations."""
         keys = list(self._images)
-        ids = [key for key in keys if isinstance(key, int) and abs(key) <= LARGEST_ID]
+        ids = [key for key in keys if isinstance(key, int) and 0 <= key <= LARGEST_ID]
         if len(ids) < len(keys):
             ids = list(range(1, len(keys) + 1))
         images = tuple(

@@ -21,6 +21,11 @@ from kdc_core.memory import without_collection
 
 log = logging.getLogger(__name__)
 
+# A gzip of blanks alone is a thousandth of what it holds, and one of annotations a tenth.
+LARGEST_RATIO = 100
+SMALL_BYTES = 1 << 24  # that it may hold in any case
+CHUNK_BYTES = 1 << 22
+
 
 def read_json(path: str | Path) -> Any:
     """Read a .json or .json.gz file.
@@ -30,9 +35,9 @@ def read_json(path: str | Path) -> Any:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data: bytes | bytearray = path.read_bytes()
         if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
+            data = _unzipped(path, max(SMALL_BYTES, LARGEST_RATIO * len(data)))
         try:
             return from_json(data)  # in half of json's time and less memory
         except ValueError:
@@ -46,6 +51,24 @@ def read_json(path: str | Path) -> Any:
         raise AnnotationError(
             f"'{path}' is not a complete JSON or json.gz file: {error}"
         ) from error
+
+
+def _unzipped(path: Path, limit: int) -> bytearray:
+    """What a gzip file holds.
+
+    Raises:
+        AnnotationError: more than this many bytes.
+    """
+    content = bytearray()
+    with gzip.open(path) as file:
+        while chunk := file.read(CHUNK_BYTES):
+            content += chunk
+            if len(content) > limit:
+                raise AnnotationError(
+                    f"'{path}' holds over {LARGEST_RATIO} times its size, which annotations do "
+                    "not: unzip it to use it all the same"
+                )
+    return content
 
 
 def read_entries(path: str | Path) -> dict[str, Any]:

@@ -36,6 +36,7 @@ MAYBE = (
     ".tif",
     ".tiff",
 )
+MOST_DIGITS = 9  # of the number of a camera
 VIDEOS = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 
 
@@ -96,6 +97,8 @@ def list_sources(paths: list[str]) -> list[str]:
             if others:
                 log.warning("'%s': left out by ending: %s", path, counts)
             sources += inside
+        elif path.isdecimal() and len(path) > MOST_DIGITS:
+            raise SourceError(f"there is no camera {path}")
         elif path.isdecimal() or os.path.isfile(path) and _is_source(path):
             sources.append(path)
         elif os.path.exists(path):
@@ -113,7 +116,9 @@ def _look_into(folder: str) -> tuple[list[str], Counter[str]]:
         path = os.path.join(folder, name)
         if name.startswith(".") or os.path.isdir(path):
             continue
-        if _is_source(name):
+        if os.path.exists(path) and not os.path.isfile(path):
+            others["pipe or device"] += 1  # one may be waited for, the other has no end
+        elif _is_source(name):
             inside.append(path)
         else:
             others[Path(name).suffix.lower()] += 1

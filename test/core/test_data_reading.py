@@ -193,6 +193,28 @@ def test_a_file_is_read_in_whatever_encoding(encoding: str, pack: Any, tmp_path:
     assert len(read_annotations(tmp_path / "a.json").people) == 33
 
 
+def test_a_gzip_of_blanks_does_not_fill_the_memory(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "a.json.gz", "wb") as file:
+        for _ in range(20):
+            file.write(b" " * 2**20)
+    with pytest.raises(AnnotationError, match="over 100 times its size"):
+        read_annotations(tmp_path / "a.json.gz")
+
+
+def test_ids_below_0_are_scored(tmp_path: Path) -> None:
+    def edit(content: Content) -> None:
+        for entry in content["images"]:
+            entry["id"] = -entry["id"]
+        for entry in content["annotations"]:
+            entry["image_id"] = -entry["image_id"]
+
+    path = make_case(tmp_path / "a", edit)
+    annotations = read_annotations(path)
+    assert score(annotations, found(annotations))["keypoint_ap"] > 0.1
+    names = {result["image_id"] for result in annotations.in_file_ids(found(annotations))}
+    assert names == {entry["id"] for entry in json.loads(path.read_text())["images"]}
+
+
 # Images of another size
 
 

@@ -16,6 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kdc_core.data.images import ImageError, Images
+from kdc_core.data.matroska import read_matroska
 from kdc_core.data.mp4 import Box, read_mp4, retime
 from kdc_core.data.sources import Frame, SourceError, count_frames, list_sources, read_frames
 from kdc_core.show.video_file import VideoFile
@@ -344,6 +346,53 @@ def test_a_video_is_turned_as_its_matrix_says(orientation: int, tmp_path: Path) 
     assert np.abs(first.image.astype(int) - wanted).mean() < 12
 
 
+# Degrees of Matroska's yaw, which mirrors, and of its roll to the left.
+POSES = {1: (0, 0), 2: (180, 0), 3: (0, 180), 4: (-180, -180)} | {
+    5: (180, 90),
+    6: (0, -90),
+    7: (180, 270),
+    8: (0, 90),
+}
+
+
+def with_pose(data: bytes, yaw: float, roll: float) -> bytes:
+    """A Matroska file whose video has a projection; behind its tracks all keeps its place."""
+
+    def element(name: str, content: bytes) -> bytes:
+        return bytes.fromhex(name) + (1 << 56 | len(content)).to_bytes(8, "big") + content
+
+    def split(data: bytes, name: str) -> tuple[bytes, bytes, bytes]:
+        before, _, rest = data.partition(bytes.fromhex(name))
+        width = 9 - rest[0].bit_length()
+        length = int.from_bytes(rest[:width], "big") & (1 << 7 * width) - 1
+        return before, rest[width : width + length], rest[width + length :]
+
+    before, tracks, behind = split(data, "1654ae6b")
+    head, entry, others = split(tracks, "ae")
+    start, video, end = split(entry, "e0")
+    pose = element("7673", struct.pack(">d", yaw)) + element("7675", struct.pack(">f", roll))
+    video = element("e0", video + element("7670", element("7671", b"\0") + pose))
+    return (
+        before + element("1654ae6b", head + element("ae", start + video + end) + others) + behind
+    )
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+@pytest.mark.parametrize("orientation", POSES)
+def test_a_matroska_video_is_turned_as_its_pose_says(
+    orientation: int, suffix: str, tmp_path: Path
+) -> None:
+    path = make_video(tmp_path / f"v{suffix}", 3)
+    path.write_bytes(with_pose(path.read_bytes(), *POSES[orientation]))
+    with open(path, "rb") as file:
+        said = read_matroska(file)
+    assert said is not None and said.orientation == orientation
+    [first, *_], _ = read(path)
+    wanted = SHOWN[orientation](picture(0))
+    assert first.image is not None and first.image.shape == wanted.shape
+    assert np.abs(first.image.astype(int) - wanted).mean() < 12
+
+
 # Folders and names
 
 
@@ -364,6 +413,28 @@ def test_of_a_folder_what_opencv_reads_is_used(
         list_sources([str(tmp_path / "other")])
     hidden = str(tmp_path / ".hidden.jpg")
     assert list_sources([hidden]) == [hidden], "who names a hidden file wants it"
+
+
+def test_pipes_and_devices_are_not_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.jpg", "b.mp4"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "c.png").symlink_to("/dev/zero")
+    with pytest.raises(SourceError, match="got 3 pipe or device"):
+        list_sources([str(tmp_path)])
+    (tmp_path / "d.jpg").symlink_to(tmp_path / "nowhere")
+    assert list_sources([str(tmp_path)]) == [str(tmp_path / "d.jpg")], "that is told as an error"
+    assert "left out by ending: 3 pipe or device" in caplog.text
+    for name in ("a.jpg", "c.png"):
+        with pytest.raises(ImageError, match="expected a file"):
+            Images(tmp_path).read_bytes(name)
+
+
+def test_there_is_no_camera_of_a_number_past_all_counting() -> None:
+    for digits in (10, 5000):
+        with pytest.raises(SourceError, match="there is no camera 99999"):
+            list_sources(["9" * digits])
 
 
 NAMES = [b"\xff\xfe.png", b"%03d.png", b"a\nb.png", b"x" * 251 + b".png", b"'\"\\.png", b"-.png"]
