@@ -195,7 +195,7 @@ def _read_said(file: BinaryIO) -> Said:
     file.seek(0)
     matroska = read_matroska(file)
     if matroska is not None:
-        return Said(cut=matroska.cut, seconds=matroska.seconds)
+        return Said(matroska.orientation, cut=matroska.cut, seconds=matroska.seconds)
     file.seek(0)
     head = file.read(12)
     return Said(exact=head[:4] == b"GIF8" or head[:4] == b"RIFF" and head[8:] == b"AVI ")

@@ -346,7 +346,8 @@ def test_a_video_is_turned_as_its_matrix_says(orientation: int, tmp_path: Path) 
     assert np.abs(first.image.astype(int) - wanted).mean() < 12
 
 
-# Degrees of Matroska's yaw, which mirrors, and of its roll to the left.
+VIDEO_TRACK = (0x18538067, 0x1654AE6B, 0xAE, 0xE0)  # of Matroska: segment, tracks, track, video
+# Degrees of its yaw, which mirrors, and of its roll to the left.
 POSES = {1: (0, 0), 2: (180, 0), 3: (0, 180), 4: (-180, -180)} | {
     5: (180, 90),
     6: (0, -90),
@@ -355,26 +356,32 @@ POSES = {1: (0, 0), 2: (180, 0), 3: (0, 180), 4: (-180, -180)} | {
 }
 
 
-def with_pose(data: bytes, yaw: float, roll: float) -> bytes:
-    """A Matroska file whose video has a projection; behind its tracks all keeps its place."""
+def number(data: bytes, at: int) -> tuple[int, int]:
+    """Of Matroska's with its mark, and where it ends."""
+    end = at + 9 - data[at].bit_length()
+    return int.from_bytes(data[at:end], "big"), end
 
-    def element(name: str, content: bytes) -> bytes:
-        return bytes.fromhex(name) + (1 << 56 | len(content)).to_bytes(8, "big") + content
 
-    def split(data: bytes, name: str) -> tuple[bytes, bytes, bytes]:
-        before, _, rest = data.partition(bytes.fromhex(name))
-        width = 9 - rest[0].bit_length()
-        length = int.from_bytes(rest[:width], "big") & (1 << 7 * width) - 1
-        return before, rest[width : width + length], rest[width + length :]
-
-    before, tracks, behind = split(data, "1654ae6b")
-    head, entry, others = split(tracks, "ae")
-    start, video, end = split(entry, "e0")
-    pose = element("7673", struct.pack(">d", yaw)) + element("7675", struct.pack(">f", roll))
-    video = element("e0", video + element("7670", element("7671", b"\0") + pose))
-    return (
-        before + element("1654ae6b", head + element("ae", start + video + end) + others) + behind
+def element(name: int, content: bytes) -> bytes:
+    return name.to_bytes((name.bit_length() + 7) // 8, "big") + (
+        (1 << 56 | len(content)).to_bytes(8, "big") + content
     )
+
+
+def with_pose(data: bytes, yaw: float, roll: float, *path: int) -> bytes:
+    """A Matroska file, or the element of it at a path, whose video has a projection."""
+    if not path:
+        pose = element(0x7673, struct.pack(">d", yaw)) + element(0x7675, struct.pack(">f", roll))
+        return data + element(0x7670, element(0x7671, b"\0") + pose)
+    at = 0
+    while True:
+        name, begin = number(data, at)
+        length, begin = number(data, begin)
+        end = begin + (length & ~(1 << length.bit_length() - 1))
+        if name == path[0]:
+            inside = with_pose(data[begin:end], yaw, roll, *path[1:])
+            return data[:at] + element(name, inside) + data[end:]
+        at = end
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".webm"])
@@ -383,7 +390,7 @@ def test_a_matroska_video_is_turned_as_its_pose_says(
     orientation: int, suffix: str, tmp_path: Path
 ) -> None:
     path = make_video(tmp_path / f"v{suffix}", 3)
-    path.write_bytes(with_pose(path.read_bytes(), *POSES[orientation]))
+    path.write_bytes(with_pose(path.read_bytes(), *POSES[orientation], *VIDEO_TRACK))
     with open(path, "rb") as file:
         said = read_matroska(file)
     assert said is not None and said.orientation == orientation
