@@ -109,7 +109,8 @@ def _check_encoding_and_size(msg: Any) -> None:
     if msg.encoding not in ENCODINGS:
         why = _NO_IMAGE_TEXT if _NO_IMAGE.fullmatch(msg.encoding) else ""
         raise BadFrame(
-            f"encoding '{msg.encoding}' is not known{why}; expected one of {', '.join(ENCODINGS)}"
+            f"encoding {msg.encoding!r:.60} is not known{why}; expected one of "
+            f"{', '.join(ENCODINGS)}"
         )
     if not (0 < msg.width <= LARGEST_SIDE and 0 < msg.height <= LARGEST_SIDE):
         raise BadFrame(

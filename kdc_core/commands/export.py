@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, cast
@@ -97,7 +98,7 @@ def _with_preset(model: str, preset: str, output: Path) -> Path:
     )
     check_structure(network.config)
     target = output.with_suffix(".safetensors")
-    if target.resolve() == path.resolve():
+    if os.path.realpath(target) == os.path.realpath(path):
         raise KdcError(
             f"with --preset the model is written beside the ONNX file, which would overwrite "
             f"'{path}': give another --output"

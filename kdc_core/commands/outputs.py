@@ -45,7 +45,7 @@ def check_outputs(
     for path in drawn + written + filled:
         # An image in a folder of inputs is an input; figures that an earlier run left are not.
         image = path.suffix.lower() in IMAGES and os.path.isfile(path)
-        for place in (path, *path.resolve().parents) if image else (path,):
+        for place in (path, *Path(os.path.realpath(path)).parents) if image else (path,):
             if os.path.exists(place) and (source := read.get(_identity(place))) is not None:
                 raise KdcError(
                     f"'{path}' would overwrite what is read from '{source}': choose another name"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from kdc_core.config import Config
 from kdc_core.errors import KdcError
@@ -52,7 +52,7 @@ class Manifest(BaseModel):
     provenance: dict[str, object] = {}
     weights_sha256: str = ""
     precision: Precision = "fp32"
-    size: tuple[int, int] | None = None
+    size: tuple[PositiveInt, PositiveInt] | None = None
     ap_loss: float | None = None
 
     def check_size(self, size: tuple[int, int]) -> None:

@@ -20,7 +20,7 @@ from kdc_core.inference.assembly import Raw, Thresholds, assemble
 from kdc_core.inference.manifest import Precision
 from kdc_core.inference.rotate import Degrees, rotate_back, rotate_image
 from kdc_core.inference.runtimes.choice import choose_runtime
-from kdc_core.inference.runtimes.protocol import Pending, Runtime
+from kdc_core.inference.runtimes.protocol import Pending, Runtime, submit_frame
 from kdc_core.network.backbones import side_rule
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Predictor:
     def _submit(self, frame: np.ndarray, letterbox: Letterbox) -> Pending[Raw]:
         if self.image_format == "bgr":
             frame = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        return self.runtime.submit(frame)
+        return submit_frame(self.runtime, frame)
 
     def letterbox(self, size: tuple[int, int]) -> Letterbox:
         """How an image of (height, width) is put into the network input, turned by `rotate`."""

@@ -22,7 +22,7 @@ from kdc_core.inference.assembly import Raw, Thresholds, assemble
 from kdc_core.inference.compare import WEAK, Difference, compare
 from kdc_core.inference.manifest import Manifest, Precision
 from kdc_core.inference.runtimes.onnxruntime import OnnxRuntime
-from kdc_core.inference.runtimes.protocol import Runtime, UnusableRuntime
+from kdc_core.inference.runtimes.protocol import Runtime, UnusableRuntime, submit_frame
 from kdc_core.network.backbones import side_rule
 
 CORE = Path(str(files("kdc_core")))
@@ -109,7 +109,7 @@ def find_people_of(runtime: Runtime, size: tuple[int, int]) -> list[Prediction]:
         content = (image.shape[0], image.shape[1])
         frame = np.zeros((*size, 3), np.uint8)
         frame[: content[0], : content[1]] = image
-        raw = runtime.submit(frame).collect()
+        raw = submit_frame(runtime, frame).collect()
         _check_finite(raw, runtime)
         letterbox = Letterbox(1.0, 1.0, content, size)
         predictions.append(

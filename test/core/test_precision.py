@@ -246,12 +246,17 @@ def test_export_measures_what_int8_loses_on_validation_images(
 
 
 def test_a_manifest_without_precision_is_of_fp32() -> None:
-    manifest = read_file(PROGRAM)
-    assert (manifest.schema_number, manifest.precision, manifest.size) == (1, "fp32", None)
-    assert manifest.ap_loss is None
+    later = {"precision", "size", "ap_loss"}
+    first = {**read_file(PROGRAM).model_dump(mode="json", exclude=later), "schema_number": 1}
+    manifest = read_manifest({KEY: json.dumps(first)}, "m.onnx")
+    assert (manifest.precision, manifest.size, manifest.ap_loss) == ("fp32", None, None)
     newer = manifest.model_copy(update={"schema_number": 99}).model_dump_json()
     with pytest.raises(ManifestError, match="another version"):
         read_manifest({KEY: newer}, "m.onnx")
+    for size in ((-1, 448), (0, 0)):
+        none = manifest.model_copy(update={"size": size}).model_dump_json()
+        with pytest.raises(ManifestError, match="greater than 0"):
+            read_manifest({KEY: none}, "m.onnx")
 
 
 def _broken(whole: bytes) -> Iterator[bytes]:

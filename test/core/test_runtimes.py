@@ -8,7 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
@@ -493,6 +494,19 @@ def test_a_runtime_that_is_near_enough_passes(
 ) -> None:
     manifest = straight.manifest.model_copy(update={"precision": precision})
     self_test(Bent(straight, manifest, bend))
+
+
+def test_what_a_library_raises_of_a_frame_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a GPU whose memory is full: onnxruntime's errors are of classes of its own."""
+    runtime = OnnxRuntime(PROGRAM, "cpu", 1)
+
+    def fail(*_: object) -> NoReturn:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(runtime._session, "raw", SimpleNamespace(run=fail))
+    for run in (self_test, lambda runtime: Predictor(runtime)(np.zeros((64, 64, 3), np.uint8))):
+        with pytest.raises(UnusableRuntime, match="onnxruntime could not run a frame: out of mem"):
+            run(runtime)
 
 
 def test_other_weights_are_compared_with_onnxruntime(straight: Runtime) -> None:

@@ -40,7 +40,7 @@ def open_folder(path: Path, create: bool) -> Path:
     try:
         if create:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = path.resolve(strict=True)
+        path = Path(os.path.realpath(path, strict=True))  # of links in a circle an OSError
         if not path.is_dir():
             raise EngineError(f"'{path}' is no folder: name a folder for the engines")
     except FileNotFoundError as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -67,3 +68,30 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Free what the runtime holds; frames under way are waited for, or fail in `collect`."""
         ...
+
+
+def submit_frame(runtime: Runtime, frame: np.ndarray) -> Pending[Raw]:
+    """`Runtime.submit`, whose failures are KdcErrors, whatever its library raises.
+
+    Raises:
+        FrameError: its sides are not those of the manifest.
+        UnusableRuntime: here or in `collect`, the runtime could not run it.
+    """
+
+    def collect() -> Raw:
+        with _told(runtime):
+            return pending.collect()
+
+    with _told(runtime):
+        pending = runtime.submit(frame)
+    return Pending(collect)
+
+
+@contextmanager
+def _told(runtime: Runtime) -> Iterator[None]:
+    try:
+        yield
+    except KdcError:
+        raise
+    except Exception as error:  # libraries raise classes of their own for every cause
+        raise UnusableRuntime(f"{runtime.name} could not run a frame: {error}") from error

@@ -353,7 +353,8 @@ def test_a_link_is_followed_to_the_folder_it_names(folder: Path, tmp_path: Path)
 
 def test_what_is_no_folder_is_refused(folder: Path) -> None:
     (folder / "file").write_text("")
-    for path in (folder / "file", folder / "file" / "below"):
+    (folder / "circle").symlink_to("circle")
+    for path in (folder / "file", folder / "file" / "below", folder / "circle"):
         with pytest.raises(EngineError):
             open_folder(path, create=True)
     with pytest.raises(EngineError, match="there is no folder of engines"):
