@@ -157,8 +157,10 @@ def write_image(path: Path, image: np.ndarray, quality: int) -> None:
         KdcError: the file cannot be written.
     """
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    _, encoded = cv2.imencode(path.suffix.lower(), bgr, options)
+    suffix = path.suffix.lower()
+    # OpenCV warns of the quality of a jpeg where it writes anything else.
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in (".jpg", ".jpeg", ".jpe") else []
+    _, encoded = cv2.imencode(suffix, bgr, options)
     with whole_file(path) as part:
         part.write_bytes(encoded.tobytes())
 
