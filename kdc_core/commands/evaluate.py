@@ -120,6 +120,7 @@ def evaluate(
         least = chosen.config.predict.confidence
         found = (done.results, least, done.protocol, done.figures, groups)
         write_report(report, done.annotations, source, *found)
+        echo(f"report in '{report / 'index.html'}'")
     end_with(done.failed)
 
 

@@ -39,8 +39,10 @@ def print_table(
 
 
 def cell(value: float | str) -> str:
-    """A value of a table: three decimals of what is no whole number."""
-    return f"{value:.3f}" if isinstance(value, float) else f"{value}"
+    """A value of a table: three decimals of what is no whole number; empty for COCO's -1."""
+    if isinstance(value, float):
+        return f"{value:.3f}" if value >= 0 else ""
+    return f"{value}"
 
 
 def say_absent(annotations: Annotations, protocol: str) -> None:

@@ -245,3 +245,5 @@ def test_the_command_prints_and_writes_both(samples: Path, tmp_path: Path) -> No
     groups = json.loads((tmp_path / "f.json").read_text())["breakdown"]
     assert groups["persons_2-4"]["persons"] == 13 and "overlap_heavy" in done.stdout
     assert Page(out / "index.html").values("img", "src")
+    assert "report in '" in done.stdout
+    assert groups["overlap_heavy"]["keypoint_ap"] == -1 and "-1.000" not in done.stdout
