@@ -35,8 +35,10 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def part_of(path: Path) -> Path:
-    """Where a file is written before it has its name: beside it, hidden, of the same suffix."""
-    return path.with_name(f".{shortened(path.stem, f'..part{path.suffix}')}.part{path.suffix}")
+    """Where this process writes a file before it has its name: beside it, hidden, of the same
+    suffix."""
+    end = f".{os.getpid()}.part{path.suffix}"
+    return path.with_name(f".{shortened(path.stem, f'.{end}')}{end}")
 
 
 def shortened(stem: str, others: str) -> str:

@@ -179,13 +179,8 @@ class Images:
         self._members: dict[str, tuple[int, int]] | None = None
         if self.path.is_file():
             try:
-                with tarfile.open(self.path, "r:") as tar:
-                    self._members = {
-                        m.name.removeprefix("./"): (m.offset_data, m.size)
-                        for m in tar
-                        if m.isfile()
-                    }
-            except tarfile.TarError as error:
+                self._members = _read_members(self.path)
+            except (tarfile.TarError, ValueError) as error:
                 raise ImageError(
                     f"'{path}' is not a folder or an uncompressed tar of images: {error}"
                 ) from error
@@ -226,3 +221,19 @@ class Images:
             raise ImageError(f"cannot read '{path}': {error.strerror}") from error
         except ValueError as error:  # a NUL in the name
             raise ImageError(f"{name!r} cannot be the name of a file: {error}") from error
+
+
+def _read_members(path: Path) -> dict[str, tuple[int, int]]:
+    """Start and length of each file in a tar, by name.
+
+    Raises:
+        TarError, ValueError: not a whole tar.
+    """
+    members = {}
+    with tarfile.open(path, "r:") as tar:
+        for member in tar:
+            if member.size < 0:  # from which tarfile would go back, and on for ever
+                raise tarfile.ReadError(f"'{member.name}' has {member.size} bytes")
+            if member.isfile():
+                members[member.name.removeprefix("./")] = member.offset_data, member.size
+    return members

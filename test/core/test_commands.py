@@ -275,7 +275,7 @@ def test_a_camera_left_running_holds_its_memory(
 ) -> None:
     alive: list[int] = []
     written: list[int] = []
-    part = tmp_path / ".p.part.json"
+    part = tmp_path / f".p.{os.getpid()}.part.json"
 
     def look(number: int) -> None:
         alive.append(camera.alive())

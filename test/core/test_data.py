@@ -177,6 +177,16 @@ def test_a_tar_that_is_none_is_refused(data_set: Path, tmp_path: Path) -> None:
         open_data(data_set, "train", COCO17)
 
 
+@pytest.mark.parametrize("size", [-512, -1, 2**80])
+def test_a_tar_of_impossible_sizes_is_refused(size: int, tmp_path: Path) -> None:
+    """From a size below 0 tarfile would go back, and read the same entry for ever."""
+    entry = tarfile.TarInfo("a.jpg")
+    entry.size = size
+    (tmp_path / "a.tar").write_bytes(entry.tobuf(tarfile.GNU_FORMAT) + bytes(4096))
+    with pytest.raises(ImageError, match="uncompressed tar"):
+        Images(tmp_path / "a.tar")
+
+
 def test_keypoint_persons_leaves_out_images_and_turns_others_into_crowd() -> None:
     def person(labelled: bool, mask: Any, crowd: bool = False) -> AnnotatedPerson:
         keypoints = make_person(5, 5, 20) * labelled

@@ -98,7 +98,7 @@ def wait_for(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_a_video_after_a_frame(number: int, samples: Path, tmp_path: Path) -> None:
     process = start("predict", samples / "people.mp4", "--json", "p.json", cwd=tmp_path)
-    part = tmp_path / ".p.part.json"
+    part = tmp_path / f".p.{process.pid}.part.json"
     wait_for(lambda: part.exists() and part.read_bytes().count(b'"frame"') >= 2, process)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
@@ -108,6 +108,17 @@ def test_a_signal_ends_a_video_after_a_frame(number: int, samples: Path, tmp_pat
     done = len(entries(tmp_path / "p.json"))
     assert 2 <= done < 40 and out.startswith(f"{done} images")
     assert frames_of(tmp_path / "kdc_output" / "people.mp4") == done
+
+
+@pytest.mark.all
+def test_two_processes_of_one_output_leave_a_whole_one(samples: Path, tmp_path: Path) -> None:
+    """That of the last to end."""
+    given = ("predict", samples / "people.mp4", "--frames", 4, "--json", "p.json")
+    for process in [start(*given, cwd=tmp_path) for _ in range(2)]:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    assert len(entries(tmp_path / "p.json")) == 4
+    assert {path.name for path in tmp_path.iterdir()} == {"p.json", "kdc_output"}
 
 
 @pytest.mark.all
