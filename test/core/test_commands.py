@@ -141,8 +141,12 @@ def test_help_loads_no_library_of_images_or_networks() -> None:
 
 def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    done = kdc("train", "kdc_light", "--data", "a", "--output", "b")
-    assert_refused(done, "this command needs 'torch': pip install 'kdc_ros[train]'")
+    for words in (
+        ("train", "kdc_light", "--data", "a", "--output", "b"),
+        ("paper", "table1", "--model", "kdc_light", "--annotations", "a", "--images", "b"),
+        ("paper", "table3", "--model", "kdc_light", "--annotations", "a", "--images", "b"),
+    ):
+        assert_refused(kdc(*words), "this command needs 'torch': pip install 'kdc_ros[train]'")
 
 
 def test_a_mistake_of_ours_is_no_message_to_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
