@@ -125,6 +125,8 @@ def main(images: Path, output: Path, settings: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for noisy in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", type=Path, help="folder of .jpg files")
     parser.add_argument("output", type=Path, help="folder of the data set, the run and the sheet")
