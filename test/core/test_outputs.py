@@ -48,6 +48,7 @@ FILES = [
     "tune {d}/m.safetensors --data {d} --output {d}/n.safetensors --json {o}",
     "tune {d}/m.safetensors --data {d} --output {o}",
     *(f"bench {what} --json {{o}}" for what in ("predictor", "node", "data", "runtimes")),
+    "bench runtimes --plot {o}",
 ]
 FOLDERS = [
     "predict {d}/a.jpg --output {o}",
