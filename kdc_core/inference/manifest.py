@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,7 +123,11 @@ def read_manifest(metadata: dict[str, str], origin: str) -> Manifest:
     except ValidationError as error:
         for one in error.errors():
             if one["loc"] == ("config", "fields", "skeleton"):
-                raise ManifestError(f"'{origin}' has another skeleton: {one['msg']}") from error
+                told = f"'{origin}' has another skeleton: {one['msg']}"
+                provenance = json.loads(metadata[KEY]).get("provenance") or {}
+                if names := provenance.get("keypoints"):
+                    told += f". Its keypoints: {', '.join(map(str, names))}"
+                raise ManifestError(told) from error
         raise ManifestError(
             f"'{origin}' was written by another version of KDC (expected manifest schema "
             f"{SCHEMA} or less): export it again with `kdc export`. {error.errors()[0]['msg']}"

@@ -54,7 +54,8 @@ def save_model(network: KDC, path: str | os.PathLike[str], provenance: dict[str,
     metadata = {
         "format": FORMAT,
         "config": network.config.model_dump_json(),
-        "provenance": json.dumps(provenance),
+        # Named, so that a program that does not know the skeleton can say what it is.
+        "provenance": json.dumps(provenance | {"keypoints": network.codec.skeleton.keypoints}),
     }
     with whole_file(path) as part:
         part.write_bytes(save(state, metadata))
@@ -98,7 +99,14 @@ def _config(metadata: dict[str, str], path: str | os.PathLike[str]) -> Config:
             f"'{path}' is not a KDC model: expected the metadata entry format={FORMAT}, got "
             f"{metadata.get('format', 'none')}; `kdc train --start` takes MoveNet's weights"
         )
-    return parse_config(metadata.get("config", ""), f"'{path}'")
+    try:
+        return parse_config(metadata.get("config", ""), f"'{path}'")
+    except ConfigError as error:
+        provenance = json.loads(metadata.get("provenance", "{}"))
+        if "fields.skeleton" in str(error) and "keypoints" in provenance:
+            names = ", ".join(map(str, provenance["keypoints"]))
+            raise ConfigError(f"{error}. Its keypoints: {names}") from error
+        raise
 
 
 def start_from(config: Config, path: str | os.PathLike[str]) -> KDC:

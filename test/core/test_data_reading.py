@@ -398,6 +398,9 @@ def test_a_model_of_another_skeleton_says_what_is_known() -> None:
         read_manifest({KEY: json.dumps(content)}, "m.onnx")
     with pytest.raises(ConfigError, match="'hand21', known are coco17"):
         load_preset("oracle", ["fields.skeleton=hand21"])
+    content["provenance"] = {"keypoints": ["wrist", "thumb_tip"]}
+    with pytest.raises(ManifestError, match="Its keypoints: wrist, thumb_tip"):
+        read_manifest({KEY: json.dumps(content)}, "m.onnx")
 
 
 # Folders as tools export them

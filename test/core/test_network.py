@@ -73,7 +73,7 @@ def test_a_model_file_comes_back_as_fp16_values(tmp_path: Path) -> None:
     network = KDC(CONFIG)
     save_model(network, tmp_path / "m.safetensors", {"made": "by a test"})
     loaded, provenance = load_model(tmp_path / "m.safetensors")
-    assert provenance == {"made": "by a test"}
+    assert provenance["made"] == "by a test" and provenance["keypoints"][0] == "nose"
     assert loaded.config == CONFIG
     for (name, ours), theirs in zip(
         network.state_dict().items(), loaded.state_dict().values(), strict=True
@@ -284,3 +284,15 @@ def test_the_refined_weights_open() -> None:
     with torch.no_grad():
         fields = network(torch.zeros(1, 3, 64, 96))
     assert fields.mask.shape == (1, 1, 32, 48) and fields.mask_fineness == 2
+
+
+def test_a_model_of_another_skeleton_says_what_its_keypoints_are(tmp_path: Path) -> None:
+    path, other = tmp_path / "own.safetensors", tmp_path / "other.safetensors"
+    save_model(KDC(CONFIG), path, {})
+    tensors, metadata = read_tensors(path)
+    metadata["config"] = metadata["config"].replace("coco17", "hand21")
+    save_file(tensors, other, metadata)
+    with pytest.raises(
+        ModelFileError, match="'hand21', known are .*Its keypoints: nose, left_eye"
+    ):
+        load_model(other)
