@@ -24,7 +24,7 @@ from kdc_core.commands import (
     train,
     tune,
 )
-from kdc_core.commands.ending import end_by_signal
+from kdc_core.commands.ending import end_at_once, end_by_signal
 from kdc_core.errors import KdcError, Work
 
 app = typer.Typer(
@@ -107,4 +107,7 @@ def _to_install(error: Exception) -> str | None:
 def main() -> None:
     """Run the command that this process was started with."""
     end_by_signal()
-    sys.exit(run(sys.argv[1:]))
+    try:
+        sys.exit(run(sys.argv[1:]))
+    finally:
+        end_at_once()

@@ -19,14 +19,22 @@ def end_by_signal() -> None:
         signal.signal(number, _stop)
 
 
+def end_at_once() -> None:
+    """Have a signal end the process with nothing more: for when its work is over.
+
+    Python then ends itself for a while, in which an exception would be a traceback.
+    """
+    for number in SIGNALS:
+        signal.signal(number, _end)
+
+
 def say_stopped(number: int) -> None:
     """One line on stderr, whatever state its Python object is in."""
     os.write(2, f"stopped by {signal.Signals(number).name}\n".encode())
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    for second in SIGNALS:
-        signal.signal(second, _end)
+    end_at_once()
     say_stopped(number)
     if _importing(frame):  # a library may take the exception for a fault of its own, and go on
         _end(number, frame)

@@ -218,7 +218,8 @@ def test_signals_at_random_moments_cost_nothing(start: Path, tmp_path: Path) -> 
             process.wait(rng.uniform(1, 15))
         process.send_signal(number)
         _, told = process.communicate(timeout=120)
-        assert process.returncode in (0, 128 + number), f"seed {seed}: {told}"
+        # While Python itself ends, a signal kills it, which a shell calls 128 + number, too.
+        assert process.returncode in (0, 128 + number, -number), f"seed {seed}: {told}"
         assert "Traceback" not in told, f"seed {seed}: {told}"
         assert not list(part.glob(".*part*")), f"seed {seed}"
         if (part / "last.ckpt").exists():
