@@ -87,8 +87,7 @@ class Prediction:
 
 
 def _expect(name: str, array: np.ndarray, shape: tuple[int | None, ...]) -> None:
-    fits = array.ndim == len(shape) and all(
-        want is None or want == got for want, got in zip(shape, array.shape, strict=True)
-    )
-    if not fits:
-        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+    """Of a shape the number of axes and the last, where it is given."""
+    got = array.shape
+    if len(got) != len(shape) or shape[-1] not in (None, got[-1]):
+        raise ValueError(f"{name}: expected shape {shape}, got {got}")
