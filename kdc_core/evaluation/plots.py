@@ -96,7 +96,7 @@ def draw_bars(
         axes.set_yticks(places, labels, fontsize=8)
         axes.tick_params(axis="x", labelsize=8)
         axes.invert_yaxis()
-        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=len(bars))
+        axes.figure.legend(fontsize=8, loc="outside lower center", ncols=len(bars))
 
 
 @contextmanager
