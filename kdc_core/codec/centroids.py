@@ -14,7 +14,7 @@ from kdc_core.codec.grouping import Poses, person_size
 from kdc_core.config import DecodeConfig
 
 # Phi of all people and centroids is made piece by piece: of 16,000 cells at once it is larger than
-# a processor's cache, and takes half as long again.
+# a processor's cache.
 PIECES = 16
 # Where no phi is above it, nobody is near.
 NOBODY = 1e-3

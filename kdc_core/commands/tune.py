@@ -59,12 +59,8 @@ def tune(
             for w in done.worth
         ],
     )
-    save(json_file, {**vars(done), "config": done.config.model_dump(), "worth": worth_of(done)})
-
-
-def worth_of(done: Any) -> list[dict[str, float | str]]:
-    """Rows of the second table, for the JSON file."""
-    return [vars(worth) for worth in done.worth]
+    worth = [vars(one) for one in done.worth]
+    save(json_file, {**vars(done), "config": done.config.model_dump(), "worth": worth})
 
 
 def _progress(label: str) -> Any:

@@ -28,7 +28,7 @@ from kdc_core.evaluation.oracle import Oracle
 from kdc_core.evaluation.run import Predict, Progress, predict_each, read_truth
 from kdc_core.evaluation.testtime import annotated_points, given_poses
 from kdc_core.inference.assembly import Raw, Thresholds
-from kdc_core.inference.predictor import find_people
+from kdc_core.inference.predictor import find_people, fit_letterbox, letterbox_image
 from kdc_core.inference.program import as_raw, reduce
 from kdc_core.network.backbones import side_rule
 from kdc_core.network.kdc import KDC
@@ -109,15 +109,11 @@ def limits(
 
     @lru_cache(1)
     def maps_of(file_name: str) -> Maps:
-        image, maps = read(file_name), list[Maps]()
-
-        def keep(frame: np.ndarray, letterbox: Letterbox) -> Raw:
-            maps.append(see(network, frame, by_name[file_name], image, letterbox))
-            return as_raw(network.codec.decode(maps[0].model))
-
+        image = read(file_name)
+        letterbox = fit_letterbox((image.shape[0], image.shape[1]), config)
         with torch.inference_mode():
-            find_people(image, keep, config, thresholds)
-        return maps[0]
+            frame = letterbox_image(image, letterbox)
+            return see(network, frame, by_name[file_name], image, letterbox)
 
     def under(part: Truth) -> Predict:
         def predict(annotated: AnnotatedImage) -> Prediction:

@@ -94,7 +94,7 @@ def assemble(
 def extents(labels: np.ndarray, people: int) -> list[tuple[slice, slice] | None]:
     """Rows and columns that each person's pixels span; None for who has none.
 
-    As `scipy.ndimage.find_objects`, in a quarter of its time: the labels that a row or a column
+    As `scipy.ndimage.find_objects`, in less time: the labels that a row or a column
     holds are united as bits, 31 people at once.
 
     Args:
@@ -128,7 +128,7 @@ def mask_quality(raw: Raw, grid: Grid, upsample: int, threshold: float) -> np.nd
     """
     people = len(raw.score)
     counts = raw.mask_probability >= threshold
-    cells = np.flatnonzero(counts)  # taking from flat arrays is many times as fast as a mask
+    cells = np.flatnonzero(counts)  # taking from flat arrays is faster than a mask
     owner = raw.owner.ravel().take(cells)
     total = np.bincount(owner, raw.mask_probability.ravel().take(cells), people + 1)[1:]
     count = np.bincount(owner, minlength=people + 1)[1:]
