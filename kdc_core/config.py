@@ -255,12 +255,20 @@ class TrainConfig(Section):
         1, ge=0, description="processes that make samples, for each training process; 0 = itself"
     )
     evaluate_every: int = Field(500, ge=1, description="steps between evaluations on --val")
+    heat: Literal["disk", "gaussian"] = Field(
+        "disk",
+        description="heatmaps learnt; disk: 1 within R of a keypoint, as in the paper; gaussian: "
+        "a peak, sigma .09 of the person's size, 4 to 10 px",
+    )
     smooth_px: float = Field(
         2.0, ge=0, description="pixels of error below which offset losses turn quadratic; 0 = L1"
     )
     weight_heat: float = Field(4.0, ge=0, description="of the loss of heatmaps")
     weight_short: float = Field(1.0, ge=0, description="of the loss of short-range offsets")
     weight_mid: float = Field(0.25, ge=0, description="of the loss of mid-range offsets")
+    weight_score: float = Field(
+        0.0, ge=0, description="of the loss of the score map in which decode seeks peaks"
+    )
     weight_mask: float = Field(1.0, ge=0, description="of the cross-entropy of the person map")
     weight_dice: float = Field(0.5, ge=0, description="of the dice loss of the person map")
     weight_embedding: float = Field(1.5, ge=0, description="of the loss of the embedding")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from kdc_core.codec.encode import Instances, encode, encode_instances
+from kdc_core.codec.encode import Heat, Instances, encode, encode_instances
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid, Level
 from kdc_core.codec.sample import Sample
@@ -32,6 +32,7 @@ class Codec:
         disk_radius_px: R of the keypoint disks.
         settings: of decode.
         mask_fineness: how many cells of the person map lie side by side in one of the grid.
+        heat: form of the heatmaps that training aims at.
 
     Example:
         >>> codec = Codec.of(load_preset("oracle"))
@@ -45,6 +46,7 @@ class Codec:
     disk_radius_px: float
     settings: DecodeConfig
     mask_fineness: int = 1
+    heat: Heat = "disk"
 
     @classmethod
     def of(cls, config: Config) -> Codec:
@@ -57,6 +59,7 @@ class Codec:
             fields.disk_radius_px,
             config.decode,
             2 if config.network.detail else 1,
+            config.train.heat,
         )
 
     @cached_property
@@ -78,6 +81,7 @@ class Codec:
             self.edges,
             self.disk_radius_px,
             self.mask_fineness,
+            self.heat,
         )
 
     def encode_instances(self, sample: Sample) -> Instances[np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic
+from typing import Generic, Literal
 
 import cv2
 import numpy as np
@@ -16,6 +16,11 @@ from kdc_core.codec.skeleton import Edges, Skeleton
 # Persons per image that the instance loss sees, and the least cells one must have.
 INSTANCES = 8
 LEAST_CELLS = 6.0
+# Sigma of a Gaussian heatmap: this fraction of the person's size, within these pixels.
+GAUSSIAN, GAUSSIAN_PX = 0.09, (4.0, 10.0)
+REACH = 4.0  # sigmas, beyond which it is 0
+
+Heat = Literal["disk", "gaussian"]
 
 
 @dataclass
@@ -42,6 +47,7 @@ def encode(
     edges: Edges,
     disk_radius_px: float,
     mask_fineness: int = 1,
+    heat: Heat = "disk",
 ) -> tuple[Fields[np.ndarray], Fields[np.ndarray]]:
     """Draw the targets of one image and the weights of their losses.
 
@@ -52,9 +58,11 @@ def encode(
         edges: directed edges of the mid-range offsets.
         disk_radius_px: R of the keypoint disks.
         mask_fineness: how many cells of the person map lie side by side in one of the grid.
+        heat: `disk` (the paper's) is 1 within R of a keypoint; `gaussian` falls off around it,
+            the wider the larger the person.
 
     Returns:
-        targets, weights: Fields of float32 arrays with a batch axis of 1. `heat` is 0 or 1,
+        targets, weights: Fields of float32 arrays with a batch axis of 1. `heat` is 0 to 1,
         `mask` the fraction of the cell that people cover, offsets are pixels. Weights of the
         embedding are 1 / sqrt(person's cells), so that large people do not drown small ones.
     """
@@ -91,8 +99,12 @@ def encode(
 
     embedding, embedding_weight = _embedding(covers, points, known, xs, ys)
     heat_weight = _heat_weight(sample, known, inside, crowd, unmasked, skeleton, xs, ys)
+    if heat == "gaussian":
+        heatmap = _gaussians(points, known, side, xs, ys)
+    else:
+        heatmap = inside.astype(np.float32)
     targets = Fields(
-        inside.astype(np.float32)[None],
+        heatmap[None],
         short[None],
         mid[None],
         union[None, None],
@@ -250,6 +262,22 @@ def _disks(
         window[closer] = distance[closer]
         owner[type_, rows, columns][closer] = person
     return owner
+
+
+def _gaussians(
+    points: np.ndarray, known: np.ndarray, side: np.ndarray, xs: np.ndarray, ys: np.ndarray
+) -> np.ndarray:
+    """The highest of the Gaussians of each type (T, h, w) around the persons' places."""
+    heat = np.zeros((points.shape[1], len(ys), len(xs)), np.float32)
+    sigmas = np.clip(GAUSSIAN * side, *GAUSSIAN_PX)
+    for person, type_ in zip(*np.nonzero(known), strict=True):
+        (x, y), sigma = points[person, type_], sigmas[person]
+        columns = slice(*np.searchsorted(xs, (x - REACH * sigma, x + REACH * sigma)))
+        rows = slice(*np.searchsorted(ys, (y - REACH * sigma, y + REACH * sigma)))
+        square = (xs[columns] - x) ** 2 + (ys[rows, None] - y) ** 2
+        window = heat[type_, rows, columns]
+        np.maximum(window, np.exp(square / (-2 * sigma**2)), out=window)
+    return heat
 
 
 def _embedding(

@@ -21,6 +21,11 @@ KEYPOINT_BOX = 0.8
 LEAST = 1e-3
 # Least cells of disks an image counts with: crops of nobody must not outweigh all others.
 LEAST_CELLS = 50.0
+# Brings the focal loss of Gaussian heatmaps to the size of the cross-entropy of disks.
+FOCAL = 4.0
+# Keeps the logarithms of scores, and of what they lack of 1, finite.
+SCORE_MARGIN = 1e-4
+LEAST_LOG_SCORE = -9.0
 # The instance loss looks at every second cell of every second row.
 THINNING = 2
 
@@ -57,7 +62,9 @@ def all_losses(
     """The losses of the parts that `train.train` names, in the order of the columns of a run."""
     losses: dict[str, Loss] = {}
     if "posenet" in train.train:
-        losses |= pose_losses(fields, targets, weights, codec.disk_radius_px, train.smooth_px)
+        losses |= pose_losses(fields, targets, weights, codec, train.smooth_px)
+        if train.weight_score:
+            losses["score"] = score_loss(fields, targets, weights, codec.settings.score_tau_px)
     if "segnet" in train.train:
         losses |= mask_losses(fields, targets, weights, train.smooth_px)
         losses["instance"] = instance_loss(fields.embedding, weights.mask, instances, codec)
@@ -68,7 +75,7 @@ def pose_losses(
     fields: Fields[Tensor],
     targets: Fields[Tensor],
     weights: Fields[Tensor],
-    disk_radius_px: float,
+    codec: Codec,
     smooth_px: float = 2.0,
 ) -> dict[str, Loss]:
     """Take the losses of PoseNet's maps.
@@ -77,14 +84,17 @@ def pose_losses(
         fields: the network's maps.
         targets: of the same shapes.
         weights: where and how much each loss counts; all zero switches a term off.
-        disk_radius_px: R, the scale of the short-range offsets (mid-range: 2 R).
+        codec: form of the heatmaps, and R, the scale of the short-range offsets (mid: 2 R).
         smooth_px: below it offset losses turn quadratic; 0 = L1, as in the paper.
 
     Returns:
-        heat (binary cross-entropy per disk cell), short and mid (smooth L1).
+        heat (binary cross-entropy per cell of a disk, focal for Gaussians), short and mid
+        (smooth L1).
     """
     heat = F.binary_cross_entropy_with_logits(fields.heat, targets.heat, reduction="none")
-    scales = {"short": disk_radius_px, "mid": 2 * disk_radius_px}
+    if codec.heat == "gaussian":
+        heat = FOCAL * _focal(heat, torch.sigmoid(fields.heat), targets.heat)
+    scales = {"short": codec.disk_radius_px, "mid": 2 * codec.disk_radius_px}
     return {
         "heat": Loss(
             (heat * weights.heat).sum(), targets.heat.sum(), LEAST_CELLS * len(targets.heat)
@@ -94,6 +104,29 @@ def pose_losses(
             for name, scale in scales.items()
         },
     }
+
+
+def score_loss(
+    fields: Fields[Tensor], targets: Fields[Tensor], weights: Fields[Tensor], tau_px: float
+) -> Loss:
+    """Take the focal cross-entropy of the score map in which decode seeks peaks.
+
+    It is sigmoid(heat) exp(-|short|^2 / 2 tau^2), and should be 1 at a keypoint, and what the
+    distance to it makes of that in the rest of its disk: heat and short-range offsets, which
+    other losses teach apart, have to agree on one place.
+
+    Args:
+        fields, targets, weights: as for `pose_losses`.
+        tau_px: of decode's settings.
+    """
+    inside = weights.short[:, :, 0] > 0
+    truth = inside * torch.exp(targets.short.square().sum(2) / (-2 * tau_px**2))
+    # In logarithms: the product's own would be lost where the offset is long.
+    log_score = F.logsigmoid(fields.heat) - fields.short.square().sum(2) / (2 * tau_px**2)
+    score = log_score.exp().clamp(max=1 - SCORE_MARGIN)
+    entropy = -(truth * log_score.clamp(min=LEAST_LOG_SCORE) + (1 - truth) * torch.log1p(-score))
+    focal = _focal(entropy, score, truth)
+    return Loss((focal * weights.heat).sum(), truth.sum(), LEAST_CELLS * len(truth))
 
 
 def mask_losses(
@@ -168,6 +201,11 @@ def total_loss(losses: dict[str, Tensor], train: TrainConfig) -> Tensor:
     return torch.stack(
         [getattr(train, f"weight_{name}") * value for name, value in losses.items()]
     ).sum()
+
+
+def _focal(entropy: Tensor, probability: Tensor, truth: Tensor) -> Tensor:
+    """Weigh cells by the square of what is missing: nearly all of them are right and easy."""
+    return entropy * (probability - truth).square()
 
 
 def _offset_loss(

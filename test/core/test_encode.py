@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -55,6 +57,32 @@ def test_every_cell_of_one_person() -> None:
             to_x, to_y = points[type_, 0] - xs[inside], points[type_, 1] - ys[inside]
             assert targets.embedding[0, type_, 0][inside] == pytest.approx(to_x, abs=1e-4)
             assert targets.embedding[0, type_, 1][inside] == pytest.approx(to_y, abs=1e-4)
+
+
+@pytest.mark.parametrize("size", [20, 60, 150])
+def test_gaussian_heatmaps_fall_off_with_the_size_of_the_person(size: int) -> None:
+    person = make_person(50, 4, size)
+    sample = make_people([person], SIZE)
+    targets, weights = replace(codec(12.0), heat="gaussian").encode(sample)
+    disks, disk_weights = codec(12.0).encode(sample)
+    ys, xs = np.mgrid[:40, :48] * 4 + 1.5
+    side = np.sqrt(np.prod(sample.boxes[0, 2:] - sample.boxes[0, :2]))
+    sigma = np.clip(0.09 * side, 4, 10)
+    square = (xs - person[5, 0]) ** 2 + (ys - person[5, 1]) ** 2
+    assert targets.heat[0, 5] == pytest.approx(np.exp(-square / (2 * sigma**2)), abs=1e-3)
+    assert (targets.short == disks.short).all() and (targets.mid == disks.mid).all()
+    assert (weights.heat == disk_weights.heat).all()
+
+
+def test_where_gaussians_overlap_the_higher_wins() -> None:
+    left, right = make_person(60, 20, 60), make_person(72, 20, 60)
+
+    def heat(*people: np.ndarray) -> np.ndarray:
+        sample = make_people(list(people), SIZE)
+        targets, _ = replace(codec(12.0), heat="gaussian").encode(sample)
+        return targets.heat[0, :17]
+
+    assert heat(left, right) == pytest.approx(np.maximum(heat(left), heat(right)))
 
 
 def test_where_disks_overlap_the_nearest_keypoint_wins() -> None:

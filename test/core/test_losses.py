@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from kdc_core.training.losses import (
     instance_loss,
     mask_losses,
     pose_losses,
+    score_loss,
     total_loss,
 )
 
@@ -50,7 +53,7 @@ def fields_and_targets(crowd: bool) -> tuple[Maps, Maps, Maps]:
 
 
 def both(fields: Maps, targets: Maps, weights: Maps) -> dict[str, Loss]:
-    return pose_losses(fields, targets, weights, 12.0) | mask_losses(fields, targets, weights)
+    return pose_losses(fields, targets, weights, CODEC) | mask_losses(fields, targets, weights)
 
 
 def test_perfect_fields_cost_nothing() -> None:
@@ -69,8 +72,8 @@ def test_offsets_count_pixels_over_their_scale() -> None:
     _, targets, weights = fields_and_targets(crowd=False)
     off = targets.map(torch.clone)
     off.short = targets.short + torch.tensor([11.0, 11.0])[:, None, None]
-    loss = values(pose_losses(off, targets, weights, disk_radius_px=10.0))["short"]
-    assert loss == pytest.approx((11 - 1) / 10), "smooth L1 of 11 px with beta 2 is 10"
+    loss = values(pose_losses(off, targets, weights, CODEC))["short"]
+    assert loss == pytest.approx((11 - 1) / 12), "smooth L1 of 11 px with beta 2 is 10"
 
 
 def test_no_gradient_where_the_weights_are_zero() -> None:
@@ -122,6 +125,55 @@ def test_instance_loss_of_nobody_is_nothing_and_crowds_give_no_gradient() -> Non
     instances.weight = torch.zeros_like(instances.weight)
     nobody = instance_loss(embedding, weights.mask, instances, CODEC)
     assert nobody.over(nobody.divisor) == 0
+
+
+def test_score_loss_brings_heat_and_short_offsets_together() -> None:
+    _, targets, weights = fields_and_targets(crowd=False)
+    perfect = targets.map(torch.clone)
+    perfect.heat = 40 * (2 * targets.heat - 1)
+
+    def loss(fields: Maps) -> float:
+        found = score_loss(fields, targets, weights, tau_px=8.0)
+        return float(found.over(found.divisor))
+
+    right = loss(perfect)
+    assert right == pytest.approx(0, abs=1e-3)
+    beside = perfect.map(torch.clone)
+    beside.short = perfect.short + 8.0
+    assert loss(beside) > right + 0.05, "the peak lies beside the keypoint"
+    elsewhere = perfect.map(torch.clone)
+    elsewhere.heat[..., :8, :] = 40.0
+    elsewhere.short[..., :8, :] = 0.0
+    assert loss(elsewhere) > right + 1, "a peak where nobody is"
+
+
+@pytest.mark.parametrize("heat", [-60.0, 0.0, 60.0])
+@pytest.mark.parametrize("short", [0.0, 500.0])
+def test_score_loss_and_its_gradient_are_finite(heat: float, short: float) -> None:
+    _, targets, weights = fields_and_targets(crowd=False)
+    fields = targets.map(torch.clone)
+    fields.heat = torch.full_like(targets.heat, heat).requires_grad_(True)
+    fields.short = torch.full_like(targets.short, short).requires_grad_(True)
+    loss = score_loss(fields, targets, weights, tau_px=8.0)
+    torch.autograd.backward(loss.total)
+    assert loss.total.isfinite()
+    for field in (fields.heat, fields.short):
+        assert field.grad is not None and field.grad.isfinite().all()
+
+
+def test_gaussian_heatmaps_are_learnt_by_a_focal_loss() -> None:
+    codec = replace(CODEC, heat="gaussian")
+    sample = make_people([make_person(20, 10, 50)], SIZE)
+    targets, weights = (part.map(torch.from_numpy) for part in codec.encode(sample))
+
+    def loss(heat: torch.Tensor) -> float:
+        fields = targets.map(torch.clone)
+        fields.heat = heat
+        return float(values(pose_losses(fields, targets, weights, codec))["heat"])
+
+    right = loss(torch.logit(targets.heat, eps=1e-6))
+    assert right == pytest.approx(0, abs=1e-4), "no entropy of the target remains"
+    assert loss(torch.full_like(targets.heat, -9.0)) > right + 1
 
 
 def test_the_parts_that_learn_have_losses() -> None:
