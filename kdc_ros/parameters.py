@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
@@ -21,7 +22,9 @@ from rclpy.parameter import Parameter
 
 from kdc_core.inference.assembly import Thresholds
 from kdc_core.inference.manifest import PRECISIONS
+from kdc_core.inference.rotate import ROTATIONS
 from kdc_core.inference.runtimes.choice import RUNTIMES
+from kdc_ros.region import Region
 
 TYPE_NAMES = {
     bool: "true or false",
@@ -33,6 +36,9 @@ TYPE_NAMES = {
 FOREIGN = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 
 
+LONGEST = 100  # characters of a value that a message repeats
+
+
 class BadParameter(ValueError):
     """A parameter given at start that cannot be used."""
 
@@ -41,8 +47,9 @@ def parameter(
     default: Any,
     text: str,
     limits: tuple[Any, Any] | None = None,
-    choices: tuple[str, ...] = (),
+    choices: tuple[str, ...] | tuple[int, ...] = (),
     dynamic: bool = False,
+    parse: Callable[[str], object] | None = None,
 ) -> Any:
     """One row of the table.
 
@@ -50,10 +57,17 @@ def parameter(
         default: also gives the type.
         text: meaning, shown by `ros2 param describe`.
         limits: lowest and highest value.
-        choices: the strings allowed; none = any.
+        choices: the values allowed; none = any.
         dynamic: may change while the node runs; else only before configure.
+        parse: reads a string, and raises ValueError where that cannot be done.
     """
-    row = {"text": text, "limits": limits, "choices": choices, "dynamic": dynamic}
+    row = {
+        "text": text,
+        "limits": limits,
+        "choices": choices,
+        "dynamic": dynamic,
+        "parse": parse,
+    }
     return field(default=default, metadata=row)
 
 
@@ -62,7 +76,11 @@ class Settings:
     """The table, and an immutable snapshot of its values, which the worker reads."""
 
     autostart: bool = parameter(True, "Configure and activate without a lifecycle manager.")
-    image_transport: str = parameter("raw", "Form of the input.", choices=("raw",))
+    image_transport: str = parameter(
+        "raw",
+        "Form of the input: raw on `image`, compressed (JPEG, PNG) on `image/compressed`.",
+        choices=("raw", "compressed"),
+    )
     reliability: str = parameter(
         "auto",
         "QoS of the input; auto follows the publisher.",
@@ -75,7 +93,8 @@ class Settings:
         "auto", "Of the network; auto tries fp16 on TensorRT.", choices=("auto", *PRECISIONS)
     )
     input_size: str = parameter(
-        "", "HEIGHTxWIDTH of the network's input; empty: as the first image needs it."
+        "",
+        "HEIGHTxWIDTH of the network's input; empty: as the first image needs it.",
     )
     engine_cache: str = parameter(
         "", "Folder of TensorRT's engines; empty: in the user's cache folder."
@@ -85,7 +104,15 @@ class Settings:
         "Build an engine that is missing, or run prebuilt ones only.",
         choices=("build", "prebuilt"),
     )
+    threads: int = parameter(
+        0, "CPU threads of the model; 0 = as many as there are cores, at most 4.", (0, 256)
+    )
     pipeline: bool = parameter(False, "Hand the next image to the GPU while this one runs.")
+    enable_3d: bool = parameter(
+        False, "Subscribe to `depth` and `camera_info`, publish people in metres."
+    )
+    hri: bool = parameter(False, "Publish REP-155's topics, where hri_msgs is installed.")
+    view: bool = parameter(False, "Serve a live view to a browser, where rerun is installed.")
     confidence: float = parameter(
         0.5, "Score from which a person is published.", (0.0, 1.0), dynamic=True
     )
@@ -96,12 +123,62 @@ class Settings:
         0.5, "Mask probability from which a pixel belongs to a person.", (0.0, 1.0), dynamic=True
     )
     max_persons: int = parameter(32, "Most people published, best first.", (1, 32), dynamic=True)
+    min_area: int = parameter(
+        0, "People with fewer pixels are not published.", (0, 10_000_000), dynamic=True
+    )
+    tracking: bool = parameter(True, "People keep their ids over frames.", dynamic=True)
+    track_timeout: float = parameter(
+        1.0, "Seconds for which a person who is not seen keeps its id.", (0.0, 60.0), dynamic=True
+    )
+    smoothing: bool = parameter(
+        False, "Smooth each person's keypoints over frames; needs tracking.", dynamic=True
+    )
+    roi: str = parameter(
+        "",
+        "Process only this part of the image: X,Y,WIDTH,HEIGHT; empty = all of it.",
+        dynamic=True,
+        parse=Region.parse,
+    )
+    rotate: int = parameter(
+        0,
+        "Degrees to turn the image clockwise for the model; outputs are as the image came.",
+        choices=ROTATIONS,
+        dynamic=True,
+    )
+    sync_slop: float = parameter(
+        0.02, "Seconds that the stamps of image and depth may differ by.", (0.0, 1.0), dynamic=True
+    )
+    depth_max: float = parameter(
+        10.0, "Metres; what is farther counts as no depth.", (0.1, 100.0), dynamic=True
+    )
+    anonymize: str = parameter(
+        "pixelate",
+        "What hides people on `~/anonymized`.",
+        choices=("pixelate", "fill"),
+        dynamic=True,
+    )
+    jpeg_quality: int = parameter(80, "Of `~/annotated/compressed`.", (1, 100), dynamic=True)
+    lazy: bool = parameter(
+        True, "Images are not processed while nobody subscribes to any output.", dynamic=True
+    )
     max_rate: float = parameter(
         0.0, "Frames per second processed at most; 0 = all.", (0.0, 1000.0), dynamic=True
     )
     input_timeout: float = parameter(
         2.0, "Seconds without an image before a warning; 0 = never.", (0.0, 60.0), dynamic=True
     )
+
+    stall_timeout: float = parameter(
+        5.0,
+        "Seconds for which a frame may be in work before an error.",
+        (1.0, 600.0),
+        dynamic=True,
+    )
+
+    @property
+    def region(self) -> Region | None:
+        """`roi`, None = the whole image."""
+        return Region.parse(self.roi)
 
     @property
     def thresholds(self) -> Thresholds:
@@ -133,7 +210,8 @@ def declare(node: Node) -> Settings:
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             given = getattr(node, "_parameter_overrides", {}).get(name)
             value = given.value if given is not None else error
-            raise BadParameter(f"parameter {name}: {_expected(row)}, got {value!r}") from error
+            text = f"parameter {name}: {_expected(row)}, got {_shortened(value)}"
+            raise BadParameter(text) from error
         check(name, node.get_parameter(name).value)
     for name in getattr(node, "_parameter_overrides", {}):
         if name not in TABLE and not name.startswith(FOREIGN):
@@ -152,7 +230,12 @@ def check(name: str, value: Any) -> None:
     good = good and (not choices or value in choices)
     good = good and (limits is None or limits[0] <= value <= limits[1])
     if not good:
-        raise BadParameter(f"parameter {name}: {_expected(row)}, got {value!r}")
+        raise BadParameter(f"parameter {name}: {_expected(row)}, got {_shortened(value)}")
+    if row.metadata["parse"]:
+        try:
+            row.metadata["parse"](value)
+        except ValueError as error:
+            raise BadParameter(f"parameter {name}: {error}, got {_shortened(value)}") from error
 
 
 def try_change(
@@ -183,10 +266,16 @@ def try_change(
     return Settings(**values), SetParametersResult(successful=True)
 
 
+def _shortened(value: Any) -> str:
+    """A value from outside, as text of a bounded length."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
 def _expected(row: Field[Any]) -> str:
     choices, limits = row.metadata["choices"], row.metadata["limits"]
     if choices:
-        return f"expected one of {', '.join(choices)}"
+        return f"expected one of {', '.join(map(str, choices))}"
     span = f" from {limits[0]} to {limits[1]}" if limits else ""
     return f"expected {TYPE_NAMES[type(row.default)]}{span}"
 
@@ -196,7 +285,9 @@ def _descriptor(row: Field[Any]) -> ParameterDescriptor:
     if not row.metadata["dynamic"]:
         descriptor.additional_constraints = "changes need cleanup and configure"
     if row.metadata["choices"]:
-        descriptor.additional_constraints += f"; one of {', '.join(row.metadata['choices'])}"
+        descriptor.additional_constraints += (
+            f"; one of {', '.join(map(str, row.metadata['choices']))}"
+        )
     if row.metadata["limits"]:
         low, high = row.metadata["limits"]
         if isinstance(row.default, float):

@@ -37,13 +37,29 @@ DOCUMENTED: dict[str, tuple[Any, tuple[Any, Any] | None, bool]] = {
     "input_size": ("", None, False),
     "engine_cache": ("", None, False),
     "engine_policy": ("build", None, False),
+    "threads": (0, (0, 256), False),
     "pipeline": (False, None, False),
+    "enable_3d": (False, None, False),
+    "hri": (False, None, False),
+    "view": (False, None, False),
     "confidence": (0.5, (0.0, 1.0), True),
     "keypoint_threshold": (0.3, (0.0, 1.0), True),
     "mask_threshold": (0.5, (0.0, 1.0), True),
     "max_persons": (32, (1, 32), True),
+    "min_area": (0, (0, 10_000_000), True),
+    "tracking": (True, None, True),
+    "track_timeout": (1.0, (0.0, 60.0), True),
+    "smoothing": (False, None, True),
+    "roi": ("", None, True),
+    "rotate": (0, None, True),
+    "sync_slop": (0.02, (0.0, 1.0), True),
+    "depth_max": (10.0, (0.1, 100.0), True),
+    "anonymize": ("pixelate", None, True),
+    "jpeg_quality": (80, (1, 100), True),
+    "lazy": (True, None, True),
     "max_rate": (0.0, (0.0, 1000.0), True),
     "input_timeout": (2.0, (0.0, 60.0), True),
+    "stall_timeout": (5.0, (1.0, 600.0), True),
 }
 FIXED = [name for name, (_, _, dynamic) in DOCUMENTED.items() if not dynamic]
 TYPES = {
@@ -63,6 +79,12 @@ OUT_OF_RANGE = [
     ("max_rate", -1.0),
     ("max_rate", 1001.0),
     ("input_timeout", 61.0),
+    ("roi", "1,2,3"),
+    ("roi", "0,0,0,10"),
+    ("roi", "-1,0,10,10"),
+    ("roi", "9" * 100_000),
+    ("rotate", 45),
+    ("anonymize", "blur"),
 ]
 
 
@@ -177,7 +199,11 @@ def test_fixed_parameters_are_refused_while_configured(node: KdcNode, name: str)
         "input_size": "448x576",
         "engine_cache": "engines",
         "engine_policy": "prebuilt",
+        "threads": 2,
         "pipeline": True,
+        "enable_3d": True,
+        "hri": True,
+        "view": True,
     }[name]
     node.trigger_configure()
     result = change(node, name, other)
@@ -195,7 +221,10 @@ def test_fixed_parameters_may_change_again_after_cleanup(node: KdcNode) -> None:
 @pytest.mark.parametrize("name", [name for name in DOCUMENTED if name not in FIXED])
 def test_dynamic_parameters_may_change_while_configured(node: KdcNode, name: str) -> None:
     node.trigger_configure()
-    value = 7 if name == "max_persons" else 0.25
+    others = {"track_timeout": 2.5, "roi": "1,2,30,40", "rotate": 90, "anonymize": "fill"}
+    default = DOCUMENTED[name][0]
+    usual = {bool: not default, int: 7, float: 1.0}
+    value = others.get(name, usual.get(type(default)))
     assert change(node, name, value).successful
     assert in_force(node, name) == value
 
