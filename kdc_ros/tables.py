@@ -1,0 +1,140 @@
+"""Predictions as the rows of the node's tables, without ROS: the node and `kdc bag` fill messages
+with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+from kdc_core.codec.results import Person, Prediction
+from kdc_core.codec.skeleton import Skeleton
+
+KEYPOINT = np.dtype(
+    [("u", "<f4"), ("v", "<f4"), ("score", "<f4"), ("id", "<u2"), ("kp", "u1"), ("visible", "u1")]
+)
+PERSON = np.dtype(
+    [
+        ("u", "<f4"),
+        ("v", "<f4"),
+        ("left", "<f4"),
+        ("top", "<f4"),
+        ("width", "<f4"),
+        ("height", "<f4"),
+        ("score", "<f4"),
+        ("area", "<u4"),
+        ("id", "<u2"),
+        ("visible", "u1"),
+        ("flags", "u1"),
+    ]
+)
+CUT_BY_BORDER = 1  # bit of `flags`
+
+# Constants of sensor_msgs/PointField.
+_POINT_FIELDS = {"|u1": 2, "<u2": 4, "<u4": 6, "<f4": 7}
+
+Cloud = TypeVar("Cloud")
+
+
+def keypoint_rows(prediction: Prediction, skeleton: Skeleton, threshold: float) -> np.ndarray:
+    """(people, keypoints) of KEYPOINT.
+
+    Keypoints below the threshold have u, v = NaN and visible = 0; their score is kept.
+    """
+    people, count = len(prediction), skeleton.num_keypoints
+    rows = np.zeros((people, count), KEYPOINT)
+    for index, person in enumerate(prediction.persons):
+        seen = person.keypoints[:, 2] >= threshold
+        rows["u"][index] = np.where(seen, person.keypoints[:, 0], np.nan)
+        rows["v"][index] = np.where(seen, person.keypoints[:, 1], np.nan)
+        rows["score"][index] = person.keypoints[:, 2]
+        rows["visible"][index] = seen
+        rows["id"][index] = id_of(person, index)
+    rows["kp"] = np.arange(count)
+    return rows
+
+
+def person_rows(prediction: Prediction, threshold: float) -> np.ndarray:
+    """(1, people) of PERSON: mask centroid, box, score, area, id, visible keypoints, flags."""
+    rows = np.zeros((1, len(prediction)), PERSON)
+    height, width = prediction.size
+    for index, person in enumerate(prediction.persons):
+        row = rows[0, index]
+        x0, y0, x1, y1 = person.box
+        row["u"], row["v"] = _centroid(person)
+        row["left"], row["top"], row["width"], row["height"] = x0, y0, x1 - x0, y1 - y0
+        row["score"], row["area"] = person.score, person.area
+        row["id"] = id_of(person, index)
+        row["visible"] = np.count_nonzero(person.keypoints[:, 2] >= threshold)
+        cut = x0 <= 0 or y0 <= 0 or x1 >= width - 1 or y1 >= height - 1
+        row["flags"] = CUT_BY_BORDER if cut else 0
+    return rows
+
+
+def label_pixels(prediction: Prediction) -> np.ndarray:
+    """(H, W) uint16, little-endian: each pixel its person's id, 0 background."""
+    labels = prediction.labels
+    if any(person.id is not None for person in prediction.persons):
+        ids = [0, *(id_of(person, i) for i, person in enumerate(prediction.persons))]
+        labels = np.array(ids, np.uint16)[labels]
+    return labels.astype("<u2", copy=False)
+
+
+def id_of(person: Person, index: int) -> int:
+    """Ids are 1..n by score where people are not followed over frames."""
+    return index + 1 if person.id is None else person.id
+
+
+def fill_cloud(
+    cloud: Callable[..., Cloud],
+    field: Callable[..., object],
+    header: object,
+    rows: np.ndarray,
+    data: object,
+) -> Cloud:
+    """A tightly packed little-endian PointCloud2 of rows.
+
+    Args:
+        cloud, field: the message types PointCloud2 and PointField.
+        header: of the cloud.
+        rows: (height, width) of a structured dtype; no rows or no columns make an empty cloud.
+        data: their bytes, of the type that the message takes.
+    """
+    assert rows.dtype.fields is not None and rows.dtype.names is not None
+    fields = [
+        field(
+            name=name,
+            offset=rows.dtype.fields[name][1],
+            datatype=_POINT_FIELDS[rows.dtype.fields[name][0].str],
+            count=1,
+        )
+        for name in rows.dtype.names
+    ]
+    height, width = rows.shape
+    return cloud(
+        header=header,
+        height=height if width else 0,
+        width=width,
+        fields=fields,
+        is_bigendian=False,
+        point_step=rows.dtype.itemsize,
+        row_step=rows.dtype.itemsize * width,
+        data=data,
+        is_dense=False,
+    )
+
+
+def _centroid(person: Person) -> tuple[float, float]:
+    """Mean of the mask's pixels; middle of the box where there are none."""
+    if not person.mask.any():
+        x0, y0, x1, y1 = (float(v) for v in person.box)
+        return (x0 + x1) / 2, (y0 + y1) / 2
+    columns = person.mask.sum(0)
+    rows = person.mask.sum(1)
+    total = columns.sum()
+    x, y = person.mask_origin
+    return (
+        x + float(columns @ np.arange(len(columns)) / total),
+        y + float(rows @ np.arange(len(rows)) / total),
+    )
