@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 
@@ -10,6 +11,10 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 WINDOW = 100  # frames over which latencies, and the fraction of unusable ones, are taken
 UNUSABLE_FRACTION = 0.2  # of them; above, it is warned of
+LOSS_S = 10.0  # seconds over which the share of lost images is taken
+LOST_SHARE = 0.2  # of the images sent; above, it is warned of
+BEHIND_MS = 1000.0  # between an image's stamp and its people; above, it is warned of
+BEHIND_FRAMES = 3  # in a row
 # A stamp further from the node's clock than this is from another clock.
 CLOCKS_DISAGREE_S = 10.0
 
@@ -24,7 +29,12 @@ class Monitor:
         self.lost_since_input = 0
         self.faults_in_a_row = 0
         self.persons = 0
+        self.tracks_lost = self.tracks_regained = 0
         self.last_error = ""
+        self.building = ""  # what the build of an engine does, while one is under way
+        self._begun_s: deque[float] = deque()  # when the frames in work were begun
+        # Of the last seconds: when, how many images came, how many were lost.
+        self._came: deque[tuple[float, int, int]] = deque()
         self._heard_s = 0.0  # when the last image came, or the node began to wait for one
         self._unusable: deque[bool] = deque(maxlen=WINDOW)
         self._unusable_since_s: float | None = None  # when the first in a row came
@@ -42,12 +52,30 @@ class Monitor:
             self._heard_s = now_s
             self._unusable.clear()
             self._unusable_since_s = None
+            self._begun_s.clear()
+            self._came.clear()
 
     def got_image(self, now_s: float) -> None:
         with self._lock:
             self.received += 1
             self.lost_since_input = 0
             self._heard_s = now_s
+            self._count(now_s, 1, 0)
+
+    def began(self, now_s: float) -> None:
+        """Work on a frame began; frames end in the order in which they began."""
+        with self._lock:
+            self._begun_s.append(now_s)
+
+    def ended(self) -> None:
+        with self._lock:
+            if self._begun_s:
+                self._begun_s.popleft()
+
+    def got_tracks(self, lost: int, regained: int) -> None:
+        """People who went out of sight so far, and those of them who came back."""
+        with self._lock:
+            self.tracks_lost, self.tracks_regained = lost, regained
 
     def got_result(self, persons: int, latency_s: float, model_ms: float, ros_ms: float) -> None:
         with self._lock:
@@ -79,10 +107,24 @@ class Monitor:
         self._unusable.append(False)
         self._unusable_since_s = None
 
-    def got_lost(self, count: int) -> None:
+    def got_lost(self, count: int, now_s: float) -> None:
         with self._lock:
             self.lost += count
             self.lost_since_input += count
+            self._count(now_s, 0, count)
+
+    def _count(self, now_s: float, came: int, lost: int) -> None:
+        """Put images to those of the last seconds; those of a tenth of a second are one entry."""
+        if self._came and now_s - self._came[-1][0] < LOSS_S / 100:
+            since_s, before, lost_before = self._came[-1]
+            self._came[-1] = since_s, before + came, lost_before + lost
+        else:
+            self._came.append((now_s, came, lost))
+        self._forget(now_s)
+
+    def _forget(self, now_s: float) -> None:
+        while self._came and now_s - self._came[0][0] > LOSS_S:
+            self._came.popleft()
 
     def rates(self, now_s: float) -> tuple[float, float]:
         """Images received and results published per second since the last call but one."""
@@ -142,6 +184,37 @@ class Monitor:
             return ""
         return f"{count} of the last {of} images on {topic} could not be used, the last: {cause}"
 
+    def losses(self, now_s: float, topic: str) -> str:
+        """Why more than a fifth of the images of the last seconds did not arrive, "" else."""
+        with self._lock:
+            self._forget(now_s)
+            came = sum(entry[1] for entry in self._came)
+            lost = sum(entry[2] for entry in self._came)
+        if lost <= LOST_SHARE * (came + lost):
+            return ""
+        return (
+            f"{lost} of {came + lost} images on {topic} were lost by the middleware within "
+            f"{LOSS_S:.0f} s: start the camera with config/fastdds_shm.xml, or let it publish "
+            "reliable"
+        )
+
+    def behind(self) -> str:
+        """That people come long after their images, "" while they do not."""
+        with self._lock:
+            last = list(self._latency)[-BEHIND_FRAMES:]
+        if len(last) < BEHIND_FRAMES or min(last) <= BEHIND_MS:
+            return ""
+        return (
+            f"people come {last[-1] / 1e3:.1f} s after their images' stamps: the model is too "
+            "slow here, or the camera's clock is another"
+        )
+
+    def stalled(self, now_s: float, timeout_s: float) -> str:
+        """That a frame has been in work for longer than `timeout_s`, "" while none has."""
+        with self._lock:
+            since_s = now_s - self._begun_s[0] if self._begun_s else 0.0
+        return f"a frame has been in work for {since_s:.0f} s" if since_s > timeout_s else ""
+
     def values(self) -> dict[str, str]:
         """Counters and medians by name."""
         with self._lock:
@@ -151,9 +224,12 @@ class Monitor:
                 "bad": str(self.bad),
                 "faults": str(self.faults),
                 "persons": str(self.persons),
+                "tracks_lost": str(self.tracks_lost),
+                "tracks_regained": str(self.tracks_regained),
                 "latency_ms_p50": _percentile(self._latency, 50),
                 "latency_ms_p95": _percentile(self._latency, 95),
                 "model_ms_p50": _percentile(self._model, 50),
+                "model_ms_p95": _percentile(self._model, 95),
                 "ros_ms_p50": _percentile(self._ros, 50),
                 "last_error": self.last_error,
             }
@@ -161,6 +237,13 @@ class Monitor:
 
 def _percentile(values: deque[float], percent: float) -> str:
     return f"{np.percentile(list(values), percent):.1f}" if values else "n/a"
+
+
+def memory_mb() -> str:
+    """Memory of this process that is in use (resident set), megabytes."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        pages = int(file.read().split()[1])
+    return f"{pages * os.sysconf('SC_PAGE_SIZE') / 1e6:.0f}"
 
 
 def make_status(

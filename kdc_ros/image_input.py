@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import TypeAlias
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from kdc_ros.sharing import other_users
 
@@ -18,11 +20,16 @@ try:
 except ModuleNotFoundError:  # Humble has it under the older name
     from rclpy.qos_event import SubscriptionEventCallbacks
 
-TYPE = "sensor_msgs/msg/Image"
+Message: TypeAlias = "Image | CompressedImage"
+# By the parameter image_transport: type of the message, its name, and what follows the topic's.
+TRANSPORTS: dict[str, tuple[type, str, str]] = {
+    "raw": (Image, "sensor_msgs/msg/Image", ""),
+    "compressed": (CompressedImage, "sensor_msgs/msg/CompressedImage", "/compressed"),
+}
 
 
 class ImageInput:
-    """Images from the topic `image`, the latest first.
+    """Images from the topic `image`, or `image/compressed`, the latest first.
 
     Args:
         node: whose executor runs the callbacks.
@@ -30,30 +37,44 @@ class ImageInput:
         got_lost: called with the number of images that the middleware lost.
 
     Attributes:
-        topic: full name.
+        topic: full name, with what the transport puts behind it.
         reliable: QoS of the subscription; of the last one while there is none.
         publishers: how many of images there were at the last look.
         complaint: what was wrong with the publishers at the last look, "" = nothing.
     """
 
     def __init__(
-        self, node: Node, got_image: Callable[[Image], None], got_lost: Callable[[int], None]
+        self, node: Node, got_image: Callable[[Message], None], got_lost: Callable[[int], None]
     ):
         self._node, self._got_image, self._got_lost = node, got_image, got_lost
         self._follow = False
         self._subscription: Subscription | None = None
+        self._transport = "raw"
         self.topic = node.resolve_topic_name("image")
         self.reliable = True
         self.publishers = 0
         self.complaint = ""
 
-    def open(self, reliability: str) -> None:
+    def open(self, reliability: str, transport: str = "raw") -> None:
         """Subscribe.
+
+        `qos_overrides.<topic>.subscription.reliability` goes over the reliability.
 
         Args:
             reliability: `reliable`, `best_effort`, or `auto`: what every publisher offers, also
                 one that comes later.
+            transport: one of `TRANSPORTS`.
         """
+        self._transport = transport
+        # As image_transport does it: whoever remaps `image` remaps its compressed form along.
+        # Whoever remaps it to the compressed form itself means that.
+        ending = TRANSPORTS[transport][2]
+        base = self._node.resolve_topic_name("image").removesuffix(ending)
+        self.topic = self._node.resolve_topic_name(base + ending)
+        override = f"qos_overrides.{self.topic}.subscription.reliability"
+        given = getattr(self._node, "_parameter_overrides", {}).get(override)
+        if given is not None:
+            reliability = given.value
         self._follow = reliability == "auto"
         self._subscribe(reliability != "best_effort")
         self.look()
@@ -68,13 +89,14 @@ class ImageInput:
         """Follow who publishes by now; to be called about every second."""
         if self._subscription is None:
             return
+        wanted = TRANSPORTS[self._transport][1]
         found = self._node.get_publishers_info_by_topic(self.topic)
-        cameras = [p for p in found if p.topic_type == TYPE]
+        cameras = [p for p in found if p.topic_type == wanted]
         self.publishers = len(cameras)
         offered = all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in cameras)
         if self._follow and cameras and offered != self.reliable:
             self._subscribe(offered)
-        if others := sorted({p.topic_type for p in found} - {TYPE}):
+        if others := sorted({p.topic_type for p in found} - {wanted}):
             self.complaint = self._other_type(others)
         elif self.reliable and not offered:
             self.complaint = (
@@ -89,10 +111,13 @@ class ImageInput:
         self.reliable = reliable
         policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
         self._subscription = self._node.create_subscription(
-            Image,
-            "image",
+            TRANSPORTS[self._transport][0],
+            self.topic,
             self._got_image,
             QoSProfile(depth=1, reliability=policy),
+            qos_overriding_options=QoSOverridingOptions(
+                (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.DURABILITY)
+            ),
             event_callbacks=SubscriptionEventCallbacks(
                 message_lost=lambda event: self._got_lost(event.total_count_change),
                 use_default_callbacks=False,
@@ -100,21 +125,26 @@ class ImageInput:
         )
 
     def _other_type(self, types: list[str]) -> str:
+        wanted = TRANSPORTS[self._transport][1]
         own = f"{self._node.get_fully_qualified_name()}/"
         topics = [
             name
             for name, kinds in self._node.get_topic_names_and_types()
-            if TYPE in kinds and name != self.topic and not name.startswith(own)
+            if wanted in kinds and name != self.topic and not name.startswith(own)
         ]
         # That of the same camera first: /camera/image_raw, of /camera/image_raw/compressed.
         topics.sort(key=lambda name: (not self.topic.startswith(f"{name}/"), name))
-        advice = (
-            f"remap it to a topic of images (-r image:={topics[0]}; there are {', '.join(topics)})"
-            if topics
-            else "remap it to a topic of images; there is none (image_transport's republish makes "
-            "one of compressed images)"
-        )
-        return f"{self.topic} carries {', '.join(types)}, expected {TYPE}: {advice}"
+        advice = []
+        if topics:
+            there = f"there {'is' if len(topics) == 1 else 'are'} {', '.join(topics)}"
+            advice.append(f"remap it to a topic of these (-r image:={topics[0]}; {there})")
+        for transport, (_, name, ending) in TRANSPORTS.items():
+            if name in types and self.topic.endswith(ending):
+                base = self.topic.removesuffix(ending)
+                remap = f", with -r image:={base}" if ending else ""
+                advice.append(f"set the parameter image_transport to {transport}{remap}")
+        what = "; or ".join(advice) or "remap `image` to a topic of images"
+        return f"{self.topic} carries {', '.join(types)}, expected {wanted}: {what}"
 
     def _other_users(self, cameras: list[TopicEndpointInfo]) -> str:
         info = self._node.get_publishers_info_by_topic("~/info")

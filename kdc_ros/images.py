@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 
 from kdc_core.data.bits16 import To8Bits
-from kdc_ros.bridge import try_cv_bridge
 
 LARGEST_SIDE = 8192
 SMALLEST_BAYER = 3  # OpenCV makes smaller ones black
@@ -186,58 +185,6 @@ def _nv12_to_rgb(msg: Any, luma: np.ndarray, chroma: np.ndarray) -> np.ndarray:
 def _nv24_to_rgb(luma: np.ndarray, chroma: np.ndarray) -> np.ndarray:
     yuv = np.dstack([np.maximum(luma, _BLACK_Y), chroma.reshape(*luma.shape, 2)])
     return cv2.transform(yuv, _YUV_TO_RGB)
-
-
-class Converter:
-    """Images to RGB: by cv_bridge for the encodings in which it proves itself, else by `to_rgb`.
-
-    Frames with padding or swapped bytes go through `to_rgb` in any case, and so do sixteen bits,
-    of which cv_bridge does not ask how many are filled.
-
-    Attributes:
-        bridged: encodings left to cv_bridge.
-        complaint: why an installed cv_bridge is not used, "" else.
-        to_8_bits: of the sixteen-bit images so far; replace it when another stream begins.
-    """
-
-    def __init__(self) -> None:
-        self._bridge: Any = None
-        self.to_8_bits = To8Bits()
-        self.bridged, self.complaint = try_cv_bridge()
-        if self.bridged:
-            from cv_bridge import CvBridge
-
-            self._bridge = CvBridge()
-
-    @property
-    def darkness(self) -> str:
-        """What is wrong where hardly anything is seen in the sixteen-bit images, "" else."""
-        if not self.to_8_bits.nearly_black:
-            return ""
-        return (
-            f"the latest sixteen-bit image is nearly black: its values were taken as of "
-            f"{self.to_8_bits.bits} bits, since the largest so far was {self.to_8_bits.largest}"
-        )
-
-    def __call__(self, msg: Any) -> np.ndarray:
-        """Convert an Image message to (H, W, 3) uint8 RGB.
-
-        Raises:
-            BadFrame: the frame cannot be used.
-        """
-        # cv_bridge cuts rows into whole pixels, which is wrong for most paddings, and swaps bytes
-        # by a method that numpy 2 does not have, also where a pixel is one byte.
-        if msg.encoding not in self.bridged or msg.is_bigendian or _is_padded(msg):
-            return to_rgb(msg, self.to_8_bits)
-        try:
-            image = self._bridge.imgmsg_to_cv2(msg, desired_encoding="rgb8")
-        except Exception as error:  # CvBridgeError is a class of cv_bridge's own
-            raise BadFrame(f"cv_bridge: {error}") from error
-        return np.ascontiguousarray(image)
-
-
-def _is_padded(msg: Any) -> bool:
-    return sum(plane.size for plane in check_frame(msg)) != len(msg.data)
 
 
 def fill_image(msg: Any, pixels: np.ndarray, encoding: str) -> Any:

@@ -39,6 +39,7 @@ def open_predictor(
         settings.model or "kdc_light",
         settings.runtime,
         settings.device,
+        settings.threads or None,
         precision=cast(Precision, settings.precision),
         size=size,
         engines=Cache(

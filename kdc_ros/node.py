@@ -7,65 +7,40 @@ the parameter `pipeline` the worker has two: one begins a frame while the other 
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Any, TypeVar
+from dataclasses import asdict
+from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import Image
 from std_msgs.msg import String
-from std_srvs.srv import SetBool
+from std_srvs.srv import SetBool, Trigger
 
 import kdc_core
-from kdc_core.codec.results import Prediction
 from kdc_core.data.bits16 import To8Bits
 from kdc_core.errors import KdcError
 from kdc_core.inference.predictor import Predictor
-from kdc_core.inference.runtimes.protocol import Pending
 from kdc_ros import messages, parameters
-from kdc_ros.diagnostics import Monitor, make_status
-from kdc_ros.image_input import ImageInput
-from kdc_ros.images import BadFrame, Converter
+from kdc_ros.converter import Converter
+from kdc_ros.diagnostics import Monitor, make_status, memory_mb
+from kdc_ros.health import Health, Parts, Teller, health_of
+from kdc_ros.image_input import ImageInput, Message
 from kdc_ros.model import open_predictor
 from kdc_ros.outputs import Outputs
+from kdc_ros.processing import THROTTLED, Processing
 from kdc_ros.sim_time import SimTime
 from kdc_ros.timers import STEADY, call_soon
 from kdc_ros.worker import LatestBox, Worker
 
 FAULTS_IN_A_ROW = 10  # then the node deactivates itself
-THROTTLED: dict[str, Any] = {"throttle_duration_sec": 5.0, "throttle_time_source_type": STEADY}
 OK = TransitionCallbackReturn.SUCCESS
 FAILED = TransitionCallbackReturn.FAILURE
-Done = TypeVar("Done")
-
-
-@dataclass(frozen=True)
-class Begun:
-    """A frame under way.
-
-    Attributes:
-        image: the message.
-        pixels: it as (H, W, 3) uint8 RGB.
-        settings: one snapshot for the whole frame: parameters may change while it is in work.
-        pending: its people.
-        converted_s: how long converting it took.
-    """
-
-    image: Image
-    pixels: np.ndarray
-    settings: parameters.Settings
-    pending: Pending[Prediction]
-    converted_s: float
 
 
 class KdcNode(LifecycleNode):
@@ -87,7 +62,6 @@ class KdcNode(LifecycleNode):
         super().__init__(name, **options)
         self._settings = parameters.declare(self)
         self.stopping = threading.Event()
-        self._building = ""  # what the build of an engine does, while one is under way
         self._told_at = 0.0
         self._configured = False
         self._active = False
@@ -101,15 +75,16 @@ class KdcNode(LifecycleNode):
         self._worker: Worker | None = None
         self._input = ImageInput(self, self._on_image, self._on_lost)
         self._sim_time = SimTime(self)
-        self._told = ""  # what the log said last about the health of the running node
-        self._next_frame = 0.0
+        self._teller = Teller(self)
         self._outputs: Outputs | None = None
+        self._processing: Processing | None = None
         self._monitor = Monitor()
         self.add_on_set_parameters_callback(self._on_parameters)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._info = self.create_publisher(String, "~/info", latched)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_service(SetBool, "~/enable", self._on_enable)
+        self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_timer(status_period_s, self._look_around, clock=STEADY)
         if self._settings.autostart:
             call_soon(self, self._start_up)
@@ -183,8 +158,12 @@ class KdcNode(LifecycleNode):
         self._predictor = predictor
         for name, reason in predictor.refused.items():
             self.get_logger().info(f"runtime {name} is not used: {reason}")
-        self._building = ""
+        self._monitor.building = ""
         self._outputs = Outputs(self)
+        self._processing = Processing(
+            self, predictor, self._outputs, self._convert, self._monitor, lambda: self._settings
+        )
+        self._processing.enabled = self._enabled
         self._configured = True
         self._publish_info()
         about = ", ".join(f"{k} {v}" for k, v in predictor.runtime.describe().items())
@@ -196,21 +175,22 @@ class KdcNode(LifecycleNode):
     def _on_build(self, phase: str, done: int, total: int) -> None:
         """What the build of an engine does; called in the thread that waits for it."""
         part = f" {done} of {total}" if total else ""
-        self._building = f"building an engine: {phase}{part}"
-        self.get_logger().info(self._building, **THROTTLED)
+        self._monitor.building = f"building an engine: {phase}{part}"
+        self.get_logger().info(self._monitor.building, **THROTTLED)
         if not self._active and time.monotonic() - self._told_at >= 1.0:
             # Within configure no timer runs.
             self._told_at = time.monotonic()
             self._publish_status()
 
     def _activate(self) -> None:
+        assert self._processing is not None
         self._box = LatestBox(self._box.dropped)
-        self._worker = Worker(self._box, self._begin, self._settings.pipeline)
+        self._worker = Worker(self._box, self._processing.begin, self._settings.pipeline)
         self._monitor.activated(time.monotonic())
-        self._next_frame = 0.0
-        self._told = ""
+        self._processing.forget_rate()
+        self._teller.forget()
         self._active = True
-        self._input.open(self._settings.reliability)
+        self._input.open(self._settings.reliability, self._settings.image_transport)
 
     def _deactivate(self) -> None:
         self._active = False
@@ -222,7 +202,8 @@ class KdcNode(LifecycleNode):
     def _clean_up(self) -> None:
         self._deactivate()
         self._configured = False
-        self._building = ""
+        self._monitor.building = ""
+        self._processing = None
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
@@ -236,46 +217,43 @@ class KdcNode(LifecycleNode):
 
     # Callbacks of the executor: they store or switch, and do no work on images
 
-    def _on_image(self, image: Image) -> None:
+    def _on_image(self, image: Message) -> None:
         self._monitor.got_image(time.monotonic())
         self._box.put(image)
 
     def _on_lost(self, count: int) -> None:
-        self._monitor.got_lost(count)
+        self._monitor.got_lost(count, time.monotonic())
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if request.data and not self._enabled:
             self._monitor.activated(time.monotonic())
         self._enabled = request.data
+        if self._processing is not None:
+            self._processing.enabled = request.data
         response.success = True
         response.message = "processing" if request.data else "paused"
+        return response
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._processing is not None
+        response.message = "ids begin with 1" if response.success else "the node is unconfigured"
+        if self._processing is not None:
+            self._processing.forget_people()
         return response
 
     def _on_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         before = self._settings
         self._settings, result = parameters.try_change(before, changes, self._configured)
-        if self._settings != before:
-            self._next_frame = 0.0
-            if self._configured:
-                self._publish_info()
+        if self._settings != before and self._processing is not None:
+            self._processing.forget_rate()
+            self._publish_info()
         return result
 
     def _look_around(self) -> None:
         self._input.look()
         if self._active:
-            self._tell(*self._health())
+            self._teller.tell(*self._health())
         self._publish_status()
-
-    def _tell(self, level: bytes, text: str) -> None:
-        """The health of the running node, in the log where it is news; a growing count is none."""
-        cause = re.sub(r"\d+", "", text)
-        if cause == self._told:
-            return
-        self._told = cause
-        if level == DiagnosticStatus.OK:
-            self.get_logger().info(text)
-        else:
-            self.get_logger().warning(text)
 
     def _publish_status(self) -> None:
         level, text = self._health()
@@ -294,10 +272,12 @@ class KdcNode(LifecycleNode):
             "output_hz": f"{published:.1f}",
             "dropped": str(self._box.dropped),
             **monitor.values(),
+            "memory_mb": memory_mb(),
         }
-        status = make_status(
-            f"{self.get_name()}: people", about.get("device", ""), level, text, values
-        )
+        # As ROS knows them: two robots of the same names in one network must not be mixed up.
+        name = self.get_fully_qualified_name()
+        hardware = f"{name} ({about['device']})" if about else name
+        status = make_status(f"{name}: people", hardware, level, text, values)
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
@@ -306,29 +286,15 @@ class KdcNode(LifecycleNode):
             self.get_logger().error(f"deactivating: {self._failure}")
             call_soon(self, self.trigger_deactivate)
 
-    def _health(self) -> tuple[bytes, str]:
+    def _health(self) -> Health:
         if self._failure:
             return DiagnosticStatus.ERROR, self._failure
-        if self._building:
-            return DiagnosticStatus.WARN, self._building
-        if not self._active:
+        if self._monitor.building:
+            return DiagnosticStatus.WARN, self._monitor.building
+        if not self._active or self._processing is None:
             return DiagnosticStatus.WARN, self._state_name()
-        if not self._enabled:
-            return DiagnosticStatus.OK, "paused by ~/enable"
-        now_s, timeout_s = time.monotonic(), self._settings.input_timeout
-        topic, monitor = self._input.topic, self._monitor
-        silence = monitor.silence(now_s, timeout_s, topic, self._input.publishers)
-        if not silence and (error := monitor.none_usable(now_s, timeout_s, topic)):
-            return DiagnosticStatus.ERROR, error
-        warnings = (
-            self._input.complaint,
-            silence,
-            monitor.some_unusable(topic),
-            self._sim_time.complaint(),
-            self._convert.darkness,
-        )
-        text = next(filter(None, warnings), "")
-        return (DiagnosticStatus.WARN, text) if text else (DiagnosticStatus.OK, "running")
+        parts = Parts(self._monitor, self._input, self._processing, self._convert, self._sim_time)
+        return health_of(parts, self._settings)
 
     def _state_name(self) -> str:
         if self._active:
@@ -347,55 +313,3 @@ class KdcNode(LifecycleNode):
             "parameters": asdict(self._settings),
         }
         self._info.publish(messages.info_json(content))
-
-    # The worker's threads
-
-    def _begin(self, image: Image) -> Callable[[], None] | None:
-        """Start on a frame; what is returned publishes its people, None = it is done with."""
-        if not self._enabled:
-            return None
-        settings, now = self._settings, time.monotonic()
-        if settings.max_rate > 0:
-            if now < self._next_frame:
-                return None
-            self._next_frame = max(self._next_frame, now - 1 / settings.max_rate)
-            self._next_frame += 1 / settings.max_rate
-        begun = self._counted(partial(self._submit, image, settings))
-        return None if begun is None else partial(self._counted, partial(self._publish, begun))
-
-    def _submit(self, image: Image, settings: parameters.Settings) -> Begun:
-        before = time.monotonic()
-        pixels = self._convert(image)
-        converted_s = time.monotonic() - before
-        assert self._predictor is not None
-        self._predictor.thresholds = settings.thresholds
-        return Begun(image, pixels, settings, self._predictor.submit(pixels), converted_s)
-
-    def _publish(self, begun: Begun) -> None:
-        predictor, outputs = self._predictor, self._outputs
-        assert predictor is not None and outputs is not None
-        prediction = begun.pending.collect()
-        predicted = time.monotonic()
-        self._building = ""
-        threshold = begun.settings.keypoint_threshold
-        outputs.publish(begun.image, begun.pixels, prediction, predictor.skeleton, threshold)
-        ros_ms = 1e3 * (begun.converted_s + time.monotonic() - predicted)
-        model_ms = prediction.timings_ms["model"]
-        self._monitor.got_result(len(prediction), self._age_s(begun.image), model_ms, ros_ms)
-
-    def _counted(self, work: Callable[[], Done]) -> Done | None:
-        """Do a part of a frame; whatever goes wrong with it is counted, and the next one comes."""
-        try:
-            return work()
-        except BadFrame as error:
-            self._monitor.got_bad_frame(str(error), time.monotonic())
-            self.get_logger().warning(f"bad frame: {error}", **THROTTLED)
-        except Exception as error:
-            self._monitor.got_fault(f"{type(error).__name__}: {error}")
-            self.get_logger().error(traceback.format_exc(), **THROTTLED)
-        return None
-
-    def _age_s(self, image: Image) -> float:
-        """Seconds since the image's stamp; negative where it has none."""
-        stamp = image.header.stamp.sec + 1e-9 * image.header.stamp.nanosec
-        return 1e-9 * self.get_clock().now().nanoseconds - stamp if stamp else -1.0

@@ -6,12 +6,14 @@ import numpy as np
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
+from std_msgs.msg import Header
 
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import Skeleton
 from kdc_core.show.drawing import draw_people
 from kdc_ros import messages
 from kdc_ros.images import fill_image
+from kdc_ros.parameters import Settings
 
 
 class Outputs:
@@ -27,25 +29,31 @@ class Outputs:
         self._persons = node.create_publisher(PointCloud2, "~/persons", qos)
         self._labels = node.create_publisher(Image, "~/labels", qos)
         self._annotated = node.create_publisher(Image, "~/annotated", qos)
+        self._publishers = (self._keypoints, self._persons, self._labels, self._annotated)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody subscribes to any of the topics."""
+        return any(publisher.get_subscription_count() for publisher in self._publishers)
 
     def publish(
         self,
-        image: Image,
+        header: Header,
         pixels: np.ndarray,
         prediction: Prediction,
         skeleton: Skeleton,
-        threshold: float,
+        settings: Settings,
     ) -> None:
         """Publish the people of one image, under its header.
 
         Args:
-            image: the message they come from.
-            pixels: it as (H, W, 3) uint8 RGB.
+            header: of the message they come from.
+            pixels: the image as (H, W, 3) uint8 RGB.
             prediction: its people.
             skeleton: of the keypoints.
-            threshold: keypoints below are not visible.
+            settings: parameters in force for this image.
         """
-        header = image.header
+        threshold = settings.keypoint_threshold
         self._keypoints.publish(messages.keypoints_cloud(header, prediction, skeleton, threshold))
         self._persons.publish(messages.persons_cloud(header, prediction, threshold))
         self._labels.publish(messages.labels_image(header, prediction))
@@ -55,5 +63,5 @@ class Outputs:
 
     def destroy(self) -> None:
         """Take the topics down."""
-        for publisher in (self._keypoints, self._persons, self._labels, self._annotated):
+        for publisher in self._publishers:
             self._node.destroy_publisher(publisher)

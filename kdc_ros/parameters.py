@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
-from typing import Any
+from typing import Any, cast
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -22,7 +22,7 @@ from rclpy.parameter import Parameter
 
 from kdc_core.inference.assembly import Thresholds
 from kdc_core.inference.manifest import PRECISIONS
-from kdc_core.inference.rotate import ROTATIONS
+from kdc_core.inference.rotate import ROTATIONS, Degrees
 from kdc_core.inference.runtimes.choice import RUNTIMES
 from kdc_ros.region import Region
 
@@ -179,6 +179,11 @@ class Settings:
     def region(self) -> Region | None:
         """`roi`, None = the whole image."""
         return Region.parse(self.roi)
+
+    @property
+    def rotation(self) -> Degrees:
+        """`rotate`, which takes no other values."""
+        return cast("Degrees", self.rotate)
 
     @property
     def thresholds(self) -> Thresholds:

@@ -44,7 +44,7 @@ def read_size(data: bytes, name: str) -> Size:
         ImageError: it cannot be read as an image.
     """
     try:
-        stored = _stored_size(data)
+        stored = stored_size(data)
     except struct.error:  # it ends before
         stored = None
     if stored is None:
@@ -69,8 +69,12 @@ def size_told(annotated: Size, shown: Size, data: bytes) -> str:
     )
 
 
-def _stored_size(data: bytes) -> Size | None:
-    """(height, width) before EXIF turns it; None where the header is not read here."""
+def stored_size(data: bytes) -> Size | None:
+    """(height, width) before EXIF turns it; None where the header is not read here.
+
+    Raises:
+        struct.error: it ends before.
+    """
     if data.startswith(PNG):
         width, height = struct.unpack_from(">II", data, 16)
         return height, width

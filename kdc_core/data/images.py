@@ -96,13 +96,13 @@ def _pages(data: bytes, scale: To8Bits) -> Iterator[Page]:
     if is_tiff(data):
         tiff = Tiff(data)
         for index, page in enumerate(tiff.pages()):
-            image = _decode(tiff.alone(page), scale)
+            image = decode_stored(tiff.alone(page), scale)
             if image is not None:
                 yield Page(index, orient(image, tiff.orientation(page)))
     elif count_animation(data) > 1 and hasattr(cv2, "imdecodeanimation"):  # from OpenCV 4.11 on
         yield from _animation(data)
     else:
-        image = _decode(data, scale)
+        image = decode_stored(data, scale)
         if image is not None:
             yield Page(0, orient(image, read_orientation(data)))
 
@@ -124,8 +124,8 @@ def _animation(data: bytes) -> Iterator[Page]:
             return
 
 
-def _decode(data: bytes, scale: To8Bits) -> np.ndarray | None:
-    """Decode the first page as it is stored, to RGB."""
+def decode_stored(data: bytes, scale: To8Bits) -> np.ndarray | None:
+    """Decode the first page as it is stored, to (H, W, 3) uint8 RGB; None where that fails."""
     # Which files OpenCV turns as EXIF says changes with its releases: none here.
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = _imdecode(data, flags | cv2.IMREAD_ANYDEPTH)

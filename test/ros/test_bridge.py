@@ -18,7 +18,8 @@ import pytest
 
 from kdc_core import doctor
 from kdc_ros import bridge
-from kdc_ros.images import PACKED, BadFrame, Converter
+from kdc_ros.converter import Converter
+from kdc_ros.images import PACKED, BadFrame
 
 from .test_images import HEIGHT, IMAGES, WIDTH, assert_is_scene, frame
 
@@ -175,7 +176,7 @@ def test_one_that_swaps_colors_is_used_for_gray_at_most(install: Install) -> Non
 def converter(stub: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Converter:
     """One that leaves everything it may to the stub, which is not tried each time."""
     found = frozenset(EIGHT_BITS - UNKNOWN_TO_IT)
-    monkeypatch.setattr("kdc_ros.images.try_cv_bridge", lambda: (found, ""))
+    monkeypatch.setattr("kdc_ros.converter.try_cv_bridge", lambda: (found, ""))
     return Converter()
 
 

@@ -32,10 +32,49 @@ def test_rates_are_those_since_the_last_look() -> None:
 
 def test_an_image_ends_what_was_lost_before_it() -> None:
     monitor = Monitor()
-    monitor.got_lost(3)
+    monitor.got_lost(3, 0.5)
     assert monitor.lost_since_input == 3
     monitor.got_image(1.0)
     assert (monitor.lost, monitor.lost_since_input) == (3, 0)
+
+
+def test_more_than_a_fifth_lost_within_ten_seconds_is_told() -> None:
+    monitor = Monitor()
+    for number in range(80):
+        monitor.got_image(100 + number / 10)
+    monitor.got_lost(20, 108.0)
+    assert monitor.losses(108.0, "/image") == "", "a fifth"
+    monitor.got_lost(1, 108.0)
+    text = monitor.losses(108.0, "/image")
+    assert text.startswith("21 of 101 images on /image were lost by the middleware within 10 s")
+    assert monitor.losses(119.0, "/image") == "", "it is over"
+    monitor.got_lost(5, 120.0)
+    assert "5 of 5" in monitor.losses(120.0, "/image"), "a complete loss"
+    monitor.activated(121.0)
+    assert monitor.losses(121.0, "/image") == ""
+
+
+def test_people_who_come_late_three_times_in_a_row_are_told() -> None:
+    monitor = Monitor()
+    for latency_s in (1.5, 0.5, 1.2, 1.3):
+        monitor.got_result(1, latency_s, 5.0, 1.0)
+        assert monitor.behind() == ""
+    monitor.got_result(1, 2.25, 5.0, 1.0)
+    assert "people come 2.2 s after their images' stamps" in monitor.behind()
+    monitor.got_result(1, 0.9, 5.0, 1.0)
+    assert monitor.behind() == ""
+
+
+def test_a_frame_that_does_not_end_is_told() -> None:
+    monitor = Monitor()
+    monitor.began(10.0)
+    monitor.began(12.0)
+    assert monitor.stalled(15.0, 5.0) == ""
+    assert monitor.stalled(16.0, 5.0) == "a frame has been in work for 6 s"
+    monitor.ended()
+    assert monitor.stalled(16.0, 5.0) == "", "the second has been in work for 4 s"
+    monitor.ended()
+    assert monitor.stalled(99.0, 5.0) == ""
 
 
 def test_a_silence_is_told_with_its_cause() -> None:
@@ -45,7 +84,7 @@ def test_a_silence_is_told_with_its_cause() -> None:
     assert monitor.silence(12.5, 2.0, "/image", 0) == "no publisher on /image"
     assert monitor.silence(13.0, 2.0, "/image", 1) == "no images on /image for 3 s"
     assert monitor.silence(99.0, 0.0, "/image", 0) == "", "0 = never"
-    monitor.got_lost(1)
+    monitor.got_lost(1, 12.9)
     assert "lost by the middleware" in monitor.silence(13.0, 2.0, "/image", 1)
     monitor.got_image(13.0)
     assert monitor.silence(15.0, 2.0, "/image", 1) == ""

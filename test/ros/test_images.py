@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdc_ros.images import ENCODINGS, LARGEST_SIDE, BadFrame, Converter, fill_image, to_rgb
+from kdc_ros.converter import Converter
+from kdc_ros.images import ENCODINGS, LARGEST_SIDE, BadFrame, fill_image, to_rgb
 
 HEIGHT, WIDTH = 24, 32
 # The order of an encoding's channels, whatever the depth of their values.

@@ -231,14 +231,15 @@ def test_dynamic_parameters_may_change_while_configured(node: KdcNode, name: str
 
 def process_frame(node: KdcNode) -> None:
     """As the worker does."""
-    end = node._begin(fill_image(Image(), BLACK, "rgb8"))
+    assert node._processing is not None
+    end = node._processing.begin(fill_image(Image(), BLACK, "rgb8"))
     assert end is not None
     end()
 
 
 def test_thresholds_reach_the_predictor(domain: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both those given at start and those changed later."""
-    with local_node(monkeypatch, confidence=0.125) as (node, predictor):
+    with local_node(monkeypatch, confidence=0.125, lazy=False) as (node, predictor):
         node.trigger_configure()
         changes = {"keypoint_threshold": 0.25, "mask_threshold": 0.75, "max_persons": 3}
         node.set_parameters([Parameter(name, value=value) for name, value in changes.items()])
@@ -253,10 +254,10 @@ def test_a_change_while_a_frame_is_in_work_counts_from_the_next(
     predicted, published = [], []
 
     def publish(self: Outputs, *arguments: Any) -> None:
-        published.append(arguments[-1])
+        published.append(arguments[-1].keypoint_threshold)
 
     monkeypatch.setattr(Outputs, "publish", publish)
-    with local_node(monkeypatch, keypoint_threshold=0.25) as (node, predictor):
+    with local_node(monkeypatch, keypoint_threshold=0.25, lazy=False) as (node, predictor):
 
         def change_it() -> None:
             predicted.append(predictor.thresholds.keypoint)

@@ -1,0 +1,185 @@
+"""What the worker does with each frame: converts it, finds and follows its people, publishes."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+from rclpy.node import Node
+
+from kdc_core.codec.results import Prediction
+from kdc_core.inference.predictor import Predictor
+from kdc_core.inference.runtimes.protocol import Pending
+from kdc_core.inference.smoothing import Smoother
+from kdc_core.inference.tracking import Tracker
+from kdc_ros.converter import Converter
+from kdc_ros.diagnostics import Monitor
+from kdc_ros.image_input import Message
+from kdc_ros.images import BadFrame
+from kdc_ros.outputs import Outputs
+from kdc_ros.parameters import Settings
+from kdc_ros.region import OutsideError, Region
+from kdc_ros.timers import STEADY
+
+THROTTLED: dict[str, Any] = {"throttle_duration_sec": 5.0, "throttle_time_source_type": STEADY}
+Done = TypeVar("Done")
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A frame under way.
+
+    Attributes:
+        image: the message.
+        pixels: it as (H, W, 3) uint8 RGB.
+        settings: one snapshot for the whole frame: parameters may change while it is in work.
+        region: of the image, None = all of it.
+        pending: people of the region.
+        converted_s: how long converting it took.
+    """
+
+    image: Message
+    pixels: np.ndarray
+    settings: Settings
+    region: Region | None
+    pending: Pending[Prediction]
+    converted_s: float
+
+
+class Processing:
+    """From an image message to published people. Lives from configure to cleanup.
+
+    Args:
+        node: for its clock and log.
+        predictor: finds the people.
+        outputs: publishes them.
+        convert: reads messages.
+        monitor: counts.
+        settings: gives the parameters in force.
+
+    Attributes:
+        enabled: False leaves out every frame.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        predictor: Predictor,
+        outputs: Outputs,
+        convert: Converter,
+        monitor: Monitor,
+        settings: Callable[[], Settings],
+    ):
+        self._node, self._predictor, self._outputs = node, predictor, outputs
+        self._convert, self._monitor, self._settings = convert, monitor, settings
+        self.enabled = True
+        self._next_frame = 0.0
+        self._people = threading.Lock()
+        self.forget_people()
+
+    @property
+    def idle(self) -> bool:
+        """Whether frames are left out because nobody subscribes to what would come of them."""
+        return self._settings().lazy and not self._outputs.wanted
+
+    def forget_people(self) -> None:
+        """Forget who is followed; ids begin with 1 again."""
+        with self._people:
+            self._tracker = Tracker(self._predictor.skeleton, self._settings().track_timeout)
+            self._smoother = Smoother()
+
+    def forget_rate(self) -> None:
+        """Take the next frame, however soon it comes."""
+        self._next_frame = 0.0
+
+    def begin(self, image: Message) -> Callable[[], None] | None:
+        """Start on a frame; what is returned publishes its people, None = it is done with."""
+        settings = self._settings()
+        if not self.enabled or self.idle or self._too_soon(settings.max_rate):
+            return None
+        self._monitor.began(time.monotonic())
+        begun = self._counted(partial(self._submit, image, settings))
+        if begun is None:
+            self._monitor.ended()
+            return None
+        return partial(self._end, begun)
+
+    def _too_soon(self, max_rate: float) -> bool:
+        if not max_rate:
+            return False
+        now = time.monotonic()
+        if now < self._next_frame:
+            return True
+        self._next_frame = max(self._next_frame, now - 1 / max_rate) + 1 / max_rate
+        return False
+
+    def _submit(self, image: Message, settings: Settings) -> Begun:
+        before = time.monotonic()
+        pixels = self._convert(image)
+        region = settings.region
+        try:
+            part = pixels if region is None else region.cut(pixels)
+        except OutsideError as error:
+            raise BadFrame(str(error)) from error
+        converted_s = time.monotonic() - before
+        self._predictor.thresholds = settings.thresholds
+        self._predictor.rotate = settings.rotation
+        pending = self._predictor.submit(part)
+        return Begun(image, pixels, settings, region, pending, converted_s)
+
+    def _end(self, begun: Begun) -> None:
+        self._counted(partial(self._publish, begun))
+        self._monitor.ended()
+
+    def _publish(self, begun: Begun) -> None:
+        settings, stamp_s = begun.settings, _stamp_s(begun.image)
+        prediction = begun.pending.collect()
+        predicted = time.monotonic()
+        self._monitor.building = ""
+        if begun.region is not None:
+            prediction = begun.region.back(prediction, begun.pixels.shape[:2])
+        if settings.min_area:
+            large = tuple(p for p in prediction.persons if p.area >= settings.min_area)
+            prediction = replace(prediction, persons=large)
+        if settings.tracking:
+            prediction = self._follow(prediction, settings, stamp_s or time.monotonic())
+        self._outputs.publish(
+            begun.image.header, begun.pixels, prediction, self._predictor.skeleton, settings
+        )
+        ros_ms = 1e3 * (begun.converted_s + time.monotonic() - predicted)
+        model_ms = prediction.timings_ms["model"]
+        now_s = 1e-9 * self._node.get_clock().now().nanoseconds
+        # Negative where the image has no stamp.
+        latency_s = now_s - stamp_s if stamp_s else -1.0
+        self._monitor.got_result(len(prediction), latency_s, model_ms, ros_ms)
+
+    def _follow(self, prediction: Prediction, settings: Settings, time_s: float) -> Prediction:
+        with self._people:
+            self._tracker.timeout_s = settings.track_timeout
+            prediction = self._tracker(prediction, time_s)
+            self._monitor.got_tracks(self._tracker.lost, self._tracker.regained)
+            return self._smoother(prediction, time_s) if settings.smoothing else prediction
+
+    def _counted(self, work: Callable[[], Done]) -> Done | None:
+        """Do a part of a frame; whatever goes wrong with it is counted, and the next one comes."""
+        logger = self._node.get_logger()
+        try:
+            return work()
+        except BadFrame as error:
+            self._monitor.got_bad_frame(str(error), time.monotonic())
+            logger.warning(f"bad frame: {error}", **THROTTLED)
+        except Exception as error:
+            self._monitor.got_fault(f"{type(error).__name__}: {error}")
+            logger.error(traceback.format_exc(), **THROTTLED)
+        return None
+
+
+def _stamp_s(image: Message) -> float:
+    """Seconds of the image's stamp; 0 where it has none."""
+    return image.header.stamp.sec + 1e-9 * image.header.stamp.nanosec
