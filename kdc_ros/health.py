@@ -12,6 +12,7 @@ from rclpy.node import Node
 from kdc_ros.converter import Converter
 from kdc_ros.diagnostics import Monitor
 from kdc_ros.image_input import ImageInput
+from kdc_ros.outputs_3d import Outputs3d
 from kdc_ros.parameters import Settings
 from kdc_ros.processing import Processing
 from kdc_ros.sim_time import SimTime
@@ -27,6 +28,7 @@ class Parts:
     monitor: Monitor
     source: ImageInput
     processing: Processing
+    outputs_3d: Outputs3d | None
     convert: Converter
     sim_time: SimTime
 
@@ -42,6 +44,9 @@ def health_of(parts: Parts, settings: Settings) -> Health:
     silence = monitor.silence(now_s, timeout_s, topic, parts.source.publishers)
     if not silence and (error := monitor.none_usable(now_s, timeout_s, topic)):
         return DiagnosticStatus.ERROR, error
+    idle = parts.processing.idle
+    # While idle, nobody is lifted and nothing is known of depth.
+    flat = parts.outputs_3d.complaint if parts.outputs_3d is not None and not idle else ""
     warnings = (
         parts.source.complaint,
         silence,
@@ -49,11 +54,12 @@ def health_of(parts: Parts, settings: Settings) -> Health:
         monitor.some_unusable(topic),
         parts.sim_time.complaint(),
         monitor.behind(),
+        flat,
         parts.convert.darkness,
     )
     if text := next(filter(None, warnings), ""):
         return DiagnosticStatus.WARN, text
-    if parts.processing.idle:
+    if idle:
         return DiagnosticStatus.OK, "idle: nobody subscribes to an output"
     return DiagnosticStatus.OK, "running"
 

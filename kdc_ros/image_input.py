@@ -16,9 +16,9 @@ from sensor_msgs.msg import CompressedImage, Image
 from kdc_ros.sharing import other_users
 
 try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
+    from rclpy.event_handler import SubscriptionEventCallbacks as SubscriptionEventCallbacks
 except ModuleNotFoundError:  # Humble has it under the older name
-    from rclpy.qos_event import SubscriptionEventCallbacks
+    from rclpy.qos_event import SubscriptionEventCallbacks as SubscriptionEventCallbacks
 
 Message: TypeAlias = "Image | CompressedImage"
 # By the parameter image_transport: type of the message, its name, and what follows the topic's.

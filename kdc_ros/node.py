@@ -33,6 +33,7 @@ from kdc_ros.health import Health, Parts, Teller, health_of
 from kdc_ros.image_input import ImageInput, Message
 from kdc_ros.model import open_predictor
 from kdc_ros.outputs import Outputs
+from kdc_ros.outputs_3d import Outputs3d
 from kdc_ros.processing import THROTTLED, Processing
 from kdc_ros.sim_time import SimTime
 from kdc_ros.timers import STEADY, call_soon
@@ -77,6 +78,7 @@ class KdcNode(LifecycleNode):
         self._sim_time = SimTime(self)
         self._teller = Teller(self)
         self._outputs: Outputs | None = None
+        self._outputs_3d: Outputs3d | None = None
         self._processing: Processing | None = None
         self._monitor = Monitor()
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -160,8 +162,15 @@ class KdcNode(LifecycleNode):
             self.get_logger().info(f"runtime {name} is not used: {reason}")
         self._monitor.building = ""
         self._outputs = Outputs(self)
+        self._outputs_3d = Outputs3d(self, predictor.skeleton) if settings.enable_3d else None
         self._processing = Processing(
-            self, predictor, self._outputs, self._convert, self._monitor, lambda: self._settings
+            self,
+            predictor,
+            self._outputs,
+            self._outputs_3d,
+            self._convert,
+            self._monitor,
+            lambda: self._settings,
         )
         self._processing.enabled = self._enabled
         self._configured = True
@@ -185,6 +194,8 @@ class KdcNode(LifecycleNode):
     def _activate(self) -> None:
         assert self._processing is not None
         self._box = LatestBox(self._box.dropped)
+        if self._outputs_3d is not None:
+            self._outputs_3d.open()
         self._worker = Worker(self._box, self._processing.begin, self._settings.pipeline)
         self._monitor.activated(time.monotonic())
         self._processing.forget_rate()
@@ -198,6 +209,8 @@ class KdcNode(LifecycleNode):
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
+        if self._outputs_3d is not None:
+            self._outputs_3d.close()
 
     def _clean_up(self) -> None:
         self._deactivate()
@@ -207,6 +220,9 @@ class KdcNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
+        if self._outputs_3d is not None:
+            self._outputs_3d.destroy()
+            self._outputs_3d = None
         if self._predictor is not None:
             self._predictor.close()
             self._predictor = None
@@ -251,6 +267,8 @@ class KdcNode(LifecycleNode):
 
     def _look_around(self) -> None:
         self._input.look()
+        if self._outputs_3d is not None:
+            self._outputs_3d.look()
         if self._active:
             self._teller.tell(*self._health())
         self._publish_status()
@@ -272,6 +290,7 @@ class KdcNode(LifecycleNode):
             "output_hz": f"{published:.1f}",
             "dropped": str(self._box.dropped),
             **monitor.values(),
+            **(self._outputs_3d.values() if self._outputs_3d else {}),
             "memory_mb": memory_mb(),
         }
         # As ROS knows them: two robots of the same names in one network must not be mixed up.
@@ -293,7 +312,14 @@ class KdcNode(LifecycleNode):
             return DiagnosticStatus.WARN, self._monitor.building
         if not self._active or self._processing is None:
             return DiagnosticStatus.WARN, self._state_name()
-        parts = Parts(self._monitor, self._input, self._processing, self._convert, self._sim_time)
+        parts = Parts(
+            self._monitor,
+            self._input,
+            self._processing,
+            self._outputs_3d,
+            self._convert,
+            self._sim_time,
+        )
         return health_of(parts, self._settings)
 
     def _state_name(self) -> str:

@@ -19,10 +19,12 @@ from kdc_core.inference.runtimes.protocol import Pending
 from kdc_core.inference.smoothing import Smoother
 from kdc_core.inference.tracking import Tracker
 from kdc_ros.converter import Converter
+from kdc_ros.depth import Wanted
 from kdc_ros.diagnostics import Monitor
 from kdc_ros.image_input import Message
 from kdc_ros.images import BadFrame
 from kdc_ros.outputs import Outputs
+from kdc_ros.outputs_3d import Outputs3d
 from kdc_ros.parameters import Settings
 from kdc_ros.region import OutsideError, Region
 from kdc_ros.timers import STEADY
@@ -41,6 +43,7 @@ class Begun:
         settings: one snapshot for the whole frame: parameters may change while it is in work.
         region: of the image, None = all of it.
         pending: people of the region.
+        depth: of the image, None = none is used.
         converted_s: how long converting it took.
     """
 
@@ -49,6 +52,7 @@ class Begun:
     settings: Settings
     region: Region | None
     pending: Pending[Prediction]
+    depth: Wanted | None
     converted_s: float
 
 
@@ -59,6 +63,7 @@ class Processing:
         node: for its clock and log.
         predictor: finds the people.
         outputs: publishes them.
+        outputs_3d: publishes them in metres; None = not enabled.
         convert: reads messages.
         monitor: counts.
         settings: gives the parameters in force.
@@ -72,11 +77,13 @@ class Processing:
         node: Node,
         predictor: Predictor,
         outputs: Outputs,
+        outputs_3d: Outputs3d | None,
         convert: Converter,
         monitor: Monitor,
         settings: Callable[[], Settings],
     ):
-        self._node, self._predictor, self._outputs = node, predictor, outputs
+        self._node, self._predictor = node, predictor
+        self._outputs, self._outputs_3d = outputs, outputs_3d
         self._convert, self._monitor, self._settings = convert, monitor, settings
         self.enabled = True
         self._next_frame = 0.0
@@ -86,7 +93,8 @@ class Processing:
     @property
     def idle(self) -> bool:
         """Whether frames are left out because nobody subscribes to what would come of them."""
-        return self._settings().lazy and not self._outputs.wanted
+        wanted_3d = self._outputs_3d is not None and self._outputs_3d.wanted
+        return self._settings().lazy and not (self._outputs.wanted or wanted_3d)
 
     def forget_people(self) -> None:
         """Forget who is followed; ids begin with 1 again."""
@@ -127,11 +135,12 @@ class Processing:
             part = pixels if region is None else region.cut(pixels)
         except OutsideError as error:
             raise BadFrame(str(error)) from error
+        depth = None if self._outputs_3d is None else self._outputs_3d.want(image.header)
         converted_s = time.monotonic() - before
         self._predictor.thresholds = settings.thresholds
         self._predictor.rotate = settings.rotation
         pending = self._predictor.submit(part)
-        return Begun(image, pixels, settings, region, pending, converted_s)
+        return Begun(image, pixels, settings, region, pending, depth, converted_s)
 
     def _end(self, begun: Begun) -> None:
         self._counted(partial(self._publish, begun))
@@ -152,6 +161,8 @@ class Processing:
         self._outputs.publish(
             begun.image.header, begun.pixels, prediction, self._predictor.skeleton, settings
         )
+        if self._outputs_3d is not None and begun.depth is not None:
+            self._outputs_3d.publish(begun.image.header, prediction, begun.depth, settings)
         ros_ms = 1e3 * (begun.converted_s + time.monotonic() - predicted)
         model_ms = prediction.timings_ms["model"]
         now_s = 1e-9 * self._node.get_clock().now().nanoseconds

@@ -1,0 +1,180 @@
+"""The node's subscriptions to depth and camera_info, and which depth belongs to which image."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from dataclasses import dataclass
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from kdc_ros.image_input import SubscriptionEventCallbacks
+from kdc_ros.images import BadFrame
+
+KEPT = 8  # depth images,
+KEPT_BYTES = 256 << 20  # if they are not larger
+WAIT_S = 0.5  # for depth that is later than the people of its image
+TYPES = {"depth": "sensor_msgs/msg/Image", "camera_info": "sensor_msgs/msg/CameraInfo"}
+
+
+@dataclass(eq=False)
+class Wanted:
+    """The depth of one image.
+
+    Attributes:
+        stamp_ns: of the image.
+        nearest: the depth image whose stamp is nearest so far.
+        final: whether none that comes later can be nearer.
+    """
+
+    stamp_ns: int
+    nearest: Image | None = None
+    final: bool = False
+
+    def offer(self, depth: Image) -> None:
+        """Take a depth image if it is nearer. They come in the order of their stamps."""
+        if self.final:
+            return
+        if self.nearest is None or self.gap_ns(depth) < self.gap_ns(self.nearest):
+            self.nearest = depth
+        self.final = stamp_ns(depth.header) >= self.stamp_ns
+
+    def gap_ns(self, depth: Image) -> int:
+        return abs(stamp_ns(depth.header) - self.stamp_ns)
+
+
+def stamp_ns(header: Header) -> int:
+    """A header's stamp in nanoseconds."""
+    return header.stamp.sec * 10**9 + header.stamp.nanosec
+
+
+class DepthInput:
+    """Depth registered to the images, and the camera_info of both.
+
+    Args:
+        node: whose executor runs the callbacks.
+
+    Attributes:
+        info: the last camera_info, None = none came.
+    """
+
+    def __init__(self, node: Node):
+        self._node = node
+        self._topics = {name: node.resolve_topic_name(name) for name in TYPES}
+        self._absent = dict.fromkeys(TYPES, "")  # why nothing comes, as of the last look
+        self._depth: Subscription | None = None
+        self._camera: Subscription | None = None
+        self._reliable = True
+        self._changed = threading.Condition()
+        self._open = False
+        self._kept: deque[Image] = deque(maxlen=KEPT)
+        self._wanted: weakref.WeakSet[Wanted] = weakref.WeakSet()
+        self.info: CameraInfo | None = None
+
+    def open(self) -> None:
+        """Subscribe; what came before is forgotten."""
+        self._kept.clear()
+        self.info, self._open = None, True
+        # Small messages get through as best effort, too, which suits every publisher.
+        best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self._camera = self._node.create_subscription(
+            CameraInfo, "camera_info", self._on_info, best_effort
+        )
+        self._subscribe(True)
+        self.look()
+
+    def close(self) -> None:
+        """Unsubscribe, and let nobody wait."""
+        for subscription in (self._depth, self._camera):
+            if subscription is not None:
+                self._node.destroy_subscription(subscription)
+        self._depth = self._camera = None
+        with self._changed:
+            self._open = False
+            self._changed.notify_all()
+
+    def look(self) -> None:
+        """Follow who publishes by now; to be called about every second."""
+        if not self._open:
+            return
+        for name, topic in self._topics.items():
+            found = self._node.get_publishers_info_by_topic(topic)
+            fitting = [p for p in found if p.topic_type == TYPES[name]]
+            others = sorted({p.topic_type for p in found} - {TYPES[name]})
+            if others:
+                self._absent[name] = f"it carries {', '.join(others)}, expected {TYPES[name]}"
+            else:
+                self._absent[name] = "" if fitting else "no publisher"
+            offered = all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in fitting)
+            if name == "depth" and fitting and offered != self._reliable:
+                self._subscribe(offered)
+
+    def want(self, header: Header) -> Wanted:
+        """Begin to look for the depth of an image, among what came and what will come."""
+        wanted = Wanted(stamp_ns(header))
+        with self._changed:
+            # Where stamps are alike, as those of a camera without a clock, the latest.
+            wanted.nearest = min(reversed(self._kept), key=wanted.gap_ns, default=None)
+            wanted.final = any(stamp_ns(d.header) >= wanted.stamp_ns for d in self._kept)
+            self._wanted.add(wanted)
+        return wanted
+
+    def depth_of(self, wanted: Wanted, slop_s: float) -> Image:
+        """The depth of an image; waits for a while if it is still to come.
+
+        Raises:
+            BadFrame: none is near enough; the text says why.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: wanted.final or not self._open, WAIT_S)
+            depth = wanted.nearest
+        if depth is None:
+            raise self.missing("depth")
+        gap_s = 1e-9 * wanted.gap_ns(depth)
+        if gap_s > slop_s:
+            raise BadFrame(
+                f"the nearest depth on {self._topics['depth']} is {gap_s:.3f} s from its image, "
+                f"sync_slop allows {slop_s:g} s"
+            )
+        return depth
+
+    def missing(self, name: str) -> BadFrame:
+        """That nothing comes, and why.
+
+        Args:
+            name: `depth` or `camera_info`.
+        """
+        why = self._absent[name]
+        return BadFrame(f"no {name} on {self._topics[name]}{why and f': {why}'}")
+
+    def _subscribe(self, reliable: bool) -> None:
+        if self._depth is not None:
+            self._node.destroy_subscription(self._depth)
+        self._reliable = reliable
+        policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        self._depth = self._node.create_subscription(
+            Image,
+            "depth",
+            self._on_depth,
+            QoSProfile(depth=1, reliability=policy),
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+        )
+
+    def _on_info(self, info: CameraInfo) -> None:
+        self.info = info
+
+    def _on_depth(self, depth: Image) -> None:
+        with self._changed:
+            if self._kept and stamp_ns(depth.header) < stamp_ns(self._kept[-1].header):
+                self._kept.clear()  # a bag begins again
+            self._kept.append(depth)
+            while len(self._kept) > 1 and sum(len(d.data) for d in self._kept) > KEPT_BYTES:
+                self._kept.popleft()
+            for wanted in self._wanted:
+                wanted.offer(depth)
+            self._changed.notify_all()

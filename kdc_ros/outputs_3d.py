@@ -1,0 +1,178 @@
+"""The node's output topics in metres: people lifted by the depth of their image."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import dataclass
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image, PointCloud2, PointField
+from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
+
+from kdc_core.codec.results import Prediction
+from kdc_core.codec.skeleton import Skeleton
+from kdc_ros.depth import DepthInput, Wanted
+from kdc_ros.images import BadFrame, byte_array
+from kdc_ros.lifting import depth_plane, keypoint_3d_rows, lift, pinhole_of
+from kdc_ros.markers import Markers
+from kdc_ros.parameters import Settings
+from kdc_ros.tables import fill_cloud
+from kdc_ros.worker import LatestBox, Worker
+
+PATIENCE_S = 1.0  # without anybody lifted, until it is complained of
+
+
+@dataclass(frozen=True)
+class Flat:
+    """People of an image that are still to be lifted, and the depth they want."""
+
+    header: Header
+    prediction: Prediction
+    depth: Wanted
+    settings: Settings
+
+
+class Outputs3d:
+    """Publishers of keypoints in metres and markers. Lives from configure to cleanup.
+
+    A thread of its own, alive between `open` and `close`, waits for the depth of each image, so
+    that what is published in pixels never waits for it. Of images that come meanwhile the latest
+    is lifted.
+
+    Args:
+        node: publishes and subscribes.
+        skeleton: of the keypoints.
+    """
+
+    def __init__(self, node: Node, skeleton: Skeleton):
+        self._node, self._skeleton = node, skeleton
+        self._input = DepthInput(node)
+        self._markers = Markers()
+        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+        self._keypoints = node.create_publisher(PointCloud2, "~/keypoints_3d", qos)
+        self._skeletons = node.create_publisher(MarkerArray, "~/markers", qos)
+        self._publishers = (self._keypoints, self._skeletons)
+        self._box = LatestBox()
+        self._worker: Worker | None = None
+        self._lifted = self._missed = 0
+        self._lifted_s = 0.0  # when people were lifted last, or the node began to wait for it
+        self._cause = ""  # why the last were not
+        self._remarked: set[str] = set()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody subscribes to any of the topics."""
+        return any(publisher.get_subscription_count() for publisher in self._publishers)
+
+    @property
+    def complaint(self) -> str:
+        """Why nobody has had a place in metres for a while, "" else."""
+        cause = self._cause
+        if not cause or time.monotonic() - self._lifted_s <= PATIENCE_S:
+            return ""
+        return f"nothing in 3D: {cause}"
+
+    def values(self) -> dict[str, str]:
+        """Counters by name."""
+        return {"lifted": str(self._lifted), "not_lifted": str(self._missed)}
+
+    def open(self) -> None:
+        """Subscribe and start the thread."""
+        self._lifted_s, self._cause = time.monotonic(), ""
+        self._remarked.clear()
+        self._markers.forget()
+        self._input.open()
+        self._box = LatestBox()
+        self._worker = Worker(self._box, self._handle)
+
+    def close(self) -> None:
+        """Unsubscribe and end the thread."""
+        self._input.close()
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
+    def destroy(self) -> None:
+        """Take the topics down."""
+        for publisher in self._publishers:
+            self._node.destroy_publisher(publisher)
+
+    def look(self) -> None:
+        """Follow who publishes depth by now; to be called about every second."""
+        self._input.look()
+
+    def want(self, header: Header) -> Wanted:
+        """Look for the depth of an image from now on: by the time that its people are known, it
+        may be long gone."""
+        return self._input.want(header)
+
+    def publish(
+        self, header: Header, prediction: Prediction, depth: Wanted, settings: Settings
+    ) -> None:
+        """Lift the people of one image and publish them under its header, in a while.
+
+        Args:
+            header: of the image.
+            prediction: its people.
+            depth: what `want` gave for it.
+            settings: parameters in force for it.
+        """
+        self._box.put(Flat(header, prediction, depth, settings))
+
+    def _handle(self, flat: Flat) -> None:
+        try:
+            self._lift(flat)
+        except BadFrame as error:
+            self._missed += 1
+            self._cause = str(error)
+        except Exception as error:
+            self._missed += 1
+            self._cause = f"{type(error).__name__}: {error}"
+            self._remark(self._cause, traceback.format_exc())
+        else:
+            self._lifted += 1
+            self._lifted_s, self._cause = time.monotonic(), ""
+
+    def _lift(self, flat: Flat) -> None:
+        header, prediction, settings = flat.header, flat.prediction, flat.settings
+        info = self._input.info
+        if info is None:
+            raise self._input.missing("camera_info")
+        camera = pinhole_of(info, prediction.size)
+        if any(info.d):
+            self._remark(
+                "distortion",
+                "camera_info has a distortion (D is not zero): rectified images and depth are "
+                "expected, in others places are off towards the borders",
+            )
+        depth = self._input.depth_of(flat.depth, settings.sync_slop)
+        self._compare_frames(header, depth)
+        plane = depth_plane(depth, prediction.size)
+        threshold = settings.keypoint_threshold
+        places = lift(prediction, plane, camera, threshold, settings.depth_max)
+        rows = keypoint_3d_rows(prediction, self._skeleton, places)
+        self._keypoints.publish(
+            fill_cloud(PointCloud2, PointField, header, rows, byte_array(rows))
+        )
+        if self._skeletons.get_subscription_count():
+            self._skeletons.publish(self._markers(header, prediction, places, self._skeleton))
+        else:
+            self._markers.forget()
+
+    def _compare_frames(self, header: Header, depth: Image) -> None:
+        names = (depth.header.frame_id, header.frame_id)
+        if all(names) and names[0] != names[1]:
+            self._remark(
+                "frames",
+                f"depth is in the frame {names[0]}, images in {names[1]}: depth registered to "
+                "the image is expected",
+            )
+
+    def _remark(self, what: str, text: str) -> None:
+        """Warn of something once while the node is active."""
+        if what not in self._remarked:
+            self._remarked.add(what)
+            self._node.get_logger().warning(text)
