@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
@@ -31,6 +33,8 @@ PALETTE = np.array(
     np.uint8,
 )
 MASK_ALPHA = 0.45
+WHITE, DARK, RING = (255, 255, 255), (20, 20, 20), (255, 235, 60)
+FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def draw_people(
@@ -39,7 +43,9 @@ def draw_people(
     """Draw every person on a copy of the image.
 
     A mask is tinted and outlined, bones join visible keypoints, a ring marks each dynamic
-    centroid, and the number above the box is the person's id (or score where it has none).
+    centroid, all as wide as the person is large. Above it is the person's id or, where it has
+    none, its number among the people of the image and, given room, its score. Where there are
+    rings, a legend at the bottom says what they are.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -52,18 +58,32 @@ def draw_people(
     """
     canvas = _tint(image, prediction)
     thick = max(1, round(max(image.shape[:2]) / 400))
-    for index, person in enumerate(prediction.persons):
+    # The best person is on top, as in the labels.
+    people = list(enumerate(prediction.persons))[::-1]
+    for index, person in people:
         color = color_of(person, index).tolist()
         _outline(canvas, person, color, thick)
         _skeleton(canvas, person, skeleton, keypoint_threshold, color, thick)
-    for index, person in enumerate(prediction.persons):
-        _caption(canvas, person, color_of(person, index).tolist(), thick)
+    for index, person in people:
+        _caption(canvas, person, index, thick)
+    if any(len(person.centroids) for person in prediction.persons):
+        _legend(canvas, prediction.persons[0].id is not None, thick)
     return canvas
 
 
 def color_of(person: Person, index: int) -> np.ndarray:
     """(3,) uint8 RGB of a person: by its id, else by its index among the people of the image."""
-    return PALETTE[(index if person.id is None else person.id - 1) % len(PALETTE)]
+    return PALETTE[(_number(person, index) - 1) % len(PALETTE)]
+
+
+def _number(person: Person, index: int) -> int:
+    return index + 1 if person.id is None else person.id
+
+
+def _size(person: Person) -> float:
+    """Root of the area of the person's box, pixels."""
+    width, height = np.maximum(person.box[2:] - person.box[:2], 1)
+    return float(np.sqrt(width * height))
 
 
 def _tint(image: np.ndarray, prediction: Prediction) -> np.ndarray:
@@ -73,19 +93,23 @@ def _tint(image: np.ndarray, prediction: Prediction) -> np.ndarray:
     table = np.zeros((len(prediction.persons) + 1, 3), np.uint8)
     for index, person in enumerate(prediction.persons):
         table[index + 1] = color_of(person, index)
-    colored = cv2.addWeighted(image, 1 - MASK_ALPHA, table[prediction.labels], MASK_ALPHA, 0)
-    return np.where((prediction.labels > 0)[..., None], colored, image)
+    labels = prediction.labels
+    colored = cv2.addWeighted(image, 1 - MASK_ALPHA, table[labels], MASK_ALPHA, 0)
+    cv2.copyTo(image, (labels == 0).view(np.uint8), colored)
+    return colored
 
 
 def _outline(canvas: np.ndarray, person: Person, color: list[int], thick: int) -> None:
     if person.mask.size:
         contours, _ = cv2.findContours(
-            person.mask.astype(np.uint8),
+            person.mask.view(np.uint8),
             cv2.RETR_CCOMP,
             cv2.CHAIN_APPROX_NONE,
             offset=person.mask_origin,
         )
-        cv2.drawContours(canvas, contours, -1, color, thick, cv2.LINE_AA)
+        width = max(1, min(thick, round(_size(person) / 40)))
+        line = cv2.LINE_AA if width > 1 else cv2.LINE_8  # the former is three pixels wide
+        cv2.drawContours(canvas, contours, -1, color, width, line)
 
 
 def _skeleton(
@@ -97,44 +121,86 @@ def _skeleton(
     thick: int,
 ) -> None:
     visible = person.keypoints[:, 2] >= threshold
-    points = [_fixed(p) for p in person.keypoints[:, :2]]
-    # Bones of small people are thinner, or they hide them.
-    size = max(person.box[2] - person.box[0], person.box[3] - person.box[1])
-    width = max(1, min(2 * thick, round(size / 60)))
-    for a, b in skeleton.bones:
-        if visible[a] and visible[b]:
-            cv2.line(canvas, points[a], points[b], (20, 20, 20), width + 1, cv2.LINE_AA, _SHIFT)
-            cv2.line(canvas, points[a], points[b], (255, 255, 255), width, cv2.LINE_AA, _SHIFT)
-    for k in np.nonzero(visible)[0]:
-        cv2.circle(canvas, points[k], (width + 1) << _SHIFT, color, -1, cv2.LINE_AA, _SHIFT)
-    for keypoint, x, y, _ in person.centroids:
-        if int(keypoint) >= skeleton.num_keypoints or visible[int(keypoint)]:
-            ring = (2 * width + 2) << _SHIFT
-            cv2.circle(canvas, _fixed((x, y)), ring, (255, 235, 60), 1, cv2.LINE_AA, _SHIFT)
+    points = _fixed(person.keypoints[:, :2])
+    size = _size(person)
+    width = max(1, min(2 * thick, round(size / 50)))
+    bones = [points[[a, b]] for a, b in skeleton.bones if visible[a] and visible[b]]
+    if width > 1:  # on a far person a border would hide it
+        cv2.polylines(canvas, bones, False, DARK, width + 1, cv2.LINE_AA, _SHIFT)
+    cv2.polylines(canvas, bones, False, WHITE, width, cv2.LINE_AA, _SHIFT)
+    unit = min(size / 50, 2 * thick) * (1 << _SHIFT)
+    for x, y in points[visible].tolist():
+        cv2.circle(canvas, (x, y), round(unit), color, -1, cv2.LINE_AA, _SHIFT)
+    if size < 30:  # a ring would be a blot
+        return
+    places = _fixed(person.centroids[:, 1:3]).tolist()
+    for keypoint, (x, y) in zip(person.centroids[:, 0].astype(int), places, strict=True):
+        if keypoint >= skeleton.num_keypoints or visible[keypoint]:
+            cv2.circle(canvas, (x, y), round(2.5 * unit), RING, 1, cv2.LINE_AA, _SHIFT)
 
 
 _SHIFT = 4  # OpenCV draws with this many fractional bits
 
 
-def _fixed(point: np.ndarray | tuple[float, float]) -> tuple[int, int]:
-    x, y = (float(np.clip(v, -1e5, 1e5)) for v in point)
-    return round(x * (1 << _SHIFT)), round(y * (1 << _SHIFT))
+def _fixed(points: np.ndarray) -> np.ndarray:
+    """(n, 2) pixels as int32 of OpenCV's fractional bits."""
+    return np.rint(np.clip(points, -1e5, 1e5) * (1 << _SHIFT)).astype(np.int32)
 
 
-def _caption(canvas: np.ndarray, person: Person, color: list[int], thick: int) -> None:
-    text = f"{person.score:.2f}" if person.id is None else f"{person.id}"
-    scale = 0.35 + 0.1 * thick
-    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+def _caption(canvas: np.ndarray, person: Person, index: int, thick: int) -> None:
+    """The person's number on its color, above its box; smaller on a small person."""
+    scale = float(np.clip(_size(person) / 200, 0.3, 0.35 + 0.1 * thick))
+    text = str(_number(person, index))
+    if person.id is None:
+        longer = f"{text} {person.score:.2f}"
+        if _text_size(longer, scale)[0] <= person.box[2] - person.box[0]:
+            text = longer
+    width, height = _text_size(text, scale)
     x = int(np.clip(person.box[0], 0, max(0, canvas.shape[1] - width - 4)))
     y = int(np.clip(person.box[1], height + 4, canvas.shape[0]))
-    cv2.rectangle(canvas, (x, y - height - 4), (x + width + 3, y), color, -1)
-    cv2.putText(
-        canvas,
-        text,
-        (x + 2, y - 3),
-        cv2.FONT_HERSHEY_SIMPLEX,
-        scale,
-        (255, 255, 255),
-        1,
-        cv2.LINE_AA,
-    )
+    color = color_of(person, index)
+    cv2.rectangle(canvas, (x, y - height - 4), (x + width + 3, y), color.tolist(), -1)
+    _write(canvas, text, (x + 2, y - 2), scale, DARK if color.mean() > 140 else WHITE)
+
+
+def _legend(canvas: np.ndarray, tracked: bool, thick: int) -> None:
+    """What is what, in the lower left corner; not on an image that has no room for it."""
+    panel = _panel(tracked, thick)
+    height, width = panel.shape[:2]
+    if width <= canvas.shape[1] and 8 * height <= canvas.shape[0]:
+        corner = canvas[-height:, :width]
+        corner[:] = cv2.addWeighted(corner, 0.3, panel, 0.7, 0)
+
+
+@lru_cache(8)
+def _panel(tracked: bool, thick: int) -> np.ndarray:
+    """(h, w, 3) uint8 RGB: a sample of each thing and its name."""
+    scale = 0.3 + 0.06 * thick
+    names = ("id" if tracked else "number, score", "dynamic centroid", "bone")
+    em = _text_size("M", scale)[1] + 2
+    widths = [_text_size(name, scale)[0] for name in names]
+    panel = np.full((2 * em, sum(widths) + 8 * em, 3), DARK, np.uint8)
+    x, y = em // 2, em
+    for sample, (name, width) in enumerate(zip(names, widths, strict=True)):
+        if sample == 0:
+            cv2.rectangle(panel, (x, em // 2), (x + em, em + em // 2), PALETTE[0].tolist(), -1)
+        elif sample == 1:
+            cv2.circle(panel, (x + em // 2, y), em // 2, RING, thick, cv2.LINE_AA)
+        else:
+            cv2.line(panel, (x, y), (x + em, y), WHITE, 2 * thick, cv2.LINE_AA)
+        x += em + em // 2
+        _write(panel, name, (x, y + em // 2), scale, WHITE)
+        x += width + em
+    return panel
+
+
+def _text_size(text: str, scale: float) -> tuple[int, int]:
+    """(width, height) in pixels."""
+    (width, height), _ = cv2.getTextSize(text, FONT, scale, 1)
+    return width, height
+
+
+def _write(
+    canvas: np.ndarray, text: str, at: tuple[int, int], scale: float, color: tuple[int, int, int]
+) -> None:
+    cv2.putText(canvas, text, at, FONT, scale, color, 1, cv2.LINE_AA)

@@ -16,7 +16,6 @@ from pycocotools import mask as rle_tools
 
 from kdc_core.codec.grid import Grid, Letterbox
 from kdc_core.codec.results import Prediction
-from kdc_core.codec.skeleton import COCO17
 from kdc_core.config import load_preset
 from kdc_core.data.images import Images
 from kdc_core.data.reading import read_annotations
@@ -28,7 +27,6 @@ from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes.choice import choose_runtime, find_model
 from kdc_core.inference.runtimes.protocol import UnusableRuntime
 from kdc_core.network.weights import load_model, save_model
-from kdc_core.show.drawing import draw_people
 from kdc_core.show.people_json import run_lengths
 
 # What the exported program may consist of: operators that ONNX Runtime, OpenVINO and TensorRT
@@ -348,16 +346,3 @@ def test_run_lengths_are_what_pycocotools_reads(seed: int, height: int, width: i
     mask = np.random.default_rng(seed).random((height, width)) < 0.5
     rle = {"size": [height, width], "counts": run_lengths(mask)}
     assert (rle_tools.decode(rle_tools.frPyObjects(rle, height, width)) == mask).all()
-
-
-def test_drawing_leaves_the_image_and_touches_people_only(
-    predictor: Predictor, image: np.ndarray
-) -> None:
-    before = image.copy()
-    prediction = predictor(image)
-    drawn = draw_people(image, prediction, COCO17, 0.3)
-    assert (image == before).all()
-    changed = (drawn != image).any(-1)
-    assert changed[prediction.labels > 0].mean() > 0.9
-    nobody = Prediction(prediction.size, ())
-    assert (draw_people(image, nobody, COCO17, 0.3) == image).all()
