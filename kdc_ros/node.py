@@ -161,7 +161,7 @@ class KdcNode(LifecycleNode):
         for name, reason in predictor.refused.items():
             self.get_logger().info(f"runtime {name} is not used: {reason}")
         self._monitor.building = ""
-        self._outputs = Outputs(self)
+        self._outputs = Outputs(self, settings.hri)
         self._outputs_3d = Outputs3d(self, predictor.skeleton) if settings.enable_3d else None
         self._processing = Processing(
             self,

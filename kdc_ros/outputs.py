@@ -2,39 +2,92 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image, PointCloud2
-from std_msgs.msg import Header
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+from std_msgs.msg import Header, String
 
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import Skeleton
+from kdc_core.show.anonymize import hide_people
 from kdc_core.show.drawing import draw_people
 from kdc_ros import messages
-from kdc_ros.images import fill_image
 from kdc_ros.parameters import Settings
 
+QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
-class Outputs:
-    """Publishers of keypoints, persons, labels and, for whoever listens, the drawn image.
 
-    Reliable, so that reliable and best-effort subscribers both match.
-    """
-
-    def __init__(self, node: Node):
-        self._node = node
-        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-        self._keypoints = node.create_publisher(PointCloud2, "~/keypoints", qos)
-        self._persons = node.create_publisher(PointCloud2, "~/persons", qos)
-        self._labels = node.create_publisher(Image, "~/labels", qos)
-        self._annotated = node.create_publisher(Image, "~/annotated", qos)
-        self._publishers = (self._keypoints, self._persons, self._labels, self._annotated)
+class Mirror(Protocol):
+    """Publishers of the same people as messages of a package that may be missing."""
 
     @property
     def wanted(self) -> bool:
         """Whether anybody subscribes to any of the topics."""
-        return any(publisher.get_subscription_count() for publisher in self._publishers)
+        ...
+
+    def publish(
+        self, header: Header, prediction: Prediction, skeleton: Skeleton, settings: Settings
+    ) -> None:
+        """Publish the people of one image, under its header."""
+        ...
+
+    def destroy(self) -> None:
+        """Take the topics down."""
+        ...
+
+
+class Outputs:
+    """Publishers of keypoints, persons, labels and, for whoever listens, the rest.
+
+    Reliable, so that reliable and best-effort subscribers both match;
+    `qos_overrides.<topic>.publisher.<policy>` goes over that.
+
+    Args:
+        node: to publish by.
+        hri: publish REP-155's topics, if hri_msgs is there.
+    """
+
+    def __init__(self, node: Node, hri: bool):
+        self._node = node
+        self._publishers: list[Publisher] = []
+        self._keypoints = self._create(PointCloud2, "keypoints")
+        self._persons = self._create(PointCloud2, "persons")
+        self._labels = self._create(Image, "labels")
+        self._json = self._create(String, "persons/json")
+        self._mask = self._create(Image, "mask")
+        self._annotated = self._create(Image, "annotated")
+        self._annotated_jpeg = self._create(CompressedImage, "annotated/compressed")
+        self._anonymized = self._create(Image, "anonymized")
+        self._mirrors = _mirrors(node, hri)
+
+    def _create(self, kind: type, topic: str) -> Publisher:
+        policies = (
+            QoSPolicyKind.DEPTH,
+            QoSPolicyKind.DURABILITY,
+            QoSPolicyKind.HISTORY,
+            QoSPolicyKind.RELIABILITY,
+        )
+        publisher: Publisher = self._node.create_publisher(
+            kind, f"~/{topic}", QOS, qos_overriding_options=QoSOverridingOptions(policies)
+        )
+        self._publishers.append(publisher)
+        return publisher
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody subscribes to any of the topics."""
+        listened = any(publisher.get_subscription_count() for publisher in self._publishers)
+        return listened or any(mirror.wanted for mirror in self._mirrors)
+
+    @property
+    def hides_people(self) -> bool:
+        """Whether anybody subscribes to a picture without people, which needs `everybody`."""
+        return bool(self._anonymized.get_subscription_count())
 
     def publish(
         self,
@@ -43,6 +96,7 @@ class Outputs:
         prediction: Prediction,
         skeleton: Skeleton,
         settings: Settings,
+        everybody: Prediction | None = None,
     ) -> None:
         """Publish the people of one image, under its header.
 
@@ -52,16 +106,77 @@ class Outputs:
             prediction: its people.
             skeleton: of the keypoints.
             settings: parameters in force for this image.
+            everybody: they, and those too unsure to be published; None = not known, and no
+                picture without people is published.
         """
         threshold = settings.keypoint_threshold
         self._keypoints.publish(messages.keypoints_cloud(header, prediction, skeleton, threshold))
         self._persons.publish(messages.persons_cloud(header, prediction, threshold))
         self._labels.publish(messages.labels_image(header, prediction))
-        if self._annotated.get_subscription_count():
-            drawn = draw_people(pixels, prediction, skeleton, threshold)
-            self._annotated.publish(fill_image(Image(header=header), drawn[..., ::-1], "bgr8"))
+        for mirror in self._mirrors:
+            mirror.publish(header, prediction, skeleton, settings)
+        if self._json.get_subscription_count():
+            text = messages.persons_json(header, prediction, skeleton, threshold)
+            self._json.publish(text)
+        if self._mask.get_subscription_count():
+            self._mask.publish(messages.mask_image(header, prediction))
+        self._publish_annotated(header, pixels, prediction, skeleton, settings)
+        if everybody is not None and self.hides_people:
+            region = settings.region
+            hidden = hide_people(
+                pixels,
+                everybody,
+                skeleton,
+                fill=settings.anonymize == "fill",
+                seen=None if region is None else region.window,
+            )
+            self._anonymized.publish(messages.color_image(header, hidden))
+
+    def _publish_annotated(
+        self,
+        header: Header,
+        pixels: np.ndarray,
+        prediction: Prediction,
+        skeleton: Skeleton,
+        settings: Settings,
+    ) -> None:
+        raw = self._annotated.get_subscription_count()
+        jpeg = self._annotated_jpeg.get_subscription_count()
+        if not raw and not jpeg:
+            return
+        drawn = draw_people(pixels, prediction, skeleton, settings.keypoint_threshold)
+        if raw:
+            self._annotated.publish(messages.color_image(header, drawn))
+        if jpeg:
+            image = messages.jpeg_image(header, drawn, settings.jpeg_quality)
+            self._annotated_jpeg.publish(image)
 
     def destroy(self) -> None:
         """Take the topics down."""
         for publisher in self._publishers:
             self._node.destroy_publisher(publisher)
+        for mirror in self._mirrors:
+            mirror.destroy()
+
+
+def _mirrors(node: Node, hri: bool) -> list[Mirror]:
+    """Those whose message packages are installed."""
+    mirrors: list[Mirror] = []
+    try:
+        from kdc_ros.vision import Detections
+
+        mirrors.append(Detections(node, QOS))
+    except ImportError as error:
+        node.get_logger().info(f"no ~/detections and ~/labels/info without vision_msgs: {error}")
+    if not hri:
+        return mirrors
+    try:
+        from kdc_ros.hri import Bodies
+
+        mirrors.append(Bodies(node, QOS))
+    except ImportError as error:
+        node.get_logger().warning(
+            f"the parameter hri does nothing without hri_msgs: {error}; install "
+            "ros-$ROS_DISTRO-hri-msgs"
+        )
+    return mirrors

@@ -14,6 +14,7 @@ import numpy as np
 from rclpy.node import Node
 
 from kdc_core.codec.results import Prediction
+from kdc_core.inference.assembly import narrowed
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes.protocol import Pending
 from kdc_core.inference.smoothing import Smoother
@@ -29,6 +30,7 @@ from kdc_ros.parameters import Settings
 from kdc_ros.region import OutsideError, Region
 from kdc_ros.timers import STEADY
 
+UNSURE = 0.1  # score from which people are hidden in pictures that are to show nobody
 THROTTLED: dict[str, Any] = {"throttle_duration_sec": 5.0, "throttle_time_source_type": STEADY}
 Done = TypeVar("Done")
 
@@ -44,6 +46,7 @@ class Begun:
         region: of the image, None = all of it.
         pending: people of the region.
         depth: of the image, None = none is used.
+        unsure: people too unsure to be published are among the pending ones.
         converted_s: how long converting it took.
     """
 
@@ -53,6 +56,7 @@ class Begun:
     region: Region | None
     pending: Pending[Prediction]
     depth: Wanted | None
+    unsure: bool
     converted_s: float
 
 
@@ -137,10 +141,11 @@ class Processing:
             raise BadFrame(str(error)) from error
         depth = None if self._outputs_3d is None else self._outputs_3d.want(image.header)
         converted_s = time.monotonic() - before
-        self._predictor.thresholds = settings.thresholds
+        unsure, thresholds = self._outputs.hides_people, settings.thresholds
+        self._predictor.thresholds = thresholds.lowered(UNSURE) if unsure else thresholds
         self._predictor.rotate = settings.rotation
         pending = self._predictor.submit(part)
-        return Begun(image, pixels, settings, region, pending, depth, converted_s)
+        return Begun(image, pixels, settings, region, pending, depth, unsure, converted_s)
 
     def _end(self, begun: Begun) -> None:
         self._counted(partial(self._publish, begun))
@@ -153,13 +158,21 @@ class Processing:
         self._monitor.building = ""
         if begun.region is not None:
             prediction = begun.region.back(prediction, begun.pixels.shape[:2])
+        everybody = prediction if begun.unsure else None
+        if begun.unsure:
+            prediction = narrowed(prediction, settings.thresholds)
         if settings.min_area:
             large = tuple(p for p in prediction.persons if p.area >= settings.min_area)
             prediction = replace(prediction, persons=large)
         if settings.tracking:
             prediction = self._follow(prediction, settings, stamp_s or time.monotonic())
         self._outputs.publish(
-            begun.image.header, begun.pixels, prediction, self._predictor.skeleton, settings
+            begun.image.header,
+            begun.pixels,
+            prediction,
+            self._predictor.skeleton,
+            settings,
+            everybody,
         )
         if self._outputs_3d is not None and begun.depth is not None:
             self._outputs_3d.publish(begun.image.header, prediction, begun.depth, settings)

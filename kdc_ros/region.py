@@ -43,6 +43,11 @@ class Region:
             raise ValueError("expected X,Y,WIDTH,HEIGHT in pixels of the image (160,0,320,480)")
         return region
 
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Its rows and columns."""
+        return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
+
     def cut(self, image: np.ndarray) -> np.ndarray:
         """The region of an image (H, W, 3), as a view.
 
@@ -55,7 +60,7 @@ class Region:
                 f"the parameter roi '{self.x},{self.y},{self.width},{self.height}' (x, y, width, "
                 f"height) reaches out of the image, which is {width} wide and {height} high"
             )
-        return image[self.y : self.y + self.height, self.x : self.x + self.width]
+        return image[self.window]
 
     def back(self, prediction: Prediction, size: tuple[int, int]) -> Prediction:
         """People of the region in pixels of the image of (height, width)."""

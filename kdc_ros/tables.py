@@ -4,6 +4,7 @@ with them."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import TypeVar
 
 import numpy as np
@@ -38,34 +39,34 @@ Cloud = TypeVar("Cloud")
 
 
 def keypoint_rows(prediction: Prediction, skeleton: Skeleton, threshold: float) -> np.ndarray:
-    """(people, keypoints) of KEYPOINT.
+    """(people, keypoints) of KEYPOINT, by id.
 
     Keypoints below the threshold have u, v = NaN and visible = 0; their score is kept.
     """
     people, count = len(prediction), skeleton.num_keypoints
     rows = np.zeros((people, count), KEYPOINT)
-    for index, person in enumerate(prediction.persons):
+    for index, (id, person) in enumerate(people_by_id(prediction)):
         seen = person.keypoints[:, 2] >= threshold
         rows["u"][index] = np.where(seen, person.keypoints[:, 0], np.nan)
         rows["v"][index] = np.where(seen, person.keypoints[:, 1], np.nan)
         rows["score"][index] = person.keypoints[:, 2]
         rows["visible"][index] = seen
-        rows["id"][index] = id_of(person, index)
+        rows["id"][index] = id
     rows["kp"] = np.arange(count)
     return rows
 
 
 def person_rows(prediction: Prediction, threshold: float) -> np.ndarray:
-    """(1, people) of PERSON: mask centroid, box, score, area, id, visible keypoints, flags."""
+    """(1, people) of PERSON, by id: mask centroid, box, score, area, visible keypoints, flags."""
     rows = np.zeros((1, len(prediction)), PERSON)
     height, width = prediction.size
-    for index, person in enumerate(prediction.persons):
+    for index, (id, person) in enumerate(people_by_id(prediction)):
         row = rows[0, index]
         x0, y0, x1, y1 = person.box
         row["u"], row["v"] = _centroid(person)
         row["left"], row["top"], row["width"], row["height"] = x0, y0, x1 - x0, y1 - y0
         row["score"], row["area"] = person.score, person.area
-        row["id"] = id_of(person, index)
+        row["id"] = id
         row["visible"] = np.count_nonzero(person.keypoints[:, 2] >= threshold)
         cut = x0 <= 0 or y0 <= 0 or x1 >= width - 1 or y1 >= height - 1
         row["flags"] = CUT_BY_BORDER if cut else 0
@@ -73,12 +74,20 @@ def person_rows(prediction: Prediction, threshold: float) -> np.ndarray:
 
 
 def label_pixels(prediction: Prediction) -> np.ndarray:
-    """(H, W) uint16, little-endian: each pixel its person's id, 0 background."""
-    labels = prediction.labels
-    if any(person.id is not None for person in prediction.persons):
-        ids = [0, *(id_of(person, i) for i, person in enumerate(prediction.persons))]
-        labels = np.array(ids, np.uint16)[labels]
-    return labels.astype("<u2", copy=False)
+    """(H, W) uint16, little-endian: each pixel its person's id, 0 background.
+
+    Where masks overlap, the person of the higher score is on top.
+    """
+    labels = np.zeros(prediction.size, "<u2")
+    for index, person in reversed(list(enumerate(prediction.persons))):
+        np.copyto(labels[person.mask_window], id_of(person, index), where=person.mask)
+    return labels
+
+
+def people_by_id(prediction: Prediction) -> list[tuple[int, Person]]:
+    """The people with their ids, the lowest first: the order in every output."""
+    people = [(id_of(person, index), person) for index, person in enumerate(prediction.persons)]
+    return sorted(people, key=itemgetter(0))
 
 
 def id_of(person: Person, index: int) -> int:

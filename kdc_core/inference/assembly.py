@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -41,6 +41,10 @@ class Thresholds:
     keypoint: float
     mask: float
     max_persons: int = 32
+
+    def lowered(self, confidence: float) -> Thresholds:
+        """These, with people down to this score kept; `narrowed` leaves what these leave."""
+        return Thresholds(min(self.confidence, confidence), 0.0, self.mask)
 
 
 def assemble(
@@ -89,6 +93,20 @@ def assemble(
                 _person(score[order[index]], points, visible, centroids[index], mask, place)
             )
     return Prediction(image, tuple(persons))
+
+
+def narrowed(prediction: Prediction, thresholds: Thresholds) -> Prediction:
+    """Of what was assembled with `thresholds.lowered`, what these thresholds leave: the same
+    people as if it had been assembled with them."""
+    persons = []
+    good = [p for p in prediction.persons if p.score >= thresholds.confidence]
+    for person in good[: thresholds.max_persons]:
+        visible = person.keypoints[:, 2] >= thresholds.keypoint
+        if person.mask.size:
+            persons.append(person)
+        elif visible.any():
+            persons.append(replace(person, box=_around(person.keypoints[visible])))
+    return replace(prediction, persons=tuple(persons))
 
 
 def extents(labels: np.ndarray, people: int) -> list[tuple[slice, slice] | None]:
@@ -197,9 +215,13 @@ def _person(
 ) -> Person:
     used = centroids[centroids[:, 3] > 0.01]
     if place is None:
-        points = keypoints[visible, :2]
-        box = np.concatenate((points.min(0), points.max(0)))
-        return Person(float(score), keypoints, box, mask, (0, 0), used)
+        return Person(float(score), keypoints, _around(keypoints[visible]), mask, (0, 0), used)
     rows, columns = place
     box = np.array([columns.start, rows.start, columns.stop, rows.stop], np.float32) - 0.5
     return Person(float(score), keypoints, box, mask, (columns.start, rows.start), used)
+
+
+def _around(keypoints: np.ndarray) -> np.ndarray:
+    """The box, (4,), around keypoints (n, 3), one at least."""
+    points = keypoints[:, :2]
+    return np.concatenate((points.min(0), points.max(0)))

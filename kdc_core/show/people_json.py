@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kdc_core.codec.results import Person, Prediction
+from kdc_core.codec.skeleton import Skeleton
 from kdc_core.data.sources import Frame
 from kdc_core.errors import KdcError
 from kdc_core.files import whole_file
@@ -61,10 +62,42 @@ def person_json(person: Person, size: tuple[int, int]) -> dict[str, Any]:
         segmentation as an uncompressed COCO RLE.
     """
     return {
-        "score": round(person.score, 4),
-        "box": [round(float(v), 2) for v in person.box],
+        **_score_and_box(person),
         "keypoints": np.round(person.keypoints.astype(float), 3).tolist(),
         "segmentation": {"size": list(size), "counts": run_lengths(person.full_mask(size))},
+    }
+
+
+def person_summary(person: Person, skeleton: Skeleton, threshold: float) -> dict[str, Any]:
+    """One person as JSON values, to be read by people: no mask, and keypoints by name.
+
+    Args:
+        person: who.
+        skeleton: of its keypoints.
+        threshold: keypoints below are left out.
+
+    Returns:
+        score, box [x0, y0, x1, y1], area (pixels of the mask), and keypoints {name: [x, y,
+        score]}, in image pixels.
+    """
+    rows = np.round(person.keypoints.astype(float), 3).tolist()
+    return {
+        **_score_and_box(person),
+        "area": person.area,
+        "keypoints": {
+            name: row
+            for name, row, score in zip(
+                skeleton.keypoints, rows, person.keypoints[:, 2], strict=True
+            )
+            if score >= threshold
+        },
+    }
+
+
+def _score_and_box(person: Person) -> dict[str, Any]:
+    return {
+        "score": round(person.score, 4),
+        "box": [round(float(v), 2) for v in person.box],
     }
 
 

@@ -206,13 +206,13 @@ def test_ids_count_from_one_by_score_and_agree(two: Prediction) -> None:
 
 
 def test_ids_of_followed_persons_are_in_all_outputs() -> None:
-    """Ids given by somebody who follows persons over frames, up to the largest."""
+    """Ids given by somebody who follows persons over frames, up to the largest; rows are by id."""
     one = np.ones((4, 6), bool)
     prediction = predict(person(one, (10, 20), 0.75, id=65535), person(one, (30, 5), 0.5, id=300))
     rows = keypoint_records(keypoints_cloud(HEADER, prediction, COCO17, THRESHOLD))
-    assert [row[3] for row in rows] == [65535] * 17 + [300] * 17
+    assert [row[3] for row in rows] == [300] * 17 + [65535] * 17
     persons = person_records(persons_cloud(HEADER, prediction, THRESHOLD))
-    assert [row[8] for row in persons] == [65535, 300]
+    assert [(row[8], row[6]) for row in persons] == [(300, 0.5), (65535, 0.75)]
     labels = np.frombuffer(labels_image(HEADER, prediction).data, "<u2").reshape(SIZE)
     assert (labels[21, 12], labels[6, 32], labels[0, 0]) == (65535, 300, 0)
 
