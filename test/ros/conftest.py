@@ -33,6 +33,7 @@ NEED_RCLPY = (
     "test_node.py",
     "test_node_clock.py",
     "test_node_faults.py",
+    "test_node_forms.py",
     "test_node_inputs.py",
     "test_node_left_out.py",
     "test_node_lifecycle.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from rclpy.lifecycle import State
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
-from kdc_core.codec.results import Prediction
+from kdc_core.codec.results import Person, Prediction
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.inference.assembly import Thresholds
 from kdc_core.inference.predictor import Predictor
@@ -37,6 +37,9 @@ class StubPredictor:
     Attributes:
         while_busy: called while a prediction is collected.
         submitted: images so far.
+        last: of them.
+        persons: found in every image.
+        opened_with: what `from_pretrained` was given by place.
         while_opening: called with what `from_pretrained` is given by name.
         refused: as of the Predictor.
         error: raised for each image that is collected while it is set.
@@ -45,6 +48,10 @@ class StubPredictor:
     def __init__(self) -> None:
         self.while_busy: Callable[[], object] = lambda: None
         self.submitted = 0
+        self.last: np.ndarray | None = None
+        self.persons: tuple[Person, ...] = ()
+        self.opened_with: tuple[Any, ...] = ()
+        self.rotate = 0
         self.while_opening: Callable[[dict[str, Any]], object] = lambda given: None
         self.error: Exception | None = None
         self.closed = False
@@ -62,20 +69,23 @@ class StubPredictor:
 
     def submit(self, image: np.ndarray) -> Pending[Prediction]:
         self.submitted += 1
+        self.last = image
 
         def collect() -> Prediction:
             if self.error is not None:
                 raise self.error
             self.while_busy()
-            return Prediction((image.shape[0], image.shape[1]), (), {"model": 1.0})
+            size = (image.shape[0], image.shape[1])
+            return Prediction(size, self.persons, {"model": 1.0})
 
         return Pending(collect)
 
     def close(self) -> None:
         self.closed = True
 
-    def opened(self, **given: Any) -> StubPredictor:
+    def opened(self, *placed: Any, **given: Any) -> StubPredictor:
         """Stand in for `Predictor.from_pretrained`."""
+        self.opened_with = placed
         self.while_opening(given)
         return self
 
@@ -91,7 +101,10 @@ class Local:
 
 @contextmanager
 def local_node(
-    monkeypatch: pytest.MonkeyPatch, spin: bool = False, **values: Any
+    monkeypatch: pytest.MonkeyPatch,
+    spin: bool = False,
+    arguments: Sequence[str] = (),
+    **values: Any,
 ) -> Iterator[tuple[KdcNode, StubPredictor]]:
     """The node without a process of its own, and its stub of the model.
 
@@ -101,11 +114,12 @@ def local_node(
     Args:
         monkeypatch: puts the stub in place.
         spin: run its callbacks, in a thread.
+        arguments: of the node's own command line.
         values: parameters given at start; autostart is off unless it is among them.
     """
     predictor = StubPredictor()
     monkeypatch.setattr(
-        Predictor, "from_pretrained", lambda *_, **given: predictor.opened(**given)
+        Predictor, "from_pretrained", lambda *placed, **given: predictor.opened(*placed, **given)
     )
     context = rclpy.Context()
     rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
@@ -114,6 +128,7 @@ def local_node(
             namespace=f"/local_{next(NUMBERS)}",
             status_period_s=STATUS_PERIOD_S,
             context=context,
+            cli_args=list(arguments),
             parameter_overrides=[
                 Parameter(name, value=value)
                 for name, value in {"autostart": False, **values}.items()
