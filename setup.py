@@ -53,6 +53,11 @@ setup(
     entry_points={
         "console_scripts": ["kdc = kdc_core.__main__:main", "kdc_node = kdc_ros.main:main"],
         "kdc.bench": ["node = kdc_ros.bench:bench_node"],
+        "kdc.commands": [
+            "bag = kdc_ros.bag:bag",
+            "echo = kdc_ros.echo:echo",
+            "soak = kdc_ros.soak:soak",
+        ],
     },
     # Lower bounds are the lowest that run. `make test-lowest` installs those of this list, of the
     # extra `eval` and rclpy's wheels; those of `train` and `openvino` were tried by hand.
@@ -74,6 +79,7 @@ setup(
         "cuda": ["cuda-python>=12.6.1"],
         "rtx": ["cuda-python>=12.6.1", "tensorrt-rtx>=1.7"],
         "openvino": ["openvino>=2025"],
+        "bag": ["rosbags>=0.11"],
         "eval": ["faster-coco-eval>=1.6.5", "pycocotools>=2.0.7"],
         "ray": ["pyarrow>=17", "pycocotools>=2.0.7", "ray[client,data]>=2.60"],
         "train": [
@@ -91,12 +97,14 @@ setup(
         # wheel is only pulled in by name. Pinned: the wheels fit together only as one set.
         "ros-wheels": [
             "ros-diagnostic-msgs==5.5.1",
+            "ros-geometry-msgs==5.5.1",
             "ros-lifecycle-msgs==2.3.0",
             "ros-rclpy==9.1.2",
             "ros-rmw-fastrtps-cpp==9.3.3",
             "ros-sensor-msgs==5.5.1",
             "ros-std-msgs==5.5.1",
             "ros-std-srvs==5.5.1",
+            "ros-visualization-msgs==5.5.1",
         ],
         "dev": [
             "colcon-common-extensions",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from io import TextIOWrapper
 
 import typer
@@ -61,7 +62,27 @@ EXTRAS = {
     "ray": "ray",
     "pyarrow": "ray",
     "rclpy": "ros-wheels",
+    "rosbags": "bag",
 }
+# Entry points of this group are commands of other packages: a function for typer under its name.
+COMMANDS = "kdc.commands"
+
+
+def join_commands(name: str | None = None) -> None:
+    """Add the commands of other packages, whose modules are imported for it.
+
+    Args:
+        name: of the one command that is asked for; all join where it is nobody's, and none where
+            it is there already.
+    """
+    there = {command.name for command in app.registered_commands}
+    there |= {group.name for group in app.registered_groups}
+    if name in there:
+        return
+    found = {entry.name: entry for entry in entry_points(group=COMMANDS)}
+    for entry in (found[name],) if name in found else found.values():
+        if entry.name not in there:
+            app.command(entry.name)(entry.load())
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -79,6 +100,7 @@ def run(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     Work.begun = False
     try:
+        join_commands(next(iter(arguments), None))
         app(list(arguments))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0

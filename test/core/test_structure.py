@@ -29,6 +29,8 @@ ROOMS = (
 ROS = {
     "cv_bridge",
     "diagnostic_msgs",
+    "hri_msgs",
+    "geometry_msgs",
     "kdc_ros",
     "lifecycle_msgs",
     "rcl_interfaces",
@@ -36,6 +38,8 @@ ROS = {
     "sensor_msgs",
     "std_msgs",
     "std_srvs",
+    "vision_msgs",
+    "visualization_msgs",
 }
 ROS_MAY_USE = (
     "inference",
@@ -43,12 +47,17 @@ ROS_MAY_USE = (
     "bench",
     "codec.results",
     "codec.skeleton",
+    "commands.ending",
+    "commands.options",
+    "commands.outputs",
+    "commands.printing",
     "data.bits16",
     "config",
     "errors",
     "files",
     "memory",
     "opencv",
+    "stopping",
 )
 FILES = [p for p in sorted(CORE.rglob("*.py")) if p != CORE / "__init__.py"]
 

@@ -1,0 +1,87 @@
+"""`kdc echo`: the people of a running node as a table."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer import Option
+
+from kdc_core.commands.ending import say_stopped
+from kdc_core.errors import KdcError, Work
+from kdc_core.stopping import Stop, Stopped, stop_by_signal
+
+if TYPE_CHECKING:
+    from rclpy.executors import Executor
+
+    from kdc_ros.people_table import PeopleTable
+
+TIMEOUT_S = 5.0  # until a node is found
+LOOK_S = 0.25  # between two looks at the signals
+
+
+def echo(
+    topic: Annotated[str, Option(help="The node's name with its namespace: /front/kdc.")] = "/kdc",
+    once: Annotated[bool, Option("--once", help="End after the people of one image.")] = False,
+) -> None:
+    """Print the people that a running node finds: a table in a terminal, else a line each.
+
+    Ctrl-C ends it.
+    """
+    import rclpy
+    from rclpy.exceptions import NameValidationException
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
+
+    from kdc_ros import env
+    from kdc_ros.people_table import PeopleTable
+
+    env.prepare()
+    context = rclpy.Context()
+    with stop_by_signal() as stop:
+        rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            node = rclpy.create_node("kdc_echo", context=context)
+            executor = SingleThreadedExecutor(context=context)
+            executor.add_node(node)
+            _show(PeopleTable(node, topic), executor, stop, once)
+        except NameValidationException as error:
+            raise KdcError(f"'{topic}' is no name: {str(error).splitlines()[0]}") from error
+        finally:
+            rclpy.try_shutdown(context=context)
+    if stop.signal is not None:
+        say_stopped(stop.signal)
+        raise Stopped(stop.signal)
+
+
+def _show(people: PeopleTable, executor: Executor, stop: Stop, once: bool) -> None:
+    """Print people until the signal to stop, or for one image.
+
+    Raises:
+        KdcError: there is no node, or nothing of one image comes.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console()
+    live = Live(console=console, auto_refresh=False) if console.is_terminal and not once else None
+    Work.begun = True
+    shown, begun = 0, time.monotonic()
+    with live or nullcontext():
+        while stop.signal is None:
+            executor.spin_once(LOOK_S)
+            late = not people.count and time.monotonic() - begun > TIMEOUT_S
+            if late and (once or not people.published):
+                raise KdcError(people.silence)
+            if live is not None:
+                live.update(people.table(), refresh=True)
+            elif people.count > shown:
+                shown = people.count
+                if console.is_terminal:
+                    console.print(people.table())
+                else:
+                    typer.echo("\n".join(people.lines()))
+                if once:
+                    return
