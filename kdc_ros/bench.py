@@ -1,10 +1,13 @@
-"""`kdc bench node`: what the node adds to the bare predictor, and what `pipeline` changes."""
+"""`kdc bench node`: what the node adds to the bare predictor, what `pipeline` changes, and what
+becomes of a camera's frames."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 import numpy as np
@@ -12,63 +15,115 @@ import numpy as np
 from kdc_core.bench.frames import one_person_image
 from kdc_core.inference.predictor import Predictor
 from kdc_ros import env
-from kdc_ros.camera import Camera, NoAnswer, Stamp, node_process, stamp_of
+from kdc_ros.camera import NODE, Camera, NoAnswer, Stamp, node_process, stamp_of
+from kdc_ros.stand_in import SIZES, sample
+from kdc_ros.stream import Streamed, Streamer
 
 NAMESPACE = "/kdc_bench"
 WARM_UP = 5  # rounds that are not counted
 TURN = 10  # frames of one node before it is the other's turn
 FASTER = 3  # frames a camera shows in the time that the predictor takes for one
 TIMEOUT_S = 30.0
+# A camera, and stand-ins of models that keep up with it and that do not.
+RATE_HZ = 30.0
+MODELS_MS = (10, 100)
+FRAME_S = 0.05  # of streaming for each round
+WARM_UP_S = 1.0
 
 
 def bench_node(rounds: int) -> dict[str, float]:
-    """Show one frame to the node and to a predictor in this process, in turn; then stream it.
+    """Show one frame to the node and to a predictor in this process, in turn; then stream frames.
 
     Args:
         rounds: frames each.
 
     Returns:
-        Medians in ms: `node_ms` (published to the last of keypoints, persons and labels
-        received), `predictor_ms`, and `node_overhead_ms`, the median of their differences
-        within each round. Of a camera that is faster than the node: `latency_ms`, as `node_ms`
-        of the frames that are answered, and `rate_hz`, how many that are a second; the same of
-        a node with the parameter `pipeline`: `pipeline_latency_ms`, `pipeline_rate_hz`.
+        Of VGA frames shown one by one: `node_ms` (published to the last of keypoints, persons and
+        labels received) and `predictor_ms`, medians, with `_p95`; `node_overhead_ms`, the median
+        of their differences within each round; `node_overhead_over_predictor` and
+        `latency_p95_over_predictor_p95`.
+
+        Of a camera that is faster than the node: `latency_ms`, as `node_ms` of the frames that
+        are answered, and `rate_hz`, how many that are a second; the same of a node with the
+        parameter `pipeline`: `pipeline_latency_ms`, `pipeline_rate_hz`.
+
+        Of a best-effort camera of 30 Hz, the node's model replaced by a wait of 10 or 100 ms
+        (`stand_in`), by names as `vga_10ms_latency_ms`: `latency_ms` and `latency_ms_p95`;
+        `answered_share` and `delivered_share`, frames answered and frames received by the node
+        over those shown; `cpu_share`, the node's processor seconds per second and core.
+        `delivered_share`: the least of them. `cpu_share`: of VGA and the model that keeps up.
     """
     env.prepare()
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     image = one_person_image()
-    with _camera_at_node(NAMESPACE) as plain:
+    with _camera_at_node(NAMESPACE) as (plain, _):
         node_ms, bare_ms = _compare(plain, image, rounds)
         period_s = float(np.median(bare_ms)) / 1e3 / FASTER
-        with _camera_at_node(f"{NAMESPACE}_pipeline", "-p", "pipeline:=true") as pipelined:
+        with _camera_at_node(f"{NAMESPACE}_pipeline", "-p", "pipeline:=true") as (pipelined, _):
             plain_streams, pipelined_streams = [], []
             for _ in range(0, rounds, TURN):
                 plain_streams.append(_stream(plain, image, period_s))
                 pipelined_streams.append(_stream(pipelined, image, period_s))
     latency, rate = np.median(plain_streams, 0)
     pipeline_latency, pipeline_rate = np.median(pipelined_streams, 0)
+    p95 = [float(np.percentile(times, 95)) for times in (node_ms, bare_ms)]
+    overhead_ms, predictor_ms = np.median(node_ms - bare_ms), np.median(bare_ms)
+    streams = _streams(FRAME_S * rounds)
     figures = {
-        "node_overhead_ms": np.median(node_ms - bare_ms),
+        "node_overhead_over_predictor": overhead_ms / predictor_ms,
+        "latency_p95_over_predictor_p95": p95[0] / p95[1],
+        "delivered_share": min(streamed.delivered_share for streamed in streams.values()),
+        "cpu_share": streams["vga_10ms"].cpu_share,
+        "node_overhead_ms": overhead_ms,
         "node_ms": np.median(node_ms),
-        "predictor_ms": np.median(bare_ms),
+        "node_ms_p95": p95[0],
+        "predictor_ms": predictor_ms,
+        "predictor_ms_p95": p95[1],
         "latency_ms": latency,
         "rate_hz": rate,
         "pipeline_latency_ms": pipeline_latency,
         "pipeline_rate_hz": pipeline_rate,
+        **{f"{name}_{key}": x for name, s in streams.items() for key, x in _figures(s).items()},
         "rounds": rounds,
     }
-    return {name: round(float(value), 3) for name, value in figures.items()}
+    return {name: round(float(value), 4) for name, value in figures.items()}
+
+
+def _streams(seconds: float) -> dict[str, Streamed]:
+    """What became of the frames, by size of frame and model: `vga_10ms`."""
+    streams = {}
+    for model_ms in MODELS_MS:
+        namespace = f"{NAMESPACE}_{model_ms}ms"
+        command = (sys.executable, "-m", "kdc_ros.stand_in", str(model_ms))
+        with _camera_at_node(namespace, command=command, reliable=False) as (camera, process):
+            streamer = Streamer(camera, process.pid)
+            for size in SIZES:
+                streamer.run(sample(size), RATE_HZ, WARM_UP_S)
+                streams[f"{size}_{model_ms}ms"] = streamer.run(sample(size), RATE_HZ, seconds)
+    return streams
+
+
+def _figures(streamed: Streamed) -> dict[str, float]:
+    return {
+        "latency_ms": streamed.latency_ms(50),
+        "latency_ms_p95": streamed.latency_ms(95),
+        "answered_share": len(streamed.latencies_ms) / streamed.shown,
+        "delivered_share": streamed.delivered_share,
+        "cpu_share": streamed.cpu_share,
+    }
 
 
 @contextmanager
-def _camera_at_node(namespace: str, *ros_args: str) -> Iterator[Camera]:
-    """A node in a process of its own, and a camera that it answers."""
+def _camera_at_node(
+    namespace: str, *ros_args: str, command: Sequence[str] = NODE, reliable: bool = True
+) -> Iterator[tuple[Camera, subprocess.Popen[str]]]:
+    """A camera, and the node that answers it, in a process of its own."""
     with (
-        node_process("-r", f"__ns:={namespace}", *ros_args),
-        closing(Camera(namespace=namespace)) as camera,
+        node_process("-r", f"__ns:={namespace}", *ros_args, command=command) as process,
+        closing(Camera(namespace=namespace, reliable=reliable)) as camera,
     ):
         camera.wait_for_node()
-        yield camera
+        yield camera, process
 
 
 def _compare(camera: Camera, image: np.ndarray, rounds: int) -> tuple[np.ndarray, np.ndarray]:

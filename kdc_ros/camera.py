@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,9 +19,11 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image, PointCloud2
 
+from kdc_core.errors import KdcError
 from kdc_ros.images import fill_image
 
 ANSWERS = {"keypoints": PointCloud2, "persons": PointCloud2, "labels": Image}
+NODE = (sys.executable, "-m", "kdc_ros.main")
 RESEND_S = 0.3  # between frames that nobody may hear yet
 Message: TypeAlias = Any  # any message type with a header
 Stamp: TypeAlias = tuple[int, int]  # seconds, nanoseconds
@@ -31,7 +33,7 @@ def stamp_of(message: Message) -> Stamp:
     return message.header.stamp.sec, message.header.stamp.nanosec
 
 
-class NoAnswer(RuntimeError):
+class NoAnswer(KdcError):
     """The node did not answer in time."""
 
 
@@ -56,7 +58,7 @@ class Camera:
         self.publisher = self.node.create_publisher(
             Image, "image", QoSProfile(depth=1, reliability=policy)
         )
-        self.answers = dict(answers or ANSWERS)
+        self.answers = dict(ANSWERS if answers is None else answers)
         self.received: dict[Stamp, dict[str, Message]] = {}
         self._subscriptions = [
             self.node.create_subscription(
@@ -152,7 +154,10 @@ class Camera:
 
 @contextmanager
 def node_process(
-    *ros_args: str, log: Path | None = None, stop_timeout_s: float = 10.0
+    *ros_args: str,
+    log: Path | None = None,
+    stop_timeout_s: float = 10.0,
+    command: Sequence[str] = NODE,
 ) -> Iterator[subprocess.Popen[str]]:
     """Run the node in a process of its own; stopped by SIGINT when the block ends.
 
@@ -160,14 +165,13 @@ def node_process(
         ros_args: what follows `--ros-args`.
         log: file for its output; None = this process's stderr.
         stop_timeout_s: then it is killed.
+        command: starts the node.
     """
-    command = [sys.executable, "-m", "kdc_ros.main"]
-    if ros_args:
-        command += ["--ros-args", *ros_args]
+    words = ("--ros-args", *ros_args) if ros_args else ()
     out = open(log, "w") if log else None
     try:
         process = subprocess.Popen(
-            command,
+            [*command, *words],
             stdout=out or sys.stderr,
             stderr=subprocess.STDOUT,
             text=True,

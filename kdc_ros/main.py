@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import signal
 import sys
 import threading
 import traceback
 
-import rclpy
-from lifecycle_msgs.msg import State as StateId
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.lifecycle import State
-from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args
-
 from kdc_core import opencv
+from kdc_core.stopping import SIGNALS
 from kdc_ros import env
 
 USAGE = "kdc_node [-h] [--ros-args -r FROM:=TO ... -p NAME:=VALUE ... --params-file FILE]"
@@ -39,6 +34,14 @@ def main(args: list[str] | None = None) -> int:
     Raises:
         SystemExit: 0 after the usage where it is asked for, 2 for a word that is none of ROS's.
     """
+    awake, wake = catch_signals()
+    # Only now, for importing takes the better part of a second, in which a signal may come.
+    import rclpy
+    from lifecycle_msgs.msg import State as StateId
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    from rclpy.lifecycle import State
+    from rclpy.signals import SignalHandlerOptions
+
     try:
         check_words(sys.argv if args is None else args)
     except RuntimeError as error:
@@ -54,18 +57,14 @@ def main(args: list[str] | None = None) -> int:
         print(f"kdc_node: {text}", file=sys.stderr)
         return 2
     env.prepare()
-    # rclpy's own handlers would cut the clean-up short at a second signal, and ros2 launch
-    # sends two. Through a pipe a signal wakes main whichever thread takes it, without a lock.
-    awake, wake = os.pipe()
-    os.set_blocking(wake, False)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+    if select.select([awake], [], [], 0)[0]:
+        ignore_signals()
+        return 0
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = KdcNode()
     except (BadParameter, rclpy.exceptions.ParameterException, RuntimeError) as error:
-        print(f"kdc: {error}", file=sys.stderr)
+        print(f"kdc: {error}{about_security()}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2
     executor = SingleThreadedExecutor()
@@ -95,13 +94,45 @@ def main(args: list[str] | None = None) -> int:
     node.on_shutdown(State("shuttingdown", StateId.TRANSITION_STATE_SHUTTINGDOWN))
     node.destroy_node()
     rclpy.try_shutdown()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()
     return 1 if failed.is_set() else 0
+
+
+def catch_signals() -> tuple[int, int]:
+    """Have SIGINT and SIGTERM do nothing but write into a pipe.
+
+    rclpy's own handlers would cut the clean-up short at a second signal, and ros2 launch sends
+    two. Through a pipe a signal wakes main whichever thread takes it, without a lock.
+
+    Returns:
+        The pipe's ends, to read from and to write to.
+    """
+    awake, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: None)
+    return awake, wake
+
+
+def ignore_signals() -> None:
+    """Keep a second signal from ending Python while it ends itself, without handlers."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def about_security() -> str:
+    """What the environment asks of SROS 2, for an error at the start; "" = nothing."""
+    if os.environ.get("ROS_SECURITY_ENABLE") != "true":
+        return ""
+    keystore = os.environ.get("ROS_SECURITY_KEYSTORE") or "not set"
+    return f" (ROS_SECURITY_ENABLE is true, ROS_SECURITY_KEYSTORE is {keystore})"
 
 
 def check_words(args: list[str]) -> None:
     """End the process if a word is not for ROS; there is `--help` and nothing else."""
+    from rclpy.utilities import remove_ros_args
+
     argparse.ArgumentParser(
         prog="kdc_node",
         usage=USAGE,
