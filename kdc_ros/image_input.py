@@ -13,6 +13,7 @@ from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
 
+from kdc_core.errors import KdcError
 from kdc_ros.sharing import other_users
 
 try:
@@ -26,6 +27,9 @@ TRANSPORTS: dict[str, tuple[type, str, str]] = {
     "raw": (Image, "sensor_msgs/msg/Image", ""),
     "compressed": (CompressedImage, "sensor_msgs/msg/CompressedImage", "/compressed"),
 }
+# Images that come while the executor waits for Python's lock; in a queue of one they would be
+# replaced without being counted. Who takes them keeps the latest.
+QUEUE = 4
 
 
 class ImageInput:
@@ -64,6 +68,9 @@ class ImageInput:
             reliability: `reliable`, `best_effort`, or `auto`: what every publisher offers, also
                 one that comes later.
             transport: one of `TRANSPORTS`.
+
+        Raises:
+            KdcError: an override that is none.
         """
         self._transport = transport
         # As image_transport does it: whoever remaps `image` remaps its compressed form along.
@@ -75,6 +82,11 @@ class ImageInput:
         given = getattr(self._node, "_parameter_overrides", {}).get(override)
         if given is not None:
             reliability = given.value
+            if reliability not in ("reliable", "best_effort"):
+                raise KdcError(
+                    f"parameter {override}: expected reliable or best_effort, got "
+                    f"{reliability!r:.60}"
+                )
         self._follow = reliability == "auto"
         self._subscribe(reliability != "best_effort")
         self.look()
@@ -114,7 +126,7 @@ class ImageInput:
             TRANSPORTS[self._transport][0],
             self.topic,
             self._got_image,
-            QoSProfile(depth=1, reliability=policy),
+            QoSProfile(depth=QUEUE, reliability=policy),
             qos_overriding_options=QoSOverridingOptions(
                 (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.DURABILITY)
             ),

@@ -19,8 +19,6 @@ from kdc_core.show.drawing import draw_people
 from kdc_ros import messages
 from kdc_ros.parameters import Settings
 
-QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-
 
 class Mirror(Protocol):
     """Publishers of the same people as messages of a package that may be missing."""
@@ -73,7 +71,7 @@ class Outputs:
             QoSPolicyKind.RELIABILITY,
         )
         publisher: Publisher = self._node.create_publisher(
-            kind, f"~/{topic}", QOS, qos_overriding_options=QoSOverridingOptions(policies)
+            kind, f"~/{topic}", _qos(), qos_overriding_options=QoSOverridingOptions(policies)
         )
         self._publishers.append(publisher)
         return publisher
@@ -159,13 +157,18 @@ class Outputs:
             mirror.destroy()
 
 
+def _qos() -> QoSProfile:
+    """One for each publisher: rclpy writes overrides into it."""
+    return QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+
+
 def _mirrors(node: Node, hri: bool) -> list[Mirror]:
     """Those whose message packages are installed."""
     mirrors: list[Mirror] = []
     try:
         from kdc_ros.vision import Detections
 
-        mirrors.append(Detections(node, QOS))
+        mirrors.append(Detections(node, _qos()))
     except ImportError as error:
         node.get_logger().info(f"no ~/detections and ~/labels/info without vision_msgs: {error}")
     if not hri:
@@ -173,7 +176,7 @@ def _mirrors(node: Node, hri: bool) -> list[Mirror]:
     try:
         from kdc_ros.hri import Bodies
 
-        mirrors.append(Bodies(node, QOS))
+        mirrors.append(Bodies(node, _qos()))
     except ImportError as error:
         node.get_logger().warning(
             f"the parameter hri does nothing without hri_msgs: {error}; install "

@@ -184,3 +184,32 @@ def test_an_override_of_the_input_s_reliability_goes_over_the_parameter(
             subscription = node._input._subscription
             assert subscription is not None and subscription.qos_profile.depth == 3
             node.trigger_deactivate()
+
+
+def test_an_override_that_is_none_is_named(
+    domain: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    remap = ["--ros-args", "-r", "image:=/overridden"]
+    override = "qos_overrides./overridden.subscription.reliability"
+    with local_node(monkeypatch, arguments=remap, **{override: "sometimes"}) as (node, _):
+        node.trigger_configure()
+        node.trigger_activate()
+        assert node._health()[1].startswith(f"activate failed: parameter {override}: expected")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_an_override_of_an_output_leaves_the_others_as_they_are(
+    domain: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with local_node(
+        monkeypatch,
+        arguments=["--ros-args", "-r", "__ns:=/quiet"],
+        **{"qos_overrides./quiet/kdc/keypoints.publisher.reliability": "best_effort"},
+    ) as (node, _):
+        node.trigger_configure()
+        found = {
+            topic: node.get_publishers_info_by_topic(f"~/{topic}")[0].qos_profile.reliability
+            for topic in ("keypoints", "persons", "labels")
+        }
+        assert found["keypoints"] == ReliabilityPolicy.BEST_EFFORT
+        assert found["persons"] == found["labels"] == ReliabilityPolicy.RELIABLE

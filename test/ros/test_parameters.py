@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import parameter_table
 import pytest
 import yaml
 from rcl_interfaces.msg import ParameterDescriptor, ParameterType
@@ -254,7 +256,7 @@ def test_a_change_while_a_frame_is_in_work_counts_from_the_next(
     predicted, published = [], []
 
     def publish(self: Outputs, *arguments: Any) -> None:
-        published.append(arguments[-1].keypoint_threshold)
+        published.append(next(a for a in arguments if isinstance(a, Settings)).keypoint_threshold)
 
     monkeypatch.setattr(Outputs, "publish", publish)
     with local_node(monkeypatch, keypoint_threshold=0.25, lazy=False) as (node, predictor):
@@ -338,3 +340,10 @@ def test_the_parameter_file_lists_the_table_with_its_defaults() -> None:
         content = yaml.safe_load(file)["/**"]["ros__parameters"]
     wanted = [(name, default, type(default)) for name, (default, _, _) in DOCUMENTED.items()]
     assert [(name, value, type(value)) for name, value in content.items()] == wanted
+
+
+def test_the_document_lists_the_table() -> None:
+    written = (Path(__file__).parents[2] / "docs" / "parameters.md").read_text(encoding="utf-8")
+    assert written == parameter_table.text(), (
+        "python tools/parameter_table.py > docs/parameters.md"
+    )
