@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 
 from kdc_core.codec.results import Person, Prediction
@@ -29,6 +30,8 @@ ENCODINGS = {"16UC1": "u2", "32FC1": "f4"}
 WINDOW = 2  # pixels to each side of a keypoint
 ENOUGH = 5  # pixels with depth; with fewer the window grows,
 REACH = 0.05  # to each side at most to this part of the person's longer side
+# A pixel farther than its neighbor by this part is at an edge, where cameras mix two depths.
+EDGE = 0.05
 # Within a body no two pixels that follow each other in depth are further apart: a thigh seen end
 # on hides what is between hip and knee. Metres.
 BODY_GAP = 0.4
@@ -166,8 +169,8 @@ def lift(
         depth_max: metres; what is farther is no depth.
 
     Returns:
-        (people, K, 3) float32 metres in the image's optical frame, by id; NaN where a keypoint is not
-        visible, or its person's mask has no depth there.
+        (people, K, 3) float32 metres in the image's optical frame, by id; NaN where a
+        keypoint is not visible, or its person's mask has no depth there.
     """
     places = [
         camera.points(
@@ -183,15 +186,16 @@ def keypoint_depths(
 ) -> np.ndarray:
     """The median depth of the person's own pixels around each keypoint: (K,) metres, NaN = none.
 
-    Pixels count that are in the mask and belong to the body by their depth (`body_range`), so a
-    mask that is wide at the edges brings in neither what is behind nor what is in front.
+    Pixels count that are in the mask, not at an edge, and of the body by their depth
+    (`body_range`): a mask that is too wide brings in neither what is behind nor what is in front.
     """
     depths = np.full(len(person.keypoints), np.nan)
+    if not person.mask.any():
+        return depths
     own = np.where(person.mask, to_metres(plane[person.mask_window], depth_max), np.inf)
+    own[own / (1 + EDGE) > cv2.erode(own, np.ones((3, 3), np.uint8))] = np.inf
     near, far = body_range(own[np.isfinite(own)])
     own[(own < near) | (own > far)] = np.inf
-    if not np.isfinite(own).any():
-        return depths
     left = np.flatnonzero(
         (person.keypoints[:, 2] >= threshold) & np.isfinite(person.keypoints[:, :2]).all(1)
     )
