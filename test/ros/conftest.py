@@ -6,7 +6,7 @@ import fcntl
 import importlib.util
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +18,8 @@ import pytest
 
 from kdc_ros import env
 
+from .built_messages import built_messages
+
 if TYPE_CHECKING:  # these need rclpy
     from .local import Local
     from .peer import MakePeer
@@ -25,20 +27,29 @@ if TYPE_CHECKING:  # these need rclpy
 
 NEED_RCLPY = (
     "test_bench.py",
+    "test_cases.py",
     "test_demo.py",
+    "test_faults.py",
     "test_image_input.py",
+    "test_lifting.py",
     "test_main.py",
+    "test_markers.py",
     "test_messages.py",
     "test_parameters.py",
     "test_node.py",
+    "test_node_3d.py",
     "test_node_clock.py",
     "test_node_faults.py",
     "test_node_forms.py",
+    "test_node_health.py",
     "test_node_inputs.py",
     "test_node_left_out.py",
     "test_node_lifecycle.py",
+    "test_node_outputs.py",
     "test_node_pipeline.py",
+    "test_optional_messages.py",
     "test_sharing.py",
+    "test_soak.py",
 )
 HAS_RCLPY = importlib.util.find_spec("rclpy") is not None
 
@@ -112,18 +123,30 @@ def quick_profile(profile: Path) -> str:
 
 @pytest.fixture(scope="module")
 def start(domain: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """start(*ros_args): a NodeProcess, stopped at the end of the module if not before."""
-    from kdc_ros.camera import node_process
+    """start(*ros_args, command=NODE): a NodeProcess, stopped at the end of the module if not before."""
+    from kdc_ros.camera import NODE, node_process
 
     from .process import NodeProcess
 
     with ExitStack() as stack:
 
-        def start(*ros_args: str) -> NodeProcess:
+        def start(*ros_args: str, command: Sequence[str] = NODE) -> NodeProcess:
             log = tmp_path_factory.mktemp("node") / "log.txt"
-            return NodeProcess(stack.enter_context(node_process(*ros_args, log=log)), log)
+            process = stack.enter_context(node_process(*ros_args, log=log, command=command))
+            return NodeProcess(process, log)
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def optional_messages(domain: int) -> Iterator[None]:
+    """vision_msgs and hri_msgs can be imported, by the nodes that this module starts too."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not all(map(importlib.util.find_spec, ("vision_msgs", "hri_msgs"))):
+            folder = str(built_messages())
+            patch.syspath_prepend(folder)
+            patch.setenv("PYTHONPATH", folder, prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,94 @@
+"""What the node says of itself: in diagnostics while it lasts, in the log at both its ends."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+
+from .local import Local, local_node
+from .peer import MakePeer
+
+pytestmark = pytest.mark.ros
+
+
+def lines(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """Of the log since the last call, without level, time and node."""
+    return [line.split(": ", 1)[-1] for line in capfd.readouterr().err.splitlines()]
+
+
+def test_a_warning_is_logged_once_when_it_begins_and_once_when_it_ends(
+    local: Local, capfd: pytest.CaptureFixture[str]
+) -> None:
+    peer = local.peer
+    peer.set_parameters(input_timeout=0.2)
+    lines(capfd)
+    silent = peer.status(lambda s: s.message.startswith("no images on"), "silence")
+    assert silent.level == DiagnosticStatus.WARN
+    for _ in range(5):  # the seconds it tells are no news
+        peer.status()
+    peer.set_parameters(input_timeout=60.0)
+    peer.status(lambda s: s.message == "running", "running")
+    peer.status()
+    assert lines(capfd) == [f"no images on {peer.namespace}/image for 0 s", "running"]
+
+
+def test_pausing_is_logged_and_no_warning(local: Local, capfd: pytest.CaptureFixture[str]) -> None:
+    peer = local.peer
+    peer.set_parameters(input_timeout=60.0)
+    peer.status(lambda s: s.message == "running", "running")
+    lines(capfd)
+    peer.enable(False)
+    paused = peer.status(lambda s: s.message.startswith("paused"), "paused")
+    assert paused.level == DiagnosticStatus.OK
+    peer.status()
+    peer.enable(True)
+    peer.status(lambda s: s.message == "running", "running")
+    peer.status()
+    assert lines(capfd) == ["paused by ~/enable", "running"]
+
+
+def test_losses_are_a_warning_although_images_still_come(local: Local) -> None:
+    peer = local.peer
+    for _ in range(4):
+        peer.answer()
+    local.node._on_lost(1)
+    peer.answer()
+    assert peer.status().message == "running", "less than a fifth"
+    local.node._on_lost(8)
+    lost = peer.status(lambda s: "lost by the middleware" in s.message, "a fifth is lost")
+    assert lost.level == DiagnosticStatus.WARN and "within 10 s" in lost.message
+
+
+def test_a_frame_that_never_ends_is_an_error_until_it_does(local: Local) -> None:
+    peer, go_on = local.peer, threading.Event()
+    peer.set_parameters(stall_timeout=1.0)
+    local.predictor.while_busy = lambda: go_on.wait(60)
+    try:
+        peer.publisher.publish(peer.frame())
+        stalled = peer.status(lambda s: "in work" in s.message, "it does not end")
+        assert stalled.level == DiagnosticStatus.ERROR
+    finally:
+        go_on.set()
+    peer.answer()
+    assert peer.status().level != DiagnosticStatus.ERROR
+
+
+def test_two_nodes_can_be_told_apart(
+    local: Local, domain: int, monkeypatch: pytest.MonkeyPatch, peer: MakePeer
+) -> None:
+    first = local.peer.status()
+    name = f"{local.peer.namespace}/kdc"
+    assert (first.name, first.hardware_id) == (f"{name}: people", f"{name} (cpu)")
+    with local_node(monkeypatch, spin=True) as (node, _):
+        other = peer(node.get_namespace(), answers={}).status()
+        assert other.name != first.name and other.hardware_id == f"{node.get_namespace()}/kdc"
+
+
+def test_diagnostics_have_percentiles_and_memory(local: Local) -> None:
+    for _ in range(3):
+        local.peer.answer()
+    values = local.peer.values(local.peer.status())
+    assert float(values["memory_mb"]) > 20
+    assert float(values["model_ms_p95"]) >= float(values["model_ms_p50"]) > 0
