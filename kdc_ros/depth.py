@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
@@ -81,10 +84,7 @@ class DepthInput:
         self._kept.clear()
         self.info, self._open = None, True
         # Small messages get through as best effort, too, which suits every publisher.
-        best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self._camera = self._node.create_subscription(
-            CameraInfo, "camera_info", self._on_info, best_effort
-        )
+        self._camera = self._subscription(CameraInfo, "camera_info", self._on_info, False)
         self._subscribe(True)
         self.look()
 
@@ -156,12 +156,20 @@ class DepthInput:
         if self._depth is not None:
             self._node.destroy_subscription(self._depth)
         self._reliable = reliable
+        self._depth = self._subscription(Image, "depth", self._on_depth, reliable)
+
+    def _subscription(
+        self, kind: type, topic: str, callback: Callable[[Any], None], reliable: bool
+    ) -> Subscription:
         policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-        self._depth = self._node.create_subscription(
-            Image,
-            "depth",
-            self._on_depth,
+        return self._node.create_subscription(
+            kind,
+            topic,
+            callback,
             QoSProfile(depth=1, reliability=policy),
+            qos_overriding_options=QoSOverridingOptions(
+                (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.DURABILITY)
+            ),
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
 

@@ -39,11 +39,30 @@ class Mirror(Protocol):
         ...
 
 
-class Outputs:
-    """Publishers of keypoints, persons, labels and, for whoever listens, the rest.
+def create_output(node: Node, kind: type, topic: str) -> Publisher:
+    """A publisher of an output of the node.
 
     Reliable, so that reliable and best-effort subscribers both match;
     `qos_overrides.<topic>.publisher.<policy>` goes over that.
+
+    Args:
+        node: to publish by.
+        kind: type of the messages.
+        topic: without the node's name.
+    """
+    policies = (
+        QoSPolicyKind.DEPTH,
+        QoSPolicyKind.DURABILITY,
+        QoSPolicyKind.HISTORY,
+        QoSPolicyKind.RELIABILITY,
+    )
+    return node.create_publisher(
+        kind, f"~/{topic}", _qos(), qos_overriding_options=QoSOverridingOptions(policies)
+    )
+
+
+class Outputs:
+    """Publishers of keypoints, persons, labels and, for whoever listens, the rest.
 
     Args:
         node: to publish by.
@@ -64,17 +83,8 @@ class Outputs:
         self._mirrors = _mirrors(node, hri)
 
     def _create(self, kind: type, topic: str) -> Publisher:
-        policies = (
-            QoSPolicyKind.DEPTH,
-            QoSPolicyKind.DURABILITY,
-            QoSPolicyKind.HISTORY,
-            QoSPolicyKind.RELIABILITY,
-        )
-        publisher: Publisher = self._node.create_publisher(
-            kind, f"~/{topic}", _qos(), qos_overriding_options=QoSOverridingOptions(policies)
-        )
-        self._publishers.append(publisher)
-        return publisher
+        self._publishers.append(create_output(self._node, kind, topic))
+        return self._publishers[-1]
 
     @property
     def wanted(self) -> bool:

@@ -7,7 +7,6 @@ import traceback
 from dataclasses import dataclass
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
@@ -18,6 +17,7 @@ from kdc_ros.depth import DepthInput, Wanted
 from kdc_ros.images import BadFrame, byte_array
 from kdc_ros.lifting import depth_plane, keypoint_3d_rows, lift, pinhole_of
 from kdc_ros.markers import Markers
+from kdc_ros.outputs import create_output
 from kdc_ros.parameters import Settings
 from kdc_ros.tables import fill_cloud
 from kdc_ros.worker import LatestBox, Worker
@@ -51,9 +51,8 @@ class Outputs3d:
         self._node, self._skeleton = node, skeleton
         self._input = DepthInput(node)
         self._markers = Markers()
-        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-        self._keypoints = node.create_publisher(PointCloud2, "~/keypoints_3d", qos)
-        self._skeletons = node.create_publisher(MarkerArray, "~/markers", qos)
+        self._keypoints = create_output(node, PointCloud2, "keypoints_3d")
+        self._skeletons = create_output(node, MarkerArray, "markers")
         self._publishers = (self._keypoints, self._skeletons)
         self._box = LatestBox()
         self._worker: Worker | None = None

@@ -123,7 +123,7 @@ def quick_profile(profile: Path) -> str:
 
 @pytest.fixture(scope="module")
 def start(domain: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """start(*ros_args, command=NODE): a NodeProcess, stopped at the end of the module if not before."""
+    """start(*ros_args, command=NODE): a NodeProcess, stopped with the module if not before."""
     from kdc_ros.camera import NODE, node_process
 
     from .process import NodeProcess
