@@ -107,6 +107,7 @@ setup(
             "ros-visualization-msgs==5.5.1",
         ],
         "dev": [
+            "catkin-pkg",  # the generators of messages in ROS's wheels need it
             "colcon-common-extensions",
             "coverage>=7.10",
             "hypothesis",

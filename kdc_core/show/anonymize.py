@@ -13,7 +13,7 @@ FILL = 128  # gray
 BLOCK = (1 / 10, 8.0)  # side of what becomes one color
 GROWN = (1 / 20, 3.0)  # by which its mask grows
 HEAD = (1 / 7, 6.0)  # what is hidden around the middle of its face, or
-FACE = 1.5  # as many times the distance of the face's keypoint farthest from it
+FACE = 2.0  # as many times the distance of the face's keypoint farthest from it
 SEEN = 0.1  # score from which a keypoint is hidden, too; far below what is drawn
 OF_A_FACE = {"nose", "left_eye", "right_eye", "left_ear", "right_ear", "head"}
 
