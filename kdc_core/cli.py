@@ -120,9 +120,9 @@ def run(arguments: Sequence[str]) -> int:
 def _to_install(error: Exception) -> str | None:
     """What to tell of an import that failed; None = it is no fault of what is installed."""
     if isinstance(error, ModuleNotFoundError):
-        extra = EXTRAS.get((error.name or "").split(".")[0])
-        if extra is not None:
-            return f"this command needs '{error.name}': pip install 'kdc_ros[{extra}]'"
+        name = (error.name or "").split(".")[0]
+        if name in EXTRAS:
+            return f"this command needs '{name}': pip install 'kdc_ros[{EXTRAS[name]}]'"
     return opencv.explain(error)
 
 

@@ -1,11 +1,14 @@
-"""How the C library's allocator treats large buffers, and Python's collector many objects."""
+"""How the C library's allocator treats large buffers, Python's collector many objects, and how
+much untrusted data may take."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 # Parameters of mallopt, from glibc's malloc.h.
 M_TRIM_THRESHOLD = -1
@@ -47,3 +50,28 @@ def without_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+@contextmanager
+def limited_growth(most: int) -> Iterator[None]:
+    """Have what takes much more memory than there is now fail, also within a library.
+
+    For libraries that unpack untrusted data without a bound. It holds for all threads.
+
+    Args:
+        most: bytes of address space that may be taken.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = _address_space() + most
+    if soft != resource.RLIM_INFINITY:
+        limit = min(limit, soft)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _address_space() -> int:
+    """Bytes that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -19,6 +19,7 @@ from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import Skeleton
 from kdc_core.data.bits16 import To8Bits
 from kdc_core.errors import KdcError
+from kdc_core.memory import limited_growth
 from kdc_ros.compressed import compressed_to_rgb
 from kdc_ros.images import BadFrame, to_rgb
 from kdc_ros.tables import fill_cloud, keypoint_rows, label_pixels, person_rows
@@ -26,8 +27,8 @@ from kdc_ros.tables import fill_cloud, keypoint_rows, label_pixels, person_rows
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CLOUD, FIELD = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/PointField"
 ENDINGS = {".mcap": StoragePlugin.MCAP, ".db3": StoragePlugin.SQLITE3}
-BAG_VERSION: Literal[8] = 8  # of metadata.yaml: what follows writes QoS in a way that Humble cannot read
-LARGEST_METADATA = 16 << 20  # bytes
+BAG_VERSION: Literal[8] = 8  # Humble cannot read how later ones write QoS
+MOST_MEMORY = 2 << 30  # bytes that reading on may take: a chunk says itself what it unpacks to
 NOT_IN_NAMES = "?#%"  # SQLite is given the name of its file within a URI
 
 # Of the messages that are used here, which all distributions have alike. The definitions in a bag
@@ -103,11 +104,14 @@ class ImageBag:
         Raises:
             DamagedBag: the bag cannot be read on.
         """
-        try:
-            for connection, log_ns, data in self._reader.messages(self._connections[topic]):
-                yield Recorded(log_ns, connection.msgtype, data)
-        except Exception as error:
-            raise _damaged(self._path, error) from error
+        messages = self._reader.messages(self._connections[topic])
+        while True:
+            with _reading(self._path):
+                found = next(messages, None)
+            if found is None:
+                return
+            connection, log_ns, data = found
+            yield Recorded(log_ns, connection.msgtype, data)
 
 
 @contextmanager
@@ -120,22 +124,16 @@ def open_bag(path: Path) -> Iterator[ImageBag]:
     """
     if not path.exists():
         raise KdcError(f"'{path}' does not exist")
-    files = _files(path)
-    if not files:
+    if not _files(path):
         raise KdcError(
             f"'{path}' is no bag of ROS 2: expected a folder with metadata.yaml, or a file ending "
             "in .mcap or .db3 (rosbags-convert makes one of a .bag of ROS 1)"
         )
     check_name(path)
-    try:
-        metadata = path / "metadata.yaml"
-        if metadata.is_file() and metadata.stat().st_size > LARGEST_METADATA:
-            raise ValueError(f"metadata.yaml is larger than {LARGEST_METADATA} bytes")
+    with _reading(path):
         reader = Reader(path)
         reader.open()
         bag = ImageBag(path, reader)
-    except Exception as error:
-        raise _damaged(path, error) from error
     try:
         yield bag
     finally:
@@ -221,31 +219,41 @@ def new_bag(output: Path, storage: StoragePlugin) -> Iterator[Writer]:
     Raises:
         KdcError: it cannot be written.
     """
-    with TemporaryDirectory(prefix=".kdc-", dir=output.parent) as place:
-        single = output.suffix in ENDINGS
-        folder = Path(place) / (output.stem if single else output.name)
-        try:
+    single = output.suffix in ENDINGS
+    try:
+        with TemporaryDirectory(prefix=".kdc-", dir=output.parent) as place:
+            folder = Path(place) / (output.stem if single else output.name)
             with Writer(folder, version=BAG_VERSION, storage_plugin=storage) as writer:
                 yield writer
-        except sqlite3.Error as error:
-            raise KdcError(f"cannot write '{output}': {error}") from error
-        for file in folder.iterdir():
-            with open(file, "rb") as written:
-                os.fsync(written.fileno())
-        os.rename(folder / output.name if single else folder, output)
+            for file in folder.iterdir():
+                with open(file, "rb") as written:
+                    os.fsync(written.fileno())
+            os.rename(folder / output.name if single else folder, output)
+    except (OSError, sqlite3.Error) as error:
+        raise KdcError(f"cannot write '{output}': {error}") from error
 
 
 def _files(bag: Path) -> list[Path]:
     """Those that hold messages."""
     found = sorted(bag.iterdir()) if bag.is_dir() else [bag]
-    return [file for file in found if ENDINGS.keys() & set(file.suffixes)]
+    return [file for file in found if file.is_file() and ENDINGS.keys() & set(file.suffixes)]
 
 
-def _damaged(path: Path, error: Exception) -> DamagedBag:
-    reason = str(error) or type(error).__name__
-    if path.is_dir() and not (path / "metadata.yaml").exists():
-        reason += "; `ros2 bag reindex` writes metadata.yaml anew"
-    return DamagedBag(f"'{path}' is cut off or damaged, it cannot be read on: {reason}")
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Have whatever rosbags raises of a bag that is damaged, or made to harm, be a DamagedBag."""
+    try:
+        with limited_growth(MOST_MEMORY):
+            yield
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        if path.is_dir() and not (path / "metadata.yaml").exists():
+            reason += "; `ros2 bag reindex` writes metadata.yaml anew"
+        elif path.suffix == ".mcap":
+            reason += "; `mcap recover` makes a whole file of what is left"
+        raise DamagedBag(
+            f"'{path}' is cut off or damaged, it cannot be read on: {reason}"
+        ) from error
 
 
 def _cloud(header: Any, rows: np.ndarray) -> object:

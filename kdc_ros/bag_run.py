@@ -1,0 +1,93 @@
+"""From the images of a bag to a bag of the people in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from kdc_core.commands.ending import say_stopped
+from kdc_core.data.bits16 import To8Bits
+from kdc_core.inference.predictor import Predictor
+from kdc_core.inference.tracking import Tracker
+from kdc_core.show.progress import track
+from kdc_core.stopping import Stop, Stopped, stop_by_signal
+from kdc_ros.bag_files import (
+    ENDINGS,
+    DamagedBag,
+    ImageBag,
+    PeopleWriter,
+    decode,
+    new_bag,
+    open_bag,
+    storage_of,
+)
+from kdc_ros.images import BadFrame
+
+TRACK_TIMEOUT_S = 1.0  # the node's default
+
+
+def run_bag(
+    path: Path, output: Path, topic: str | None, open_predictor: Callable[[], Predictor]
+) -> bool:
+    """Write the people of a bag's images; what is wrong with images goes to stderr.
+
+    Args:
+        path: the bag.
+        output: the new one; there is nothing of this name yet.
+        topic: of the images; None = the only one.
+        open_predictor: called once the images are found.
+
+    Returns:
+        Whether no image failed and the bag could be read to its end.
+
+    Raises:
+        KdcError: there is no such bag or topic, or the new one cannot be written.
+        DamagedBag: no image could be used. No bag is written, as with all that is raised.
+        Stopped: by a signal.
+    """
+    with open_bag(path) as images:
+        topic = images.choose(topic)
+        predictor = open_predictor()
+        storage = ENDINGS.get(output.suffix) or storage_of(path)
+        with stop_by_signal() as stop, new_bag(output, storage) as writer:
+            people = PeopleWriter(writer, predictor.skeleton, predictor.thresholds.keypoint)
+            return _find_people(images, topic, predictor, people, stop)
+
+
+def _find_people(
+    images: ImageBag, topic: str, predictor: Predictor, people: PeopleWriter, stop: Stop
+) -> bool:
+    follow, to_8_bits = Tracker(predictor.skeleton, TRACK_TIMEOUT_S), To8Bits()
+    done = failed = persons = 0
+    causes: set[str] = set()
+    try:
+        for recorded in track(images.read(topic), images.topics[topic], "bag"):
+            if stop.signal is not None:
+                break
+            try:
+                header, pixels = decode(recorded, to_8_bits)
+            except BadFrame as error:
+                failed += 1
+                if str(error) not in causes:  # each once: all images may fail alike
+                    causes.add(str(error))
+                    typer.echo(f"error: image {done + failed}: {error}", err=True)
+                continue
+            stamp_s = header.stamp.sec + 1e-9 * header.stamp.nanosec
+            found = follow(predictor(pixels), stamp_s or 1e-9 * recorded.log_ns)
+            people.write(recorded.log_ns, header, found)
+            done += 1
+            persons += len(found)
+    except DamagedBag as error:  # the people up to here are all that can be had
+        typer.echo(f"error: {error}", err=True)
+    if stop.signal is not None:
+        say_stopped(stop.signal)
+        raise Stopped(stop.signal)
+    read, count = done + failed, images.topics[topic]
+    if read < count:
+        typer.echo(f"error: {read} of {count} images could be read", err=True)
+    typer.echo(f"{done} images of '{topic}', {persons} persons, {failed} failed")
+    if not done:
+        raise DamagedBag("no image could be used: no bag is written")
+    return not failed and read >= count
