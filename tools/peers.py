@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import sizes
 import typer
 from bodypix import open_bodypix
 
 from kdc_core.bench.movenet import open_movenet
+from kdc_core.bench.peer import Peer
 from kdc_core.codec.results import Prediction
+from kdc_core.data.annotations import Annotations
 from kdc_core.data.images import Images
 from kdc_core.data.reading import read_annotations
 from kdc_core.errors import KdcError
@@ -47,8 +50,21 @@ def main(
     weights: Annotated[Path, typer.Option(help="Folder of the peers' weights.")] = WEIGHTS,
     model: Annotated[str, typer.Option(help="Ours: shipped model or .onnx.")] = "kdc_light",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
+    sides: Annotated[
+        str, typer.Option(help="Compare at these sides of the input: 320,448,576.")
+    ] = "",
+    more: Annotated[
+        list[str] | None, typer.Option("--also", help="With --sides: a further file of ours.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="With --sides: draw them here.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="With --sides: for the times.")] = 15,
 ) -> None:
     """MoveNet MultiPose and BodyPix beside our predictor: average precision and time."""
+    if sides:
+        wanted = [int(side) for side in sides.split(",")]
+        ours = [model, *(more or [])]
+        by_size(wanted, ours, annotations, images, weights, limit, rounds, json_file, plot)
+        return
     figures = compare(annotations, images, weights, model, limit)
     if json_file is not None:
         write_json(json_file, figures)
@@ -85,26 +101,13 @@ def compare(
     Raises:
         KdcError: weights, annotations or images are missing or unusable.
     """
-    for what, path in (("annotations", annotations), ("images", images)):
-        if not path.exists():
-            raise KdcError(
-                f"no {what} at '{path}': expected COCO person annotations and their images; "
-                "give them with --annotations and --images"
-            )
     threads = default_threads()
+    truth, source = read_truth(annotations, images, limit)
     models: dict[str, tuple[int, Predict]] = {}
     name, side, ours = our_predictor(model, threads)
     models[name] = side, ours
-    for peer, opened in (
-        (MOVENET, open_movenet(threads, weights_file(weights, MOVENET))),
-        (BODYPIX, open_bodypix(threads, weights_file(weights, BODYPIX))),
-    ):
+    for peer, opened in open_peers(weights, threads).items():
         models[peer] = opened.longer_side, opened
-
-    truth, source = read_annotations(annotations), Images(images)
-    truth = truth.of(image.id for image in truth.images[:limit])
-    if not truth.images:
-        raise KdcError(f"'{annotations}' has no images")
     results: dict[str, list[dict[str, Any]]] = {key: [] for key in models}
     times: dict[str, list[tuple[float, float]]] = {key: [] for key in models}
     for _, predict in models.values():  # warm
@@ -137,6 +140,68 @@ def compare(
         "pictures": len(truth.images),
         "threads": threads,
         "models": table,
+    }
+
+
+def by_size(
+    sides: list[int],
+    models: list[str],
+    annotations: Path,
+    images: Path,
+    weights: Path,
+    limit: int | None,
+    rounds: int,
+    json_file: Path | None,
+    plot: Path | None,
+) -> None:
+    """Print, write and draw average precision and time at several sides of the input.
+
+    Args:
+        sides: of the frame's longer side, pixels.
+        models: of ours, names or .onnx files.
+        annotations, images, weights, limit: as for `compare`.
+        rounds: of the times.
+        json_file, plot: where to; None = nowhere.
+    """
+    threads = default_threads()
+    truth, source = read_truth(annotations, images, limit)
+    peers = open_peers(weights, threads)
+    precision = sizes.precision_by_size(truth, source, models, peers, sides, threads)
+    times = sizes.time_by_size(models, peers, MOVENET, sides, threads, rounds)
+    if json_file is not None:
+        figures = {"pictures": len(truth.images), "precision": precision, "time": times}
+        write_json(json_file, figures)
+    if plot is not None:
+        sizes.plot(precision, times, plot)
+    typer.echo(f"{len(truth.images)} images, {threads} threads; time over MoveNet at 512 px")
+    for line in sizes.table_lines(precision, times):
+        typer.echo(line)
+
+
+def read_truth(annotations: Path, images: Path, limit: int | None) -> tuple[Annotations, Images]:
+    """The first annotated images, and where they are read.
+
+    Raises:
+        KdcError: one of them is missing, or there is no image.
+    """
+    for what, path in (("annotations", annotations), ("images", images)):
+        if not path.exists():
+            raise KdcError(
+                f"no {what} at '{path}': expected COCO person annotations and their images; "
+                "give them with --annotations and --images"
+            )
+    truth = read_annotations(annotations)
+    truth = truth.of(image.id for image in truth.images[:limit])
+    if not truth.images:
+        raise KdcError(f"'{annotations}' has no images")
+    return truth, Images(images)
+
+
+def open_peers(weights: Path, threads: int) -> dict[str, Peer]:
+    """Both by name, at the sides that their authors give."""
+    return {
+        MOVENET: open_movenet(threads, weights_file(weights, MOVENET)),
+        BODYPIX: open_bodypix(threads, weights_file(weights, BODYPIX)),
     }
 
 

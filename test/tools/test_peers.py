@@ -127,3 +127,35 @@ def test_missing_weights_and_images_are_named(tmp_path: Path) -> None:
         peers.compare(annotations, SAMPLES, tmp_path, "kdc_light", 1)
     with pytest.raises(KdcError, match=r"no images at.*--images"):
         peers.compare(annotations, tmp_path / "none", peers.WEIGHTS, "kdc_light", 1)
+
+
+@needs_weights
+@pytest.mark.all
+def test_sizes_are_compared_in_precision_and_time(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="compares with OpenVINO")
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(Path(peers.__file__)),
+            *("--annotations", str(SAMPLES / "annotations.json"), "--images", str(SAMPLES)),
+            *("--limit", "2", "--json", str(tmp_path / "sizes.json"), "--sides", "128,320"),
+            *("--rounds", "1", "--plot", str(tmp_path / "sizes.png")),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "sizes.json").read_text())
+    ours = written["precision"]["kdc_light fp32"]
+    assert ours["320"]["keypoint_ap"] > ours["128"]["keypoint_ap"]
+    assert set(written["time"]) == {
+        "kdc_light fp32, onnxruntime",
+        "kdc_light fp32, openvino",
+        peers.MOVENET,
+        peers.BODYPIX,
+    }
+    for by_side in written["time"].values():
+        assert 0 < by_side["128"] < by_side["320"]
+    assert (tmp_path / "sizes.png").stat().st_size > 5000
+    assert len(done.stdout.splitlines()) == 2 + 2 * len(written["time"])
