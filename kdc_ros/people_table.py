@@ -102,7 +102,7 @@ class PeopleTable:
 
     def _rows(self) -> list[list[str]]:
         people = np.frombuffer(self._last.data, PERSON)
-        return [[f"{row[name]:.{digits}f}" for name, digits in COLUMNS.items()] for row in people]
+        return [[_text(row[name], digits) for name, digits in COLUMNS.items()] for row in people]
 
     @property
     def _stamp_s(self) -> float:
@@ -119,3 +119,7 @@ class PeopleTable:
         if len(self._arrived) < 2:
             return 0.0
         return (len(self._arrived) - 1) / (self._arrived[-1] - self._arrived[0])
+
+
+def _text(value: float, digits: int) -> str:
+    return f"{round(float(value), digits) + 0.0:.{digits}f}"  # a zero has no sign

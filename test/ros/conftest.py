@@ -29,6 +29,7 @@ NEED_RCLPY = (
     "test_bench.py",
     "test_cases.py",
     "test_demo.py",
+    "test_echo.py",
     "test_faults.py",
     "test_image_input.py",
     "test_lifting.py",
