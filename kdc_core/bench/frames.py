@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from kdc_core.codec.sample import Sample
 from kdc_core.data.images import Images
-from kdc_core.data.masks import decode_mask
 from kdc_core.data.reading import read_annotations
+from kdc_core.data.sample import read_sample
 
 SAMPLES = Path(str(files("kdc_core") / "samples"))
 FRAME = (480, 640)
+
+
+class Cutout(NamedTuple):
+    """A person cut out of an image.
+
+    Attributes:
+        image: (h, w, 3) uint8 RGB.
+        mask: (h, w) bool, its pixels.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
 
 
 def one_person_image() -> np.ndarray:
@@ -45,17 +59,21 @@ def paste_people(count: int) -> np.ndarray:
     return canvas
 
 
-def _cutouts() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Well visible people of the sample images, cut out: (image, mask) each."""
+def _cutouts() -> list[Cutout]:
+    """Well visible people of the sample images."""
     images = Images(SAMPLES)
+    annotations = read_annotations(SAMPLES / "annotations.json")
+    samples = (read_sample(images, annotated) for annotated in annotations.images)
+    return [cutout for sample in samples for cutout in cut_out(sample, 80)]
+
+
+def cut_out(sample: Sample, least_px: int) -> list[Cutout]:
+    """Well visible, upright people of an image, higher than so many pixels."""
     cutouts = []
-    for annotated in read_annotations(SAMPLES / "annotations.json").images:
-        image = images.read(annotated.file_name)
-        for person in annotated.people:
-            x0, y0, x1, y1 = (int(v) for v in person.box)
-            whole = person.labelled.sum() >= 12
-            upright = y1 - y0 > 1.5 * (x1 - x0) and y1 - y0 > 80
-            if whole and upright and person.segmentation:
-                mask = decode_mask(person.segmentation, annotated.size)
-                cutouts.append((image[y0:y1, x0:x1], mask[y0:y1, x0:x1]))
+    for keypoints, box, mask in zip(sample.keypoints, sample.boxes, sample.masks, strict=True):
+        x0, y0, x1, y1 = (int(v) for v in box)
+        whole = (keypoints[:, 2] > 0).sum() >= 12
+        upright = y1 - y0 > 1.5 * (x1 - x0) and y1 - y0 > least_px
+        if whole and upright and mask.any():
+            cutouts.append(Cutout(sample.image[y0:y1, x0:x1], mask[y0:y1, x0:x1]))
     return cutouts

@@ -1,4 +1,4 @@
-"""`kdc bench`: speed as ratios within one run."""
+"""`kdc bench`: speed as ratios within one run, and how well people keep their ids."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from kdc_core.commands.options import Json
+from kdc_core.commands.options import Json, Model
 from kdc_core.commands.outputs import check_outputs
-from kdc_core.commands.printing import save
+from kdc_core.commands.printing import cell, print_table, save
 from kdc_core.errors import KdcError
 
 app = typer.Typer(no_args_is_help=True)
@@ -76,6 +76,44 @@ def runtimes(
         names = next(iter(done.stages.values()))
         bars = {name: [stages[name] for stages in done.stages.values()] for name in names}
         draw_bars(plot, "Stages of the predictor, VGA, 30 people", list(done.stages), bars, "ms")
+
+
+@app.command("ids")
+def ids(
+    json_file: Json = None,
+    data: Annotated[str | None, Option("--data", help="Data set; default: samples.")] = None,
+    model: Model = "kdc_light",
+) -> None:
+    """Whether people keep their ids in clips made of photographs; ids of real videos; and what
+    smoothing keypoints costs."""
+    check_outputs([json_file], inputs=[data])
+    from kdc_core.bench.ids import REAL, bench_ids
+    from kdc_core.bench.smoothing import bench_smoothing
+
+    done = bench_ids(model, data)
+    if not REAL.is_dir():
+        typer.echo(f"no videos in '{REAL}': ids are counted in the package's own alone")
+    kinds = {kind: score.figures() for kind, score in done.kinds.items()}
+    columns = next(iter(kinds.values()))
+    print_table(
+        f"{model}: ids in clips of photographs",
+        ("clips", *(name.replace("_", " ") for name in columns)),
+        [(kind, *map(cell, figures.values())) for kind, figures in kinds.items()],
+    )
+    videos = {name: vars(count) for name, count in done.videos.items()}
+    print_table(
+        f"{model}: ids in videos",
+        ("video", "frames", "ids", "lost", "regained"),
+        [(name, *map(cell, counts.values())) for name, counts in videos.items()],
+    )
+    smoothing = {
+        f"smoothing_{name}_{rate}hz": value
+        for rate in (10, 30)
+        for name, value in bench_smoothing(rate).items()
+    }
+    whole = done.whole.figures() | smoothing
+    _report(whole, None)
+    save(json_file, {**whole, "kinds": kinds, "videos": videos})
 
 
 def _report(figures: dict[str, float], json_file: Path | None) -> None:
