@@ -85,7 +85,6 @@ class DepthInput:
         self.info, self._open = None, True
         # Small messages get through as best effort, too, which suits every publisher.
         self._camera = self._subscription(CameraInfo, "camera_info", self._on_info, False)
-        self._subscribe(True)
         self.look()
 
     def close(self) -> None:
@@ -111,7 +110,9 @@ class DepthInput:
             else:
                 self._absent[name] = "" if fitting else "no publisher"
             offered = all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in fitting)
-            if name == "depth" and fitting and offered != self._reliable:
+            if name == "depth" and (
+                self._depth is None or (fitting and offered != self._reliable)
+            ):
                 self._subscribe(offered)
 
     def want(self, header: Header) -> Wanted:
