@@ -24,7 +24,7 @@ import pytest
 import typer
 from pycocotools.coco import COCO
 
-from kdc_core.cli import app
+from kdc_core.cli import app, join_commands
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.codec.skeleton import COCO17, SKELETONS
 from kdc_core.commands import paper
@@ -38,6 +38,7 @@ from .commands import assert_refused, kdc, kdc_process
 # All commands
 
 COMMANDS = "predict evaluate flicker ablate limits paper train tune export data bench doctor"
+COMMANDS += " bag echo soak"  # of kdc_ros
 PAPER = "table1 table2 table3 table4 figure4 figure5"
 BENCH = {"bench", "bench predictor", "bench node", "bench data", "bench runtimes"}
 
@@ -50,6 +51,7 @@ def paths(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]
 
 
 def test_every_command_tells_what_it_does() -> None:
+    join_commands()
     found = list(paths(typer.main.get_command(app)))
     names = {" ".join(path) for path in found}
     assert {*COMMANDS.split(), *map("paper {}".format, PAPER.split()), "data check"} <= names
@@ -134,9 +136,26 @@ def test_export_with_the_settings_of_a_preset(
 def test_help_loads_no_library_of_images_or_networks() -> None:
     """`kdc --help` answers at once."""
     heavy = ("numpy", "cv2", "torch", "onnxruntime", "pydantic", "scipy", "matplotlib")
-    script = f"import kdc_core.cli, sys\nprint([m for m in {heavy} if m in sys.modules])"
+    heavy += ("rclpy", "rosbags")
+    script = (
+        "import sys\nfrom kdc_core.cli import run\nrun(['--help'])\n"
+        f"print([m for m in {heavy} if m in sys.modules], 'kdc_ros.bag' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stderr
+    assert done.stdout.splitlines()[-1] == "[] True", done.stderr
+
+
+def test_commands_of_other_packages_are_loaded_where_they_are_asked_for() -> None:
+    script = (
+        "import sys\nfrom kdc_core.cli import run\n"
+        "for words in (['data', '--help'], ['echo', '--help'], ['echoes']):\n"
+        "    print(run(words), sorted(m for m in sys.modules if m.startswith('kdc_ros.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("0 [", "2 ["))]
+    echo = "'kdc_ros.echo'"
+    assert lines == ["0 []", f"0 [{echo}]", f"2 ['kdc_ros.bag', {echo}, 'kdc_ros.soak']"]
+    assert "No such command 'echoes'" in done.stderr
 
 
 def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
