@@ -75,7 +75,7 @@ def bench_ids(model: str, data: str | None) -> IdsBench:
     for clip in track(clips, len(clips), "clips of photographs"):
         tracker = Tracker(predictor.skeleton, TIMEOUT_S)
         score = score_ids(
-            (follow(predictor, tracker, frame.image, number / RATE), frame.labels)
+            (follow(predictor, tracker, number / RATE, frame.image), frame.labels)
             for number, frame in enumerate(clip)
         )
         kinds[clip.kind] = kinds.get(clip.kind, IdScore()) + score
@@ -92,7 +92,7 @@ def _count(predictor: Predictor, video: Path) -> ClipCount:
     frames = 0
     for frame in takewhile(lambda frame: (frame.time or 0) < REAL_S, read_frames(str(video))):
         if frame.image is not None and frame.time is not None:
-            found = follow(predictor, tracker, frame.image, frame.time)
+            found = follow(predictor, tracker, frame.time, frame.image)
             ids |= {person.id for person in found.persons}
             frames += 1
     return ClipCount(frames, len(ids), tracker.lost, tracker.regained)

@@ -22,6 +22,7 @@ from kdc_core.stopping import Stopped, stop_by_signal
 
 if TYPE_CHECKING:
     from kdc_core.batch import Job
+    from kdc_core.codec.results import Prediction
     from kdc_core.data.sources import Frame
     from kdc_core.inference.predictor import Predictor
     from kdc_core.inference.rotate import Degrees
@@ -39,6 +40,9 @@ def predict(
     frames: Annotated[
         int | None, Option(min=1, help="Stop each video or camera after so many.")
     ] = None,
+    ids: Annotated[
+        bool, Option("--track", help="People of videos, animations and cameras keep an id.")
+    ] = False,
     ray: Annotated[
         str | None,
         Option(help="Predict on a Ray cluster: local, auto, host:port or ray://host:port."),
@@ -58,6 +62,8 @@ def predict(
 
     if ray is not None and (json_file is not None or frames is not None):
         raise KdcError("--json and --frames do not go with --ray, which writes to --output")
+    if ray is not None and ids:
+        raise KdcError("--track does not go with --ray, which predicts images alone")
     sources = list_sources(paths)
     check_outputs(files=[json_file], folders=[output], inputs=_files_and_folders(sources))
     if ray is not None:
@@ -72,7 +78,7 @@ def predict(
 
     predictor = Predictor.from_pretrained(model, runtime, device, confidence=confidence)
     predictor.rotate = _degrees(rotate)
-    _predict_here(sources, frames, predictor, output, json_file)
+    _predict_here(sources, frames, predictor, ids, output, json_file)
 
 
 def _degrees(rotate: int) -> Degrees:
@@ -90,10 +96,12 @@ def _predict_here(
     sources: list[str],
     frames: int | None,
     predictor: Predictor,
+    ids: bool,
     output: Path,
     json_file: Path | None,
 ) -> None:
     from kdc_core.data.sources import count_frames, read_frames
+    from kdc_core.inference.tracking import TIMEOUT_S, Tracker, follow
     from kdc_core.show.overlays import OverlayWriter
     from kdc_core.show.people_json import PeopleFile, people_or_error
 
@@ -102,9 +110,17 @@ def _predict_here(
     done = failed = persons = 0
     live = False
 
+    tracker = Tracker(predictor.skeleton, TIMEOUT_S)
+
     def images() -> Iterator[Frame]:
         for source in sources:
+            tracker.reset()
             yield from islice(read_frames(source), frames)
+
+    def find(frame: Frame) -> Prediction | str:
+        if ids and frame.time is not None:
+            return people_or_error(partial(follow, predictor, tracker, frame.time), frame)
+        return people_or_error(predictor, frame)
 
     def fail(reason: str) -> None:
         nonlocal failed
@@ -122,7 +138,7 @@ def _predict_here(
                 live = frame.source.isdecimal()
                 if stop.signal is not None:
                     break
-                found = people_or_error(predictor, frame)
+                found = find(frame)
                 people.write(frame, found)
                 if isinstance(found, str):
                     fail(found)

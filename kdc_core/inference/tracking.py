@@ -224,14 +224,14 @@ class Tracker:
                 return self._last_id
 
 
-def follow(predictor: Predictor, tracker: Tracker, image: np.ndarray, time_s: float) -> Prediction:
+def follow(predictor: Predictor, tracker: Tracker, time_s: float, image: np.ndarray) -> Prediction:
     """The people of a video's next image, with their ids.
 
     Args:
         predictor: what finds them; new people are those it would find.
         tracker: of the video.
+        time_s: when the image is shown, seconds.
         image: as the predictor takes it.
-        time_s: when it is shown, seconds.
 
     Raises:
         ImageArrayError: not such an array.

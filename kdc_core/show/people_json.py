@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from io import FileIO
 from pathlib import Path
@@ -20,12 +21,12 @@ from kdc_core.inference.predictor import ImageArrayError, Predictor
 END = b"\n]}\n"  # of the file
 
 
-def people_or_error(predictor: Predictor, frame: Frame) -> Prediction | str:
-    """The people of a frame, or why they cannot be had."""
+def people_or_error(find: Callable[[np.ndarray], Prediction], frame: Frame) -> Prediction | str:
+    """The people of a frame, as a Predictor finds them, or why they cannot be had."""
     if frame.image is None:
         return frame.error or f"'{frame.source}' gave no image"
     try:
-        return predictor(frame.image)
+        return find(frame.image)
     except ImageArrayError as error:
         return f"'{frame.source}': {error}"
 
@@ -58,10 +59,11 @@ def person_json(person: Person, size: tuple[int, int]) -> dict[str, Any]:
         size: (height, width) of the image.
 
     Returns:
-        score, box [x0, y0, x1, y1], keypoints [[x, y, score], ...] in image pixels, and
-        segmentation as an uncompressed COCO RLE.
+        id, where it has one, score, box [x0, y0, x1, y1], keypoints [[x, y, score], ...] in image
+        pixels, and segmentation as an uncompressed COCO RLE.
     """
     return {
+        **({} if person.id is None else {"id": person.id}),
         **_score_and_box(person),
         "keypoints": np.round(person.keypoints.astype(float), 3).tolist(),
         "segmentation": {"size": list(size), "counts": run_lengths(person.full_mask(size))},
