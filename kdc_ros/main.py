@@ -51,8 +51,8 @@ def main(args: list[str] | None = None) -> int:
         from kdc_ros.node import KdcNode
         from kdc_ros.parameters import BadParameter
     except (ImportError, AttributeError) as error:
-        text = opencv.explain(error)
-        if text is None:
+        text = opencv.explain(error) or about_missing(error)
+        if not text:
             raise
         print(f"kdc_node: {text}", file=sys.stderr)
         return 2
@@ -119,6 +119,16 @@ def ignore_signals() -> None:
     """Keep a second signal from ending Python while it ends itself, without handlers."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def about_missing(error: Exception) -> str:
+    """What to do about a package that this Python lacks; "" = the error is another."""
+    if not isinstance(error, ModuleNotFoundError):
+        return ""
+    return (
+        f"'{error.name}' is not installed for {sys.executable}: activate the environment in which "
+        "it is before the node or ros2 launch is started, or install it (docs/install.md)"
+    )
 
 
 def about_security() -> str:

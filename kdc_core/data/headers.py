@@ -5,15 +5,10 @@ from __future__ import annotations
 import struct
 
 from kdc_core.data.annotations import AnnotationError, Annotations
-from kdc_core.data.chunks import PNG
 from kdc_core.data.faults import Fault, listed
 from kdc_core.data.images import ImageError, Images, decode_image
-from kdc_core.data.orientation import JPEG, TURNS, read_orientation, segments
-
-# Segments of a jpeg that begin with precision, height and width.
-FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-
-Size = tuple[int, int]
+from kdc_core.data.orientation import TURNS, read_orientation
+from kdc_core.data.stored_size import Size, stored_size
 
 
 def check_sizes(annotations: Annotations, images: Images) -> None:
@@ -67,23 +62,6 @@ def size_told(annotated: Size, shown: Size, data: bytes) -> str:
         f"{text} for EXIF orientation {orientation}: annotate it as it is shown, or store it "
         "upright without that"
     )
-
-
-def stored_size(data: bytes) -> Size | None:
-    """(height, width) before EXIF turns it; None where the header is not read here.
-
-    Raises:
-        struct.error: it ends before.
-    """
-    if data.startswith(PNG):
-        width, height = struct.unpack_from(">II", data, 16)
-        return height, width
-    if data.startswith(JPEG):
-        for mark, start, _ in segments(data):
-            if mark in FRAMES:
-                height, width = struct.unpack_from(">HH", data, start + 1)
-                return height, width
-    return None
 
 
 def _turned(size: Size, orientation: int) -> Size:

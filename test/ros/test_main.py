@@ -41,6 +41,30 @@ def test_a_word_that_is_not_known_is_named(domain: int, words: tuple[str, ...]) 
     assert "Traceback" not in done.stderr
 
 
+# Of the extras of setup.py: what a robot does not install.
+NOT_NEEDED = (
+    *("cuda", "tensorrt_rtx", "openvino", "rosbags", "rerun", "faster_coco_eval", "pycocotools"),
+    *("ray", "pyarrow", "lightning", "matplotlib", "onnx", "onnxscript", "optuna", "torch"),
+)
+
+
+def test_the_node_needs_no_extra() -> None:
+    code = f"import sys\nfor n in {NOT_NEEDED}: sys.modules[n] = None\nimport kdc_ros.node"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_python_without_the_packages_is_named(
+    domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "pydantic.py").write_text("raise ModuleNotFoundError('None', name='pydantic')")
+    done = run_node()
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"kdc_node: 'pydantic' is not installed for {sys.executable}: activate")
+
+
 def test_without_opencv_it_says_what_to_install(
     domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
