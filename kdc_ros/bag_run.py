@@ -10,7 +10,7 @@ import typer
 from kdc_core.commands.ending import say_stopped
 from kdc_core.data.bits16 import To8Bits
 from kdc_core.inference.predictor import Predictor
-from kdc_core.inference.tracking import Tracker
+from kdc_core.inference.tracking import TIMEOUT_S, Tracker, follow
 from kdc_core.show.progress import track
 from kdc_core.stopping import Stop, Stopped, stop_by_signal
 from kdc_ros.bag_files import (
@@ -24,8 +24,6 @@ from kdc_ros.bag_files import (
     storage_of,
 )
 from kdc_ros.images import BadFrame
-
-TRACK_TIMEOUT_S = 1.0  # the node's default
 
 
 def run_bag(
@@ -59,7 +57,7 @@ def run_bag(
 def _find_people(
     images: ImageBag, topic: str, predictor: Predictor, people: PeopleWriter, stop: Stop
 ) -> bool:
-    follow, to_8_bits = Tracker(predictor.skeleton, TRACK_TIMEOUT_S), To8Bits()
+    tracker, to_8_bits = Tracker(predictor.skeleton, TIMEOUT_S), To8Bits()
     done = failed = persons = 0
     causes: set[str] = set()
     try:
@@ -75,7 +73,7 @@ def _find_people(
                     typer.echo(f"error: image {done + failed}: {error}", err=True)
                 continue
             stamp_s = header.stamp.sec + 1e-9 * header.stamp.nanosec
-            found = follow(predictor(pixels), stamp_s or 1e-9 * recorded.log_ns)
+            found = follow(predictor, tracker, stamp_s or 1e-9 * recorded.log_ns, pixels)
             people.write(recorded.log_ns, header, found)
             done += 1
             persons += len(found)

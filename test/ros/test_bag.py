@@ -23,7 +23,7 @@ from kdc_core.codec.results import Person, Prediction
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.inference.assembly import Thresholds
 from kdc_core.inference.predictor import Predictor
-from kdc_core.inference.tracking import Tracker
+from kdc_core.inference.tracking import TIMEOUT_S, Tracker
 from kdc_ros.images import ENCODINGS
 from kdc_ros.tables import KEYPOINT, PERSON, keypoint_rows, label_pixels, person_rows
 
@@ -174,11 +174,12 @@ class Model:
     """
 
     def __init__(self, predictor: Predictor):
-        self._predictor = predictor
-        self.skeleton, self.thresholds = predictor.skeleton, predictor.thresholds
+        self._predictor, self.skeleton = predictor, predictor.skeleton
+        self.thresholds = predictor.thresholds
         self.found: list[Prediction] = []
 
     def __call__(self, image: np.ndarray) -> Prediction:
+        self._predictor.thresholds = self.thresholds
         self.found.append(self._predictor(image))
         return self.found[-1]
 
@@ -216,10 +217,11 @@ def test_the_bag_has_what_the_node_would_publish(
     assert [m.topic for m in found[:3]] == ["/kdc/keypoints", "/kdc/persons", "/kdc/labels"]
     assert len(found) == 9 and {m.topic for m in found} == OUTPUTS
 
-    follow = Tracker(COCO17, 1.0)
+    tracker = Tracker(COCO17, TIMEOUT_S)
+    tracker.confidence = model.thresholds.confidence
     for number, prediction in enumerate(model.found):
         keypoints, persons, labels = (m.content for m in found[3 * number : 3 * number + 3])
-        expected = follow(prediction, STAMP_S + number + 7e-9)
+        expected = tracker(prediction, STAMP_S + number + 7e-9)
         rows = keypoint_rows(expected, COCO17, model.thresholds.keypoint)
         assert np.frombuffer(keypoints.data, KEYPOINT).tobytes() == rows.tobytes()
         rows = person_rows(expected, model.thresholds.keypoint)
@@ -263,15 +265,19 @@ def test_single_files_and_packed_chunks_are_read(bag: Any, stub: Stub, tmp_path:
 
 
 def test_a_person_keeps_the_id_over_the_images(bag: Any, stub: Stub, tmp_path: Path) -> None:
-    levels = (200, 200, 0, 200)
-    given = write_bag(tmp_path / "in", *(raw(n, gray(level)) for n, level in enumerate(levels)))
+    """By the stamps of the images, which are closer than the times of recording."""
+    images = [raw(n, gray(level)) for n, level in enumerate((200, 200, 0, 200))]
+    for number, image in enumerate(images):
+        stamp = image.content.header.stamp
+        stamp.sec, stamp.nanosec = STAMP_S, 10**8 * number
+    given = write_bag(tmp_path / "in", *images)
     bag(given, "--output", tmp_path / "out")
     ids = [
         np.frombuffer(m.content.data, PERSON)["id"].tolist()
         for m in read_bag(tmp_path / "out")
         if m.topic == "/kdc/persons"
     ]
-    assert ids[0] == ids[1] == [1] and ids[2] == []
+    assert ids == [[1], [1], [], [1]]
 
 
 # Which images
