@@ -131,8 +131,8 @@ setup(
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
-    # colcon's scripts else name the Python that colcon itself runs by, /usr/bin/python3, which sees
-    # nothing of a virtual environment.
+    # Without this the scripts that colcon installs name the Python that colcon itself runs by,
+    # /usr/bin/python3, which sees nothing of a virtual environment.
     options={"build_scripts": {"executable": "/usr/bin/env python3"}},
     zip_safe=False,
 )
