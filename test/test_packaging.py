@@ -124,6 +124,8 @@ def test_commands_and_entry_points(prefix: Path) -> None:
     assert "kdc = kdc_core.__main__:main" in text
     assert "kdc_node = kdc_ros.main:main" in text
     assert "[kdc.bench]\nnode = kdc_ros.bench:bench_node" in text
+    for name in ("bag", "echo", "soak"):
+        assert f"{name} = kdc_ros.{name}:{name}" in text
 
 
 def test_package_xml_is_valid_and_of_this_version() -> None:
