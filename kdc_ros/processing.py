@@ -14,11 +14,11 @@ import numpy as np
 from rclpy.node import Node
 
 from kdc_core.codec.results import Prediction
-from kdc_core.inference.assembly import narrowed
+from kdc_core.inference.assembly import Thresholds, narrowed
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes.protocol import Pending
 from kdc_core.inference.smoothing import Smoother
-from kdc_core.inference.tracking import Tracker
+from kdc_core.inference.tracking import Tracker, faint
 from kdc_ros.converter import Converter
 from kdc_ros.depth import Wanted
 from kdc_ros.diagnostics import Monitor
@@ -141,7 +141,7 @@ class Processing:
             raise BadFrame(str(error)) from error
         depth = None if self._outputs_3d is None else self._outputs_3d.want(image.header)
         converted_s = time.monotonic() - before
-        unsure, thresholds = self._outputs.hides_people, settings.thresholds
+        unsure, thresholds = self._outputs.hides_people, _wanted(settings)
         self._predictor.thresholds = thresholds.lowered(UNSURE) if unsure else thresholds
         self._predictor.rotate = settings.rotation
         pending = self._predictor.submit(part)
@@ -160,7 +160,7 @@ class Processing:
             prediction = begun.region.back(prediction, begun.pixels.shape[:2])
         everybody = prediction if begun.unsure else None
         if begun.unsure:
-            prediction = narrowed(prediction, settings.thresholds)
+            prediction = narrowed(prediction, _wanted(settings))
         if settings.min_area:
             large = tuple(p for p in prediction.persons if p.area >= settings.min_area)
             prediction = replace(prediction, persons=large)
@@ -186,6 +186,7 @@ class Processing:
     def _follow(self, prediction: Prediction, settings: Settings, time_s: float) -> Prediction:
         with self._people:
             self._tracker.timeout_s = settings.track_timeout
+            self._tracker.confidence = settings.confidence
             prediction = self._tracker(prediction, time_s)
             self._monitor.got_tracks(self._tracker.lost, self._tracker.regained)
             return self._smoother(prediction, time_s) if settings.smoothing else prediction
@@ -202,6 +203,11 @@ class Processing:
             self._monitor.got_fault(f"{type(error).__name__}: {error}")
             logger.error(traceback.format_exc(), **THROTTLED)
         return None
+
+
+def _wanted(settings: Settings) -> Thresholds:
+    """With which to find the people; a tracker leaves out those that are faint and new."""
+    return faint(settings.thresholds) if settings.tracking else settings.thresholds
 
 
 def _stamp_s(image: Message) -> float:
