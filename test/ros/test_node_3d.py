@@ -45,6 +45,7 @@ FRONT = surface(BODY)
 MASK = np.isfinite(FRONT)
 SCENE = np.where(MASK, FRONT, 4.0)
 PICTURE = np.zeros((*SIZE, 3), np.uint8)
+LATE_S = 0.05
 Spoil = Callable[[Image, CameraInfo], object]
 
 
@@ -102,6 +103,7 @@ class DepthCamera:
             self.info.publish(info)
         if late:
             self.peer.ask(frame)
+            self.peer.spin_until(lambda: False, LATE_S)
         if self.depth is not None:
             self.depth.publish(depth)
         if not late:
@@ -235,6 +237,30 @@ def test_nobody_gives_an_empty_table(here: tuple[Local, DepthCamera]) -> None:
     _, cloud = camera.lifted()
     assert (cloud.height, cloud.width, len(cloud.data)) == (0, 17, 0)
     assert [field.name for field in cloud.fields] == list(KEYPOINT_3D.names or ())
+
+
+@pytest.mark.parametrize(
+    ("stamps_ms", "nearest_ms"),
+    [
+        ((80, 95, 120), 95),
+        ((80, 99, 100, 101), 100),
+        ((60, 80, 110, 115), 110),
+        ((103,), 103),
+        ((70, 90), 90),
+    ],
+)
+def test_of_depth_that_is_still_to_come_the_nearest_is_taken(
+    stamps_ms: tuple[int, ...], nearest_ms: int
+) -> None:
+    """For an image of 100 ms."""
+    wanted = depth_module.Wanted(100_000_000)
+    for stamp_ms in stamps_ms:
+        depth = Image()
+        depth.header.stamp.nanosec = stamp_ms * 1_000_000
+        wanted.offer(depth)
+    assert wanted.nearest is not None
+    assert wanted.nearest.header.stamp.nanosec == nearest_ms * 1_000_000
+    assert wanted.final == (stamps_ms[-1] >= 100)
 
 
 def test_the_nearest_depth_within_the_slop_is_taken(here: tuple[Local, DepthCamera]) -> None:
@@ -376,8 +402,13 @@ def test_depth_goes_on_after_activation_and_a_jump_back(here: tuple[Local, Depth
     assert camera.peer.change_state("deactivate") and camera.peer.change_state("activate")
     meet(local, camera.peer)
     camera.lifted()
-    camera.peer._stamps -= 500  # a bag begins again
     camera.lifted()
+    camera.peer._stamps -= 500  # a bag begins again
+    frame, _ = camera.lifted(late=True)
+    outputs = local.node._outputs_3d
+    assert outputs is not None
+    late_s = frame.header.stamp.sec + 100
+    assert all(depth.header.stamp.sec < late_s for depth in outputs._input._kept)
 
 
 def test_no_thread_is_left(here: tuple[Local, DepthCamera]) -> None:
