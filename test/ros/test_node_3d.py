@@ -404,11 +404,9 @@ def test_depth_goes_on_after_activation_and_a_jump_back(here: tuple[Local, Depth
     camera.lifted()
     camera.lifted()
     camera.peer._stamps -= 500  # a bag begins again
+    jumped_s = camera.peer._stamps
     frame, _ = camera.lifted(late=True)
-    outputs = local.node._outputs_3d
-    assert outputs is not None
-    late_s = frame.header.stamp.sec + 100
-    assert all(depth.header.stamp.sec < late_s for depth in outputs._input._kept)
+    assert frame.header.stamp.sec <= jumped_s + 5, "not only when what was kept is gone"
 
 
 def test_no_thread_is_left(here: tuple[Local, DepthCamera]) -> None:
