@@ -79,7 +79,7 @@ setup(
         "cuda": ["cuda-python>=12.6.1"],
         "rtx": ["cuda-python>=12.6.1", "tensorrt-rtx>=1.7"],
         "openvino": ["openvino>=2025"],
-        "bag": ["rosbags>=0.11"],
+        "bag": ["rosbags>=0.11.9"],
         "eval": ["faster-coco-eval>=1.6.5", "pycocotools>=2.0.7"],
         "ray": ["pyarrow>=17", "pycocotools>=2.0.7", "ray[client,data]>=2.60"],
         "train": [

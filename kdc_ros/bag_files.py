@@ -169,6 +169,8 @@ def decode(recorded: Recorded, to_8_bits: To8Bits) -> tuple[Any, np.ndarray]:
     Raises:
         BadFrame: it cannot be used.
     """
+    if not 0 <= recorded.log_ns < 1 << 63:  # no bag could have it, or none of the other storage
+        raise BadFrame(f"it was recorded at {recorded.log_ns} ns, which is no time")
     try:
         message: Any = _STORE.deserialize_cdr(recorded.data, recorded.kind)
     except Exception as error:  # a damaged message makes rosbags raise anything

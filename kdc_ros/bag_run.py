@@ -85,7 +85,7 @@ def _find_people(
     read, count = done + failed, images.topics[topic]
     if read < count:
         typer.echo(f"error: {read} of {count} images could be read", err=True)
-    typer.echo(f"{done} images of '{topic}', {persons} persons, {failed} failed")
+    typer.echo(f"{done} images of {topic!r}, {persons} persons, {failed} failed")
     if not done:
         raise DamagedBag("no image could be used: no bag is written")
     return not failed and read >= count

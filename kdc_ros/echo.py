@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kdc_ros.people_table import PeopleTable
 
 TIMEOUT_S = 5.0  # until a node is found
-LOOK_S = 0.25  # between two looks at the signals
+LOOK_S = 0.25  # between two looks at the signals, and between two tables
 
 
 def echo(
@@ -60,28 +60,39 @@ def _show(people: PeopleTable, executor: Executor, stop: Stop, once: bool) -> No
     """Print people until the signal to stop, or for one image.
 
     Raises:
-        KdcError: there is no node, or nothing of one image comes.
+        KdcError: as `_images`.
     """
     from rich.console import Console
     from rich.live import Live
 
-    console = Console()
-    live = Live(console=console, auto_refresh=False) if console.is_terminal and not once else None
+    console, images = Console(), _images(people, executor, stop, once)
+    if console.is_terminal and not once:
+        with Live(console=console, get_renderable=people.table, refresh_per_second=1 / LOOK_S):
+            for _ in images:
+                pass
+        return
+    for _ in images:
+        if console.is_terminal:
+            console.print(people.table())
+        else:
+            typer.echo("\n".join(people.lines()))
+        if once:
+            return
+
+
+def _images(people: PeopleTable, executor: Executor, stop: Stop, once: bool) -> Iterator[None]:
+    """Each image whose people come, until the signal to stop.
+
+    Raises:
+        KdcError: there is no node, or the one image does not come.
+    """
+    begun, count = time.monotonic(), 0
     Work.begun = True
-    shown, begun = 0, time.monotonic()
-    with live or nullcontext():
-        while stop.signal is None:
-            executor.spin_once(LOOK_S)
-            late = not people.count and time.monotonic() - begun > TIMEOUT_S
-            if late and (once or not people.published):
-                raise KdcError(people.silence)
-            if live is not None:
-                live.update(people.table(), refresh=True)
-            elif people.count > shown:
-                shown = people.count
-                if console.is_terminal:
-                    console.print(people.table())
-                else:
-                    typer.echo("\n".join(people.lines()))
-                if once:
-                    return
+    while stop.signal is None:
+        executor.spin_once(LOOK_S)
+        late = not people.count and time.monotonic() - begun > TIMEOUT_S
+        if late and (once or not people.published):
+            raise KdcError(people.silence)
+        if people.count > count:
+            count = people.count
+            yield

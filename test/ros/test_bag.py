@@ -418,6 +418,14 @@ def test_messages_that_are_none_are_bad_images(bag: Any, stub: Stub, tmp_path: P
     assert log_times(tmp_path / "out") == [4]
 
 
+def test_a_time_that_no_bag_can_have_is_a_bad_image(bag: Any, stub: Stub, tmp_path: Path) -> None:
+    early = raw(0, gray(0))._replace(log_ns=-5)
+    given = write_bag(tmp_path / "in", early, raw(1, gray(0)), storage="SQLITE3")
+    done = bag(given / "in.db3", "--output", tmp_path / "out.mcap")
+    assert done.code == 1 and "1 failed" in done.out and "-5 ns" in done.err
+    assert log_times(tmp_path / "out.mcap") == [1]
+
+
 def test_no_bag_is_written_where_no_image_can_be_used(
     bag: Any, stub: Stub, tmp_path: Path
 ) -> None:
