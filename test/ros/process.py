@@ -46,4 +46,4 @@ class NodeProcess:
         assert "Traceback" not in self.log
 
 
-Start: TypeAlias = Callable[..., NodeProcess]  # takes what follows --ros-args
+Start: TypeAlias = Callable[..., NodeProcess]  # of what follows --ros-args, and `command`

@@ -76,3 +76,65 @@ def test_without_opencv_it_says_what_to_install(
     [line] = done.stderr.splitlines()
     assert line.startswith("kdc_node: OpenCV cannot be imported (numpy.core.multiarray ")
     assert line.endswith("pip install opencv-python")
+
+
+def test_signals_are_caught_before_libraries_are_imported() -> None:
+    script = (
+        "import sys, kdc_ros.main; print(sorted({'cv2', 'numpy', 'rclpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+@pytest.mark.all
+@pytest.mark.parametrize(
+    ("keystore", "named"),
+    [("/nonexistent", "'/nonexistent/enclaves/kdc' does not exist"), ("", "KEYSTORE is not set")],
+    ids=["missing", "not set"],
+)
+def test_an_enclave_is_passed_on_and_a_missing_keystore_named(
+    domain: int, monkeypatch: pytest.MonkeyPatch, keystore: str, named: str
+) -> None:
+    monkeypatch.setenv("ROS_SECURITY_ENABLE", "true")
+    monkeypatch.setenv("ROS_SECURITY_STRATEGY", "Enforce")
+    monkeypatch.setenv("ROS_SECURITY_KEYSTORE", keystore)
+    done = run_node("--ros-args", "--enclave", "/kdc")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+PARAMETER_FILES: dict[str, tuple[bytes, str]] = {
+    "a wrong type": (b"confidence: high", "confidence: expected a decimal number"),
+    "out of range": (b"max_persons: 1000000000000", "max_persons: expected a whole number"),
+    "past 64 bits": (b"max_persons: 99999999999999999999999", "max_persons: expected a whole"),
+    "not a number": (b"confidence: .nan", "confidence: expected a decimal number"),
+    "an array": (b"model: [" + b"1, " * 2000 + b"1]", "model: expected a string"),
+    "arrays in arrays": (b"model: " + b"[" * 1000 + b"]" * 1000, "'model' is not initialized"),
+    "a long string": (b"runtime: " + b"x" * 10**6, "runtime: expected one of"),
+    "a Python object": (
+        b"model: !!python/object/apply:os.system ['false']",
+        "model: expected a string",
+    ),
+    "an alias": (b"model: &a [*a]", "arguments that ROS does not"),
+    "binary": (bytes(range(256)), "arguments that ROS does not"),
+    "no YAML": (b"\t]{", "arguments that ROS does not"),
+}
+
+
+@pytest.mark.all
+@pytest.mark.parametrize("name", PARAMETER_FILES)
+def test_a_parameter_file_is_not_trusted(domain: int, tmp_path: Path, name: str) -> None:
+    content, told = PARAMETER_FILES[name]
+    file = tmp_path / "kdc.yaml"
+    file.write_bytes(b"kdc:\n  ros__parameters:\n    " + content + b"\n")
+    done = run_node("--ros-args", "-p", "autostart:=false", "--params-file", str(file))
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr) < 5000
+
+
+def test_a_parameter_file_that_is_missing_is_named(domain: int, tmp_path: Path) -> None:
+    done = run_node("--ros-args", "--params-file", str(tmp_path / "none.yaml"))
+    assert done.returncode == 2
+    assert "none.yaml" in done.stderr and "Traceback" not in done.stderr

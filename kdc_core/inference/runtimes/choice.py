@@ -40,6 +40,7 @@ FASTER: dict[str, Precision] = {
     "openvino": "int8-cpu",
 }
 LARGEST_AP_LOSS = 0.015
+LONGEST_NAME = 500  # characters of a name that a message repeats
 
 
 @dataclass(frozen=True)
@@ -76,17 +77,17 @@ def find_model(model: str, suffixes: tuple[str, ...]) -> Path:
         UnusableRuntime: there is no such model.
     """
     if _is_path(model):
-        if Path(model).is_file():
+        if _is_file(Path(model)):
             return Path(model)
-        raise UnusableRuntime(f"no model file '{model}'")
+        raise UnusableRuntime(f"no model file '{model:.{LONGEST_NAME}}'")
     for suffix in suffixes:
         path = MODELS / f"{model}{suffix}"
-        if path.is_file():
+        if _is_file(path):
             return path
     known = ", ".join(sorted({p.name.split(".")[0] for p in MODELS.glob("*.onnx")})) or "none"
     raise UnusableRuntime(
-        f"no model '{model}' with {' or '.join(suffixes)}: expected a file, or one of the "
-        f"shipped models ({known})"
+        f"no model '{model:.{LONGEST_NAME}}' with {' or '.join(suffixes)}: expected a file, or "
+        f"one of the shipped models ({known})"
     )
 
 
@@ -205,6 +206,13 @@ def order(one_size: bool, cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, .
         ahead = False
     cpu = CPU[::-1] if ahead and find_spec("openvino") is not None else CPU
     return (*TENSORRT, "onnxruntime-cuda", *cpu, "torch")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _is_path(model: str) -> bool:
