@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import struct
 
+import cv2
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
@@ -12,7 +14,17 @@ from std_msgs.msg import Header
 
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.codec.skeleton import COCO17
-from kdc_ros.messages import info_json, keypoints_cloud, labels_image, persons_cloud
+from kdc_ros.images import to_rgb
+from kdc_ros.messages import (
+    color_image,
+    info_json,
+    jpeg_image,
+    keypoints_cloud,
+    labels_image,
+    mask_image,
+    persons_cloud,
+    persons_json,
+)
 
 F32, U32, U16, U8 = (
     PointField.FLOAT32,
@@ -217,6 +229,61 @@ def test_ids_of_followed_persons_are_in_all_outputs() -> None:
     assert (labels[21, 12], labels[6, 32], labels[0, 0]) == (65535, 300, 0)
 
 
+def test_where_masks_overlap_the_better_person_is_on_top() -> None:
+    one = np.ones((4, 6), bool)
+    prediction = predict(person(one, (10, 20), 0.75, id=9), person(one, (12, 21), 0.5, id=4))
+    labels = np.frombuffer(labels_image(HEADER, prediction).data, "<u2").reshape(SIZE)
+    assert (labels[20:24, 10:16] == 9).all()
+    assert (labels[24, 12:18] == 4).all() and (labels[21:25, 16:18] == 4).all()
+
+
+def test_the_mask_is_255_where_anybody_is(two: Prediction, nobody: Prediction) -> None:
+    labels = np.frombuffer(labels_image(HEADER, two).data, "<u2")
+    image = mask_image(HEADER, two)
+    assert (image.height, image.width, image.step, image.encoding) == (40, 60, 60, "mono8")
+    assert (np.frombuffer(image.data, np.uint8) == np.where(labels > 0, 255, 0)).all()
+    assert len(mask_image(HEADER, nobody).data) == 40 * 60
+    assert not any(mask_image(HEADER, nobody).data)
+
+
+def test_color_images_are_the_pixels() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), np.uint8)
+    image = color_image(HEADER, pixels)
+    assert (image.encoding, image.step) == ("bgr8", 3 * 60)
+    assert (to_rgb(image) == pixels).all()
+
+
+def test_jpeg_images_are_nearly_the_pixels_the_better_the_larger() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 12, 3), np.uint8)
+    pixels = cv2.resize(pixels, (96, 64), interpolation=cv2.INTER_CUBIC)
+    sizes, errors = [], []
+    for quality in (20, 95):
+        image = jpeg_image(HEADER, pixels, quality)
+        assert (image.header, image.format) == (HEADER, "bgr8; jpeg compressed bgr8")
+        decoded = cv2.imdecode(np.frombuffer(image.data, np.uint8), cv2.IMREAD_COLOR)
+        assert decoded is not None
+        errors.append(np.abs(decoded[..., ::-1].astype(int) - pixels).mean())
+        sizes.append(len(image.data))
+    assert errors[1] < 3 < errors[0] and sizes[0] < sizes[1]
+
+
+def test_json_has_the_people_by_id_and_what_is_visible_of_them(two: Prediction) -> None:
+    content = json.loads(persons_json(HEADER, two, COCO17, THRESHOLD).data)
+    stamp = {"sec": HEADER.stamp.sec, "nanosec": HEADER.stamp.nanosec}
+    persons = content.pop("persons")
+    assert content == {"stamp": stamp, "frame_id": "left_eye", "size": [40, 60]}
+    assert [(p["id"], p["score"], p["area"]) for p in persons] == [(1, 0.75, 24), (2, 0.5, 3)]
+    assert persons[0]["box"] == [9.5, 19.5, 15.5, 23.5]
+    # Scores are 1/16 apart, rounded to three digits: the first four are below the threshold.
+    assert list(persons[0]["keypoints"]) == list(COCO17.keypoints[4:])
+    assert persons[0]["keypoints"]["right_ear"] == [4, 14, 0.25]
+
+
+def test_json_of_nobody_has_no_persons(nobody: Prediction) -> None:
+    content = json.loads(persons_json(HEADER, nobody, COCO17, THRESHOLD).data)
+    assert (content["size"], content["persons"]) == ([40, 60], [])
+
+
 def test_nobody_gives_tables_without_rows(nobody: Prediction) -> None:
     keypoints = keypoints_cloud(HEADER, nobody, COCO17, THRESHOLD)
     persons = persons_cloud(HEADER, nobody, THRESHOLD)
@@ -240,8 +307,9 @@ def test_headers_are_copied(two: Prediction, nobody: Prediction) -> None:
             keypoints_cloud(HEADER, prediction, COCO17, THRESHOLD),
             persons_cloud(HEADER, prediction, THRESHOLD),
             labels_image(HEADER, prediction),
+            mask_image(HEADER, prediction),
         ]
-        assert [output.header for output in outputs] == [HEADER] * 3
+        assert [output.header for output in outputs] == [HEADER] * 4
 
 
 def test_a_zero_stamp_stays_zero(two: Prediction) -> None:
