@@ -30,6 +30,8 @@ def generate_launch_description() -> LaunchDescription:
     """One lifecycle node and the arguments that shape it."""
     arguments = {  # name: (default, description)
         "image": ("image", "topic of the camera images"),
+        "depth": ("depth", "topic of depth registered to the images; used with enable_3d"),
+        "camera_info": ("camera_info", "topic of the images' camera_info; used with enable_3d"),
         "namespace": ("", "namespace of the node, for several cameras"),
         "name": ("kdc", "name of the node"),
         "params_file": (str(env.find_config("kdc.yaml")), "parameters of the node"),
@@ -73,7 +75,7 @@ def start_node(context: LaunchContext) -> list[Action]:
         namespace=value("namespace"),
         name=value("name"),
         parameters=[value("params_file"), *([given] if given else [])],
-        remappings=[("image", value("image"))],
+        remappings=[(topic, value(topic)) for topic in ("image", "depth", "camera_info")],
         ros_arguments=["--log-level", value("log_level")],
         # The node sets the profile by itself where nobody did; false has to reach it.
         additional_env={env.PROFILE_SWITCH: value("fastdds_profile")},

@@ -30,6 +30,8 @@ LAUNCH_FILE = ROOT / "launch" / "kdc.launch.py"
 HAS_LAUNCH_ROS = importlib.util.find_spec("launch_ros") is not None
 DEFAULTS = {
     "image": "image",
+    "depth": "depth",
+    "camera_info": "camera_info",
     "namespace": "",
     "name": "kdc",
     "params_file": str(ROOT / "config" / "kdc.yaml"),
@@ -87,7 +89,7 @@ def test_node_by_default(load: Load) -> None:
     node = only_node(load().run())
     assert (node["package"], node["executable"]) == ("kdc_ros", "kdc_node")
     assert (node["name"], node["namespace"]) == ("kdc", "")
-    assert node["remappings"] == [("image", "image")]
+    assert node["remappings"] == [(topic, topic) for topic in ("image", "depth", "camera_info")]
     assert node["ros_arguments"] == ["--log-level", "info"]
     assert node["respawn"] is False
     assert node["output"] == "screen"
@@ -98,6 +100,8 @@ def test_arguments_reach_the_node(load: Load) -> None:
     node = only_node(
         load().run(
             image="/front/image_raw",
+            depth="/front/depth_registered/image_rect",
+            camera_info="/front/camera_info",
             namespace="front",
             name="people",
             params_file="/my.yaml",
@@ -111,7 +115,11 @@ def test_arguments_reach_the_node(load: Load) -> None:
         )
     )
     assert (node["name"], node["namespace"]) == ("people", "/front")
-    assert node["remappings"] == [("image", "/front/image_raw")]
+    assert node["remappings"] == [
+        ("image", "/front/image_raw"),
+        ("depth", "/front/depth_registered/image_rect"),
+        ("camera_info", "/front/camera_info"),
+    ]
     assert node["ros_arguments"] == ["--log-level", "debug"]
     assert node["respawn"] is True
     assert node["parameters"] == [
