@@ -31,6 +31,7 @@ RUN apt-get update \
         python3-yaml \
         ros-${ROS_DISTRO}-cv-bridge \
         ros-${ROS_DISTRO}-diagnostic-msgs \
+        ros-${ROS_DISTRO}-geometry-msgs \
         ros-${ROS_DISTRO}-launch \
         ros-${ROS_DISTRO}-launch-ros \
         ros-${ROS_DISTRO}-lifecycle-msgs \
@@ -40,6 +41,7 @@ RUN apt-get update \
         ros-${ROS_DISTRO}-sensor-msgs \
         ros-${ROS_DISTRO}-std-msgs \
         ros-${ROS_DISTRO}-std-srvs \
+        ros-${ROS_DISTRO}-visualization-msgs \
     && rm -rf /var/lib/apt/lists/*
 
 # The rest by pip, beside the system's packages: OpenCV and cv_bridge are ROS's, made for numpy 1,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import Point, Vector3
+from rclpy.duration import Duration
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -14,7 +14,7 @@ from kdc_core.show.drawing import color_of
 from kdc_ros.tables import people_by_id
 
 BONES, KEYPOINTS, IDS = NAMESPACES = ("bones", "keypoints", "ids")
-LIFETIME = Duration(nanosec=500_000_000)  # so that nobody stays when the node falls silent
+LIFETIME = Duration(seconds=0.5).to_msg()  # so that nobody stays when the node falls silent
 BONE_M, KEYPOINT_M, TEXT_M = 0.02, 0.05, 0.2  # thickness, diameter, height of letters
 TEXT_ABOVE_M = 0.25  # over the topmost keypoint
 
