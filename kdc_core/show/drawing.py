@@ -73,10 +73,11 @@ def draw_people(
 
 def color_of(person: Person, index: int) -> np.ndarray:
     """(3,) uint8 RGB of a person: by its id, else by its index among the people of the image."""
-    return PALETTE[(_number(person, index) - 1) % len(PALETTE)]
+    return PALETTE[(number_of(person, index) - 1) % len(PALETTE)]
 
 
-def _number(person: Person, index: int) -> int:
+def number_of(person: Person, index: int) -> int:
+    """The person's id, else its number among the people of the image, from 1."""
     return index + 1 if person.id is None else person.id
 
 
@@ -150,7 +151,7 @@ def _fixed(points: np.ndarray) -> np.ndarray:
 def _caption(canvas: np.ndarray, person: Person, index: int, thick: int) -> None:
     """The person's number on its color, above its box; smaller on a small person."""
     scale = float(np.clip(_size(person) / 200, 0.3, 0.35 + 0.1 * thick))
-    text = str(_number(person, index))
+    text = str(number_of(person, index))
     if person.id is None:
         longer = f"{text} {person.score:.2f}"
         if _text_size(longer, scale)[0] <= person.box[2] - person.box[0]:
