@@ -28,7 +28,7 @@ IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CLOUD, FIELD = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/PointField"
 ENDINGS = {".mcap": StoragePlugin.MCAP, ".db3": StoragePlugin.SQLITE3}
 BAG_VERSION: Literal[8] = 8  # Humble cannot read how later ones write QoS
-MOST_MEMORY = 2 << 30  # bytes that reading on may take: a chunk says itself what it unpacks to
+MOST_MEMORY = 2 << 30  # bytes, for opening and for each image: a chunk unpacks to what it likes
 NOT_IN_NAMES = "?#%"  # SQLite is given the name of its file within a URI
 
 # Of the messages that are used here, which all distributions have alike. The definitions in a bag
@@ -169,7 +169,7 @@ def decode(recorded: Recorded, to_8_bits: To8Bits) -> tuple[Any, np.ndarray]:
     Raises:
         BadFrame: it cannot be used.
     """
-    if not 0 <= recorded.log_ns < 1 << 63:  # no bag could have it, or none of the other storage
+    if not 0 <= recorded.log_ns < 1 << 63:  # which not every storage can hold
         raise BadFrame(f"it was recorded at {recorded.log_ns} ns, which is no time")
     try:
         message: Any = _STORE.deserialize_cdr(recorded.data, recorded.kind)
@@ -248,7 +248,7 @@ def _reading(path: Path) -> Iterator[None]:
         with limited_growth(MOST_MEMORY):
             yield
     except Exception as error:
-        reason = str(error) or type(error).__name__
+        reason = str(error).removesuffix(".") or type(error).__name__
         if path.is_dir() and not (path / "metadata.yaml").exists():
             reason += "; `ros2 bag reindex` writes metadata.yaml anew"
         elif path.suffix == ".mcap":
