@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import cv2
 import numpy as np
 import pytest
 
+from kdc_core.codec.results import Person, Prediction
+from kdc_core.codec.skeleton import COCO17
 from kdc_core.data.images import Images
 from kdc_ros import env
 
@@ -113,3 +116,103 @@ def test_a_subscriber_of_a_running_node(ros: str, tmp_path: Path) -> None:
     # The image was asked for about again until it was printed: one line of each answer is enough.
     stamp = image.header.stamp
     assert f"{stamp.sec}.{stamp.nanosec:09d} camera: " in log.read_text()
+
+
+CPP = EXAMPLES / "cpp"
+STUB = Path(__file__).parent / "stub" / "rclcpp"
+# Reads the files keypoints and labels, and prints what the header of the example makes of them.
+READER = """
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include "kdc_people.hpp"
+std::vector<std::uint8_t> bytes(const char * name) {
+  std::ifstream file(name, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+int main(int, char ** n) {
+  auto u = [](const char * text) {return std::uint32_t(std::stoul(text));};
+  for (const auto & person : kdc::read_keypoints(bytes("keypoints"), u(n[1]), u(n[2]), u(n[3])))
+    for (const auto & k : person)
+      std::printf("%d %s %.9g %.9g %.9g %d\\n", k.id, kdc::KEYPOINTS[k.kp], k.u, k.v, k.score,
+        k.visible);
+  for (auto id : kdc::read_labels(bytes("labels"), u(n[4]), u(n[5]), u(n[6])))
+    std::printf("%d ", id);
+  for (int refused = 0; refused < 2; ++refused) {
+    try {
+      refused ? (void)kdc::read_labels({0, 0}, 1, 2, 4) : (void)kdc::read_keypoints({0}, 1, 1, 16);
+    } catch (const std::invalid_argument & error) {
+      std::printf("\\n%s", error.what());
+    }
+  }
+}
+"""
+
+
+def compile_cpp(*words: object) -> None:
+    """By g++, every warning an error."""
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed")
+    command = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", f"-I{CPP / 'include'}"]
+    done = subprocess.run(
+        [*command, *map(str, words)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.all
+@pytest.mark.ros
+def test_cpp_reads_what_the_node_publishes(tmp_path: Path) -> None:
+    pytest.importorskip("rclpy")
+    from std_msgs.msg import Header
+
+    from kdc_ros.messages import KEYPOINT, keypoints_cloud, labels_image
+
+    rng = np.random.default_rng(1)
+    people = [
+        Person(
+            score=0.5,
+            keypoints=rng.uniform(0, 1, (17, 3)).astype(np.float32) * (9, 7, 1),
+            box=np.array([0, 0, 4, 3], np.float32),
+            mask=rng.uniform(size=(3, 4)) < 0.7,
+            mask_origin=(index, 2 * index),
+            centroids=np.zeros((0, 4), np.float32),
+            id=id,
+        )
+        for index, id in enumerate((700, 3))
+    ]
+    prediction = Prediction((7, 9), tuple(people))
+    cloud = keypoints_cloud(Header(), prediction, COCO17, 0.4)
+    labels = labels_image(Header(), prediction)
+    for name, message in (("keypoints", cloud), ("labels", labels)):
+        (tmp_path / name).write_bytes(message.data.tobytes())
+    (tmp_path / "reader.cpp").write_text(READER)
+    compile_cpp(tmp_path / "reader.cpp", "-o", tmp_path / "reader")
+    shape = (cloud.height, cloud.width, cloud.point_step, labels.height, labels.width, labels.step)
+    done = subprocess.run(
+        ["./reader", *map(str, shape)], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    *cells, ids, refused, refused_too = done.stdout.splitlines()
+    rows = np.frombuffer(cloud.data, KEYPOINT)
+    assert len(cells) == len(rows) == 34 and {row["id"] for row in rows} == {3, 700}
+    assert 0 < rows["visible"].sum() < 34
+    for cell, row in zip(cells, rows, strict=True):
+        id, name, u, v, score, visible = cell.split()
+        assert (int(id), int(visible)) == (row["id"], row["visible"])
+        assert name == COCO17.keypoints[row["kp"]]
+        numbers = np.array([u, v, score], np.float32)
+        assert np.array_equal(numbers, [row["u"], row["v"], row["score"]], equal_nan=True)
+    assert np.array_equal(np.array(ids.split(), "<u2"), np.frombuffer(labels.data, "<u2"))
+    assert refused.startswith("not a table") and refused_too.startswith("not an image")
+
+
+@pytest.mark.all
+def test_the_listener_in_cpp_uses_the_messages_as_they_are() -> None:
+    """Its syntax, by the headers of the real messages and a stub of rclcpp, which has no wheel."""
+    include = Path(sys.prefix) / "include"
+    if not (include / "sensor_msgs").is_dir():
+        pytest.skip("the messages' headers are not beside this Python: they come with the wheels")
+    folders = [word for path in include.iterdir() for word in ("-isystem", path)]
+    source = CPP / "src" / "people_listener.cpp"
+    compile_cpp("-fsyntax-only", *folders, f"-I{STUB}", source)
