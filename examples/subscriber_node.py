@@ -24,7 +24,7 @@ def read_people(cloud: PointCloud2) -> np.ndarray:
 
     Returns:
         (people, keypoints) with the fields u, v (pixels of the image; NaN where not visible),
-        score, id (1 is the best person of the image), kp and visible.
+        score, id (a person keeps it from image to image), kp and visible.
     """
     return np.frombuffer(cloud.data, KEYPOINT).reshape(cloud.height, cloud.width)
 

@@ -125,6 +125,7 @@ READER = """
 #include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <string>
 #include "kdc_people.hpp"
 std::vector<std::uint8_t> bytes(const char * name) {
   std::ifstream file(name, std::ios::binary);
