@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections import deque
@@ -13,6 +14,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
@@ -101,19 +103,23 @@ class DepthInput:
         """Follow who publishes by now; to be called about every second."""
         if not self._open:
             return
-        for name, topic in self._topics.items():
-            found = self._node.get_publishers_info_by_topic(topic)
-            fitting = [p for p in found if p.topic_type == TYPES[name]]
-            others = sorted({p.topic_type for p in found} - {TYPES[name]})
-            if others:
-                self._absent[name] = f"it carries {', '.join(others)}, expected {TYPES[name]}"
-            else:
-                self._absent[name] = "" if fitting else "no publisher"
-            offered = all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in fitting)
-            if name == "depth" and (
-                self._depth is None or (fitting and offered != self._reliable)
-            ):
-                self._subscribe(offered)
+        self._publishers("camera_info")
+        cameras = self._publishers("depth")
+        offered = all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in cameras)
+        if self._depth is None or (cameras and offered != self._reliable):
+            self._subscribe(offered)
+
+    def _publishers(self, name: str) -> list[TopicEndpointInfo]:
+        """Those of the right type; why nothing comes is set by what is found."""
+        wanted = TYPES[name]
+        found = self._node.get_publishers_info_by_topic(self._topics[name])
+        fitting = [p for p in found if p.topic_type == wanted]
+        others = sorted({p.topic_type for p in found} - {wanted})
+        why = "" if fitting else "no publisher"
+        if others:
+            why = f"it carries {', '.join(others)}, expected {wanted}"
+        self._absent[name] = why
+        return fitting
 
     def want(self, header: Header) -> Wanted:
         """Begin to look for the depth of an image, among what came and what will come."""
@@ -134,9 +140,9 @@ class DepthInput:
         with self._changed:
             self._changed.wait_for(lambda: wanted.final or not self._open, WAIT_S)
             depth = wanted.nearest
-        if depth is None:
+        gap_s = math.inf if depth is None else 1e-9 * wanted.gap_ns(depth)
+        if depth is None or (gap_s > slop_s and self._absent["depth"]):
             raise self.missing("depth")
-        gap_s = 1e-9 * wanted.gap_ns(depth)
         if gap_s > slop_s:
             raise BadFrame(
                 f"the nearest depth on {self._topics['depth']} is {gap_s:.3f} s from its image, "
@@ -151,6 +157,11 @@ class DepthInput:
             name: `depth` or `camera_info`.
         """
         why = self._absent[name]
+        if name == "depth" and not why:
+            why = (
+                "what is published does not arrive, or is not published yet; start the camera "
+                "with config/fastdds_shm.xml, or let it publish reliable"
+            )
         return BadFrame(f"no {name} on {self._topics[name]}{why and f': {why}'}")
 
     def _subscribe(self, reliable: bool) -> None:

@@ -378,12 +378,24 @@ def test_what_keeps_people_flat_is_a_warning_with_the_cause_until_it_ends(
 
 @pytest.mark.parametrize("name", ["depth", "camera_info"])
 def test_what_nobody_publishes_is_told(here: tuple[Local, DepthCamera], name: str) -> None:
+    """Also where it was published before; an old camera_info goes on."""
     _, camera = here
+    if name == "depth":
+        camera.lifted()
     attribute = {"depth": "depth", "camera_info": "info"}[name]
     camera.peer.node.destroy_publisher(getattr(camera, attribute))
     setattr(camera, attribute, None)
     topic = f"{camera.peer.namespace}/{name}"
     camera.assert_complained_of(f"no {name} on {topic}: no publisher")
+
+
+def test_depth_that_does_not_arrive_is_told(here: tuple[Local, DepthCamera]) -> None:
+    _, camera = here
+    publisher, camera.depth = camera.depth, None  # it is there and silent
+    topic = f"{camera.peer.namespace}/depth"
+    camera.assert_complained_of(f"no depth on {topic}: what is published does not arrive")
+    camera.depth = publisher
+    camera.content_again()
 
 
 def test_a_publisher_of_another_type_is_told(here: tuple[Local, DepthCamera]) -> None:
