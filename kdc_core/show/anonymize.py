@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 import cv2
 import numpy as np
 
@@ -9,11 +11,12 @@ from kdc_core.codec.results import Person, Prediction
 from kdc_core.codec.skeleton import Skeleton
 
 FILL = 128  # gray
-# Each a part of a person's size (`person_size`), and pixels at least.
+# Each a part of a person's size (the root of its box's area), and pixels at least.
 BLOCK = (1 / 10, 8.0)  # side of what becomes one color
 GROWN = (1 / 20, 3.0)  # by which its mask grows
 HEAD = (1 / 7, 6.0)  # what is hidden around the middle of its face, or
 FACE = 2.0  # as many times the distance of the face's keypoint farthest from it
+OF_FACE = 0.4  # side of a block over the radius of that, where somebody is little but a face
 SEEN = 0.1  # score from which a keypoint is hidden, too; far below what is drawn
 OF_A_FACE = {"nose", "left_eye", "right_eye", "left_ear", "right_ear", "head"}
 
@@ -42,9 +45,13 @@ def hide_people(
         (H, W, 3) uint8, a copy.
     """
     hidden = image.copy()
-    # Who is small comes first: its small blocks must not show the face of a larger one behind.
-    for person in sorted(prediction.persons, key=person_size):
-        _hide(hidden, image, person_cover(person, skeleton, prediction.size), person, fill)
+    # Small blocks come first: they must not show the face of somebody larger behind.
+    people = [(_block_px(person, skeleton), person) for person in prediction.persons]
+    for side_px, person in sorted(people, key=itemgetter(0)):
+        mask, window = _cover(person, skeleton, prediction.size)
+        if mask.size:
+            blocks = _blocks(image[window], side_px, fill)
+            np.copyto(hidden[window], blocks, where=mask[..., None])
     if seen is not None:
         inside = hidden[seen].copy()
         hidden[:] = _blocks(image, _px(BLOCK, min(image.shape[:2])), fill)
@@ -52,26 +59,23 @@ def hide_people(
     return hidden
 
 
-def person_size(person: Person) -> float:
+def _size(person: Person) -> float:
     """Root of the area of its box, pixels."""
     x0, y0, x1, y1 = person.box
     return float(np.sqrt(max(x1 - x0, 1) * max(y1 - y0, 1)))
 
 
-def person_cover(
+def _block_px(person: Person, skeleton: Skeleton) -> float:
+    """Side of the blocks that a person becomes."""
+    return max(_px(BLOCK, _size(person)), OF_FACE * _face(person, skeleton)[1])
+
+
+def _cover(
     person: Person, skeleton: Skeleton, size: tuple[int, int]
 ) -> tuple[np.ndarray, tuple[slice, slice]]:
-    """What is hidden of one person.
-
-    Args:
-        person: who.
-        skeleton: of its keypoints.
-        size: (height, width) of the image.
-
-    Returns:
-        (h, w) bool, and the rows and columns of the image that it lies in.
-    """
-    reach = _px(GROWN, person_size(person))
+    """What is hidden of one person in an image of (height, width): (h, w) bool, and the rows and
+    columns of the image that it lies in."""
+    reach = _px(GROWN, _size(person))
     points = person.keypoints[person.keypoints[:, 2] >= SEEN, :2]
     face, radius = _face(person, skeleton)
     corners = np.concatenate((person.box.reshape(2, 2), points, face - radius, face + radius))
@@ -103,7 +107,7 @@ def _cut_mask(shown: np.ndarray, person: Person, corner: tuple[int, int]) -> Non
         at = shown[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
         at[person.mask] = 0
         return
-    x0, y0, x1, y1 = np.rint(person.box).astype(int).tolist()
+    x0, y0, x1, y1 = np.rint(person.box).astype(int).clip(0).tolist()
     shown[max(y0 - top, 0) : y1 - top + 1, max(x0 - left, 0) : x1 - left + 1] = 0
 
 
@@ -113,25 +117,12 @@ def _face(person: Person, skeleton: Skeleton) -> tuple[np.ndarray, float]:
     rows = [k for k, name in enumerate(skeleton.keypoints) if name in OF_A_FACE]
     face = person.keypoints[rows]
     face = face[face[:, 2] >= SEEN, :2]
-    radius = _px(HEAD, person_size(person))
+    radius = _px(HEAD, _size(person))
     if not len(face):
         return face, radius
     middle = face.mean(0, keepdims=True)
     farthest = float(np.linalg.norm(face - middle, axis=1).max())
     return middle, max(radius, FACE * farthest)
-
-
-def _hide(
-    hidden: np.ndarray,
-    image: np.ndarray,
-    cover: tuple[np.ndarray, tuple[slice, slice]],
-    person: Person,
-    fill: bool,
-) -> None:
-    mask, window = cover
-    if mask.size:
-        side = _px(BLOCK, person_size(person))
-        np.copyto(hidden[window], _blocks(image[window], side, fill), where=mask[..., None])
 
 
 def _blocks(part: np.ndarray, side_px: float, fill: bool) -> np.ndarray:

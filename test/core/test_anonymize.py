@@ -73,6 +73,20 @@ def test_pixelated_people_are_a_few_blocks() -> None:
     assert len(np.unique(large.reshape(-1, 3), axis=0)) < 150
 
 
+def test_a_face_from_nearby_is_a_few_blocks() -> None:
+    """Where the face is all that is seen, blocks go by it and not by a body."""
+    somebody = person(50, 0, 160, 200)
+    somebody.keypoints[:5] = [
+        (130, 110, 0.9),
+        (105, 80, 0.9),
+        (155, 80, 0.9),
+        (65, 90, 0.9),
+        (195, 90, 0.9),
+    ]
+    hidden = hide(somebody, fill=False)[0:200, 50:210]
+    assert 4 < len(np.unique(hidden.reshape(-1, 3), axis=0)) < 40
+
+
 @STYLES
 def test_of_a_person_without_a_mask_the_box_is_hidden(fill: bool) -> None:
     changed = (hide(person(masked=False), fill=fill) != NOISE).any(-1)
