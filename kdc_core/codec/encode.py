@@ -18,7 +18,7 @@ INSTANCES = 8
 LEAST_CELLS = 6.0
 # Sigma of a Gaussian heatmap: this fraction of the person's size, within these pixels.
 GAUSSIAN, GAUSSIAN_PX = 0.09, (4.0, 10.0)
-REACH = 4.0  # sigmas, beyond which it is 0
+REACH = 5.0  # sigmas, beyond which it is 0
 
 Heat = Literal["disk", "gaussian"]
 
@@ -194,11 +194,8 @@ def coverage(mask: np.ndarray, grid: Grid, h: int, w: int) -> np.ndarray:
     if base < 0:  # the first cells lie outside: as there, so at the border
         padded = np.pad(mask, ((-base, 0), (-base, 0)), "edge")
         return coverage(padded, Grid(stride, grid.offset - base), h, w)
-    reach = stride // 2 + 1
-    pixel = np.arange(-reach, reach + 1) + base - grid.offset
-    low = np.maximum(pixel - 0.5, -stride / 2)
-    high = np.minimum(pixel + 0.5, stride / 2)
-    kernel = np.maximum(high - low, 0) / stride
+    kernel, first = coverage_kernel(grid)
+    reach = base - first
     # Only around the mask: from the cell before it to the cell after it.
     column, row = (max(0, (first - base) // stride - 1) for first in (x, y))
     left, top = base + column * stride, base + row * stride
@@ -211,6 +208,17 @@ def coverage(mask: np.ndarray, grid: Grid, h: int, w: int) -> np.ndarray:
     part = fractions[row : row + filtered.shape[0], column : column + filtered.shape[1]]
     part[:] = filtered[: part.shape[0], : part.shape[1]]
     return fractions
+
+
+def coverage_kernel(grid: Grid) -> tuple[np.ndarray, int]:
+    """Share of a cell, along one axis, that each pixel around it has; and the pixel, of the first
+    cell, that the first share is of."""
+    stride, base = int(grid.stride), int(np.floor(grid.offset))
+    reach = stride // 2 + 1
+    pixel = np.arange(-reach, reach + 1) + base - grid.offset
+    low = np.maximum(pixel - 0.5, -stride / 2)
+    high = np.minimum(pixel + 0.5, stride / 2)
+    return np.maximum(high - low, 0) / stride, base - reach
 
 
 def _points(sample: Sample, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
@@ -80,18 +82,39 @@ def shrink(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return small, np.c_[matrix[:, :2] * ratio, shift]
 
 
-def augment(
-    sample: Sample, train: TrainConfig, skeleton: Skeleton, rng: np.random.Generator
-) -> Sample:
-    """Scale, turn, mirror and crop at random around a random person, then change colors."""
-    height, width = sample.image.shape[:2]
+class View(NamedTuple):
+    """How a sample is looked at.
+
+    Attributes:
+        matrix: (2, 3) float64, pixels of the image to pixels of the crop.
+        mirror: whether it mirrors.
+        color: (3, 4) float32, RGB of 0 to 255 and 1 to RGB.
+    """
+
+    matrix: np.ndarray
+    mirror: bool
+    color: np.ndarray
+
+
+def draw_view(
+    size: tuple[int, int], boxes: np.ndarray, train: TrainConfig, rng: np.random.Generator
+) -> View:
+    """Draw scale, turn, mirror, a crop around a random person, and colors.
+
+    Args:
+        size: (height, width) of the image.
+        boxes: (P, 4) of its people.
+        train: how much of each.
+        rng: source of randomness.
+    """
+    height, width = size
     low, high = train.longer_side
     scale = np.exp(rng.uniform(np.log(low), np.log(high))) / max(height, width)
     angle = np.deg2rad(rng.uniform(-train.rotate_degrees, train.rotate_degrees))
-    mirror = rng.random() < train.flip
+    mirror = bool(rng.random() < train.flip)
     center = np.array([width, height]) / 2
-    if len(sample.boxes) and rng.random() < 0.8:
-        box = sample.boxes[rng.integers(len(sample.boxes))]
+    if len(boxes) and rng.random() < 0.8:
+        box = boxes[rng.integers(len(boxes))]
         center = rng.uniform(box[:2], np.maximum(box[2:], box[:2] + 1))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * scale
     if mirror:
@@ -106,26 +129,41 @@ def augment(
     at = middle + np.clip(at - middle + rng.uniform(-0.25, 0.25, 2) * train.crop, -room, room)
     shift = (train.crop - 1) / 2 - at
     matrix = np.concatenate((turn, shift[:, None]), 1)
-    moved = warp(sample, matrix, (train.crop, train.crop), skeleton.flip if mirror else None)
-    moved.image = change_color(moved.image, train.color, rng)
+    return View(matrix, mirror, draw_color(train.color, rng))
+
+
+def look(sample: Sample, view: View, crop: int, skeleton: Skeleton) -> Sample:
+    """The crop of a sample, of so many pixels a side, that a view shows."""
+    flip = skeleton.flip if view.mirror else None
+    moved = warp(sample, view.matrix, (crop, crop), flip)
+    moved.image = cv2.transform(moved.image, view.color)
     return moved
 
 
-def change_color(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Change brightness, contrast, saturation and, now and then, drop color.
+def augment(
+    sample: Sample, train: TrainConfig, skeleton: Skeleton, rng: np.random.Generator
+) -> Sample:
+    """Scale, turn, mirror and crop at random around a random person, then change colors."""
+    size = (sample.image.shape[0], sample.image.shape[1])
+    return look(sample, draw_view(size, sample.boxes, train, rng), train.crop, skeleton)
+
+
+def draw_color(strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw brightness, contrast, saturation and, now and then, no color at all.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
-        strength: 0 leaves it alone; 0.3 changes each by up to 30 %.
+        strength: 0 leaves colors alone; 0.3 changes each by up to 30 %.
         rng: source of randomness.
+
+    Returns:
+        (3, 4) float32: all are linear in the colors, one matrix and an offset.
     """
     if strength == 0:
-        return image
+        return np.eye(3, 4, dtype=np.float32)
     brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
     if rng.random() < 0.05:
         saturation = 0.0
-    # All three are linear in the colors: one 3x3 matrix and an offset.
     gray = np.tile([0.299, 0.587, 0.114], (3, 1))
     matrix = (saturation * np.eye(3) + (1 - saturation) * gray) * contrast * brightness
     offset = 128 * (1 - contrast) * brightness
-    return cv2.transform(image, np.c_[matrix, np.full(3, offset)].astype(np.float32))
+    return np.c_[matrix, np.full(3, offset)].astype(np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
@@ -14,32 +16,77 @@ LEAST_SIDE_PX = 32.0  # of its box
 LEAST_VISIBLE = 0.1
 
 
-def paste(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sample:
-    """Put a person of another image over one of this image.
+class Paste(NamedTuple):
+    """Who is put where.
 
-    The pasted person comes at 0.6 to 1.4 times the height of the person it covers, beside or
-    over it. Masks below lose the covered pixels, covered keypoints become hidden (v = 1), and a
-    person of whom almost nothing is left is dropped.
+    Attributes:
+        person: number among those of the donor.
+        matrix: (2, 3) float64, pixels of the donor to pixels of the image.
+    """
+
+    person: int
+    matrix: np.ndarray
+
+
+def draw_paste(
+    boxes: np.ndarray,
+    donor_boxes: np.ndarray,
+    donor_keypoints: np.ndarray,
+    donor_masked: np.ndarray,
+    rng: np.random.Generator,
+) -> Paste | None:
+    """Draw a person of another image, and a place beside or over one of this image.
+
+    It comes at 0.6 to 1.4 times the height of the person it covers.
 
     Args:
-        sample: the image pasted into; unchanged.
-        donor: the image the person is taken from.
+        boxes: (P, 4) of the people of this image.
+        donor_boxes, donor_keypoints, donor_masked: (Q, 4), (Q, K, 3), and (Q,) bool who has a
+            mask, of the other image.
         rng: source of randomness.
 
     Returns:
-        A new Sample in the frame of `sample`, or `sample` itself where nobody can be pasted.
+        None where nobody can be pasted.
     """
-    person = _choose(donor, rng)
-    if person is None or not len(sample.boxes):
-        return sample
-    box, under = donor.boxes[person], sample.boxes[rng.integers(len(sample.boxes))]
+    side = (donor_boxes[:, 2:] - donor_boxes[:, :2]).min(1, initial=np.inf)
+    labelled = (donor_keypoints[..., 2] > 0).sum(1)
+    good = (labelled >= LEAST_KEYPOINTS) & (side >= LEAST_SIDE_PX) & donor_masked
+    if not good.any() or not len(boxes):
+        return None
+    person = int(rng.choice(np.flatnonzero(good)))
+    box, under = donor_boxes[person], boxes[rng.integers(len(boxes))]
     tall, wide = under[3] - under[1], under[2] - under[0]
     scale = rng.uniform(0.6, 1.4) * max(tall, LEAST_SIDE_PX) / (box[3] - box[1])
     reach = np.maximum([wide, tall], LEAST_SIDE_PX)
     to = (under[:2] + under[2:]) / 2 + rng.uniform(-0.6, 0.6, 2) * reach
     shift = to - scale * (box[:2] + box[2:]) / 2
-    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    return Paste(person, np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]))
 
+
+def paste(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sample:
+    """Put a person of another image over one of this image, as `draw_paste` draws."""
+    masked = np.array([mask.any() for mask in donor.masks], bool)
+    drawn = draw_paste(sample.boxes, donor.boxes, donor.keypoints, masked, rng)
+    return sample if drawn is None else put(sample, donor, drawn)
+
+
+def put(sample: Sample, donor: Sample, drawn: Paste) -> Sample:
+    """Put a person of another image into this one.
+
+    Masks below lose the covered pixels, covered keypoints become hidden (v = 1), and a person of
+    whom almost nothing is left is dropped.
+
+    Args:
+        sample: the image pasted into; unchanged.
+        donor: the image the person is taken from.
+        drawn: who, and where.
+
+    Returns:
+        A new Sample in the frame of `sample`, the pasted person last; `sample` itself where the
+        person would lie outside.
+    """
+    person, matrix = drawn
+    scale, shift = matrix[0, 0], matrix[:, 2]
     height, width = sample.image.shape[:2]
     mask, to_target = shrink(donor.masks[person].astype(np.float32), matrix)
     alpha = cv2.warpAffine(mask, to_target, (width, height), flags=cv2.INTER_LINEAR)
@@ -72,14 +119,6 @@ def paste(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sample:
         sample.crowd & ~covered,
         sample.unmasked & ~covered,
     )
-
-
-def _choose(donor: Sample, rng: np.random.Generator) -> int | None:
-    """A person with a mask, enough keypoints and enough pixels."""
-    side = (donor.boxes[:, 2:] - donor.boxes[:, :2]).min(1, initial=np.inf)
-    labelled = (donor.keypoints[..., 2] > 0).sum(1)
-    good = (labelled >= LEAST_KEYPOINTS) & (side >= LEAST_SIDE_PX) & donor.masks.any((1, 2))
-    return int(rng.choice(np.flatnonzero(good))) if good.any() else None
 
 
 def _hide(keypoints: np.ndarray, covered: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -18,10 +18,10 @@ from kdc_core.codec.fields import Fields
 from kdc_core.codec.sample import Sample
 from kdc_core.config import Config, ConfigError
 from kdc_core.data.annotations import AnnotatedImage, AnnotationError
-from kdc_core.data.augment import augment
+from kdc_core.data.augment import View, draw_view, look
 from kdc_core.data.datasets import open_data
 from kdc_core.data.images import ImageError, Images
-from kdc_core.data.paste import paste
+from kdc_core.data.paste import Paste, draw_paste, put
 from kdc_core.data.sample import read_sample
 from kdc_core.training.people import Counts, check_people
 from kdc_core.training.processes import rank, world
@@ -59,6 +59,22 @@ class _Entry(NamedTuple):
     image: AnnotatedImage
     images: Images
     with_masks: bool
+
+
+class Recipe(NamedTuple):
+    """What is drawn for a sample, of the annotations alone.
+
+    Attributes:
+        image: index of the entry.
+        donor: index of the entry that somebody is pasted from; -1 = nobody is.
+        paste: who, and where.
+        view: what is seen of it.
+    """
+
+    image: int
+    donor: int
+    paste: Paste | None
+    view: View
 
 
 class TrainingSamples(Dataset[Batch]):
@@ -143,12 +159,17 @@ class TrainingSamples(Dataset[Batch]):
 
     def __getitem__(self, number: int) -> Batch:
         """Return one sample as a batch of one."""
-        train = self.config.train
-        rng = np.random.default_rng((train.seed, *divmod(number, self.num_images)))
-        sample = self._sample(self._place(number))
-        if rng.random() < train.paste:
-            sample = paste(sample, self._sample(int(rng.integers(self.num_images))), rng)
-        sample = augment(sample, train, self.codec.skeleton, rng)
+        read: dict[int, Sample] = {}
+
+        def readable(index: int) -> int:
+            place, read[place] = self._sample(index)
+            return place
+
+        recipe = self.recipe(number, readable)
+        sample = read[recipe.image]
+        if recipe.paste is not None:
+            sample = put(sample, read[recipe.donor], recipe.paste)
+        sample = look(sample, recipe.view, self.config.train.crop, self.codec.skeleton)
         targets, weights = self.codec.encode(sample)
         instances = vars(self.codec.encode_instances(sample))
         return Batch(
@@ -158,6 +179,27 @@ class TrainingSamples(Dataset[Batch]):
             Instances(**{name: torch.from_numpy(value) for name, value in instances.items()}),
             torch.tensor([number]),
         )
+
+    def recipe(self, number: int, readable: Callable[[int], int]) -> Recipe:
+        """Draw a sample.
+
+        Args:
+            number: of the sample.
+            readable: index of the entry that is used in place of one, because it can be read.
+        """
+        train = self.config.train
+        rng = np.random.default_rng((train.seed, *divmod(number, self.num_images)))
+        image, donor, drawn = readable(self._place(number)), -1, None
+        annotated = self._entries[image].image
+        boxes = _boxes(annotated)
+        if rng.random() < train.paste:
+            donor = readable(int(rng.integers(self.num_images)))
+            people = self._entries[donor].image
+            keypoints = np.array([p.keypoints for p in people.people], np.float32)
+            masked = np.array([p.segmentation is not None for p in people.people])
+            drawn = draw_paste(boxes, _boxes(people), keypoints, masked, rng)
+        view = draw_view(annotated.size, boxes, train, rng)
+        return Recipe(image, -1 if drawn is None else donor, drawn, view)
 
     def check_sizes(self) -> None:
         """Whether the images are those annotated, as far as they have been read.
@@ -186,21 +228,26 @@ class TrainingSamples(Dataset[Batch]):
             self._shuffle = (epoch, order)
         return int(self._shuffle[1][place])
 
-    def _sample(self, index: int) -> Sample:
-        """The image of an entry, or the next after it that can be read."""
+    def _sample(self, index: int) -> tuple[int, Sample]:
+        """The image of an entry, or the next after it that can be read, and its index."""
         for step in range(self.num_images):
             place = (index + step) % self.num_images
             annotated, images, with_masks = self._entries[place]
             try:
                 sample = read_sample(images, annotated, self.codec.skeleton.num_keypoints)
                 sample.unmasked |= not with_masks
-                return sample
+                return place, sample
             except (ImageError, AnnotationError) as error:
                 if not self.left_out[place]:
                     log.warning("left out of training: %s: %s", annotated.file_name, error)
                 self.left_out[place] = OTHER_SIZE if isinstance(error, AnnotationError) else 1
                 self.check_sizes()
         raise AnnotationError(f"none of the {self.num_images} training images can be read")
+
+
+def _boxes(annotated: AnnotatedImage) -> np.ndarray:
+    """(P, 4) of the people of an image."""
+    return np.array([p.box for p in annotated.people], np.float32).reshape(-1, 4)
 
 
 class FromStep(Sampler[int]):

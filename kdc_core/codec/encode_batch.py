@@ -1,0 +1,280 @@
+"""Encode on the device: what `kdc_core.codec.encode` draws, of a batch at once, in torch.
+
+The one in numpy draws only where somebody is, which is quicker on a CPU; this one looks at every
+cell, which a GPU does quicker. A test holds them equal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdc_core.codec.encode import (
+    GAUSSIAN,
+    GAUSSIAN_PX,
+    INSTANCES,
+    LEAST_CELLS,
+    REACH,
+    Instances,
+    coverage_kernel,
+)
+from kdc_core.codec.fields import Fields
+from kdc_core.codec.grid import Grid
+from kdc_core.codec.sample import Samples
+
+if TYPE_CHECKING:
+    from kdc_core.codec.codec import Codec
+
+FAR = 1e9
+
+
+class _People(NamedTuple):
+    """What is known of the people of a batch.
+
+    Attributes:
+        points: (B, P, T, 2) of all types, pixels.
+        known: (B, P, T) bool.
+        side: (B, P) square root of the box's area.
+        cover: (B, P, h, w) fraction of each cell.
+        area: (B, P) cells.
+        x, y: (w,), (h,) pixels of the cells.
+    """
+
+    points: Tensor
+    known: Tensor
+    side: Tensor
+    cover: Tensor
+    area: Tensor
+    x: Tensor
+    y: Tensor
+
+
+def encode_batch(
+    samples: Samples, codec: Codec
+) -> tuple[Fields[Tensor], Fields[Tensor], Instances[Tensor]]:
+    """Draw targets, weights of their losses, and the largest people, as `encode` and
+    `encode_instances` do for one sample.
+
+    Args:
+        samples: on the device.
+        codec: skeleton, grid and form of the targets.
+    """
+    grid, skeleton = codec.grid, codec.skeleton
+    people = _people(samples, codec)
+    size = (len(people.y), len(people.x))
+    crowd = _coverage(samples.crowd.long(), 1, grid, *size)[:, 0] >= 0.5
+    unmasked = _coverage(samples.unmasked.long(), 1, grid, *size)[:, 0] > 0
+    fineness = codec.mask_fineness
+    finer = (grid.finer(fineness), fineness * size[0], fineness * size[1])
+    union = _coverage((samples.labels > 0).long(), 1, *finer)
+    mask_weight = (_coverage(samples.unmasked.long(), 1, *finer) == 0) & (
+        _coverage(samples.crowd.long(), 1, *finer) < 0.5
+    )
+
+    radius = torch.full_like(people.points[..., 0], codec.disk_radius_px)
+    least = 1.5 * grid.stride
+    radius[..., skeleton.center] = (0.3 * people.side).clamp(
+        least, max(codec.disk_radius_px, least)
+    )
+    owner = _disks(people, radius)
+    inside = owner >= 0
+    heat = _gaussians(people) if codec.heat == "gaussian" else inside.float()
+
+    begins = torch.tensor([begin for begin, _ in codec.edges], device=owner.device)
+    ends = torch.tensor([end for _, end in codec.edges], device=owner.device)
+    short = _offsets(people.points, owner, people) * inside[:, :, None]
+    at_edge = owner[:, begins]
+    known = _of_owner(people.known[:, :, ends].float()[..., None], at_edge)[:, :, 0] > 0
+    mid_weight = known & inside[:, begins]
+    mid = _offsets(people.points[:, :, ends], at_edge, people) * mid_weight[:, :, None]
+
+    embedding, embedding_weight = _embedding(people)
+    heat_weight = _heat_weight(samples, people, inside, crowd, unmasked, skeleton.num_keypoints)
+    there = ~crowd[:, None, None]
+    targets = Fields(heat, short, mid, union, embedding)
+    weights = Fields(
+        heat_weight,
+        inside[:, :, None].float() * there,
+        mid_weight[:, :, None].float() * there,
+        mask_weight.float(),
+        embedding_weight * ~unmasked[:, None, None] * there,
+    )
+    return targets, weights, _instances(samples, people)
+
+
+def _people(samples: Samples, codec: Codec) -> _People:
+    height, width = samples.labels.shape[-2:]
+    count, device = samples.boxes.shape[1], samples.labels.device
+    h, w = codec.grid.size(height), codec.grid.size(width)
+    x, y = (torch.from_numpy(cells).to(device) for cells in codec.grid.cells(h, w))
+    # Pixels of each mask, and the mean of their places (equation 1).
+    flat = samples.labels.flatten(1)
+    ones = torch.ones(flat.shape, device=device)
+    columns = torch.arange(width, device=device).float().repeat(height).expand_as(ones)
+    rows = torch.arange(height, device=device).float().repeat_interleave(width).expand_as(ones)
+    sums = [
+        torch.zeros(len(flat), count + 1, device=device).scatter_add_(1, flat, value)[:, 1:]
+        for value in (ones, columns, rows)
+    ]
+    pixels = sums[0].clamp(min=1)
+    middle = torch.stack((sums[1] / pixels, sums[2] / pixels), -1)
+    masked = sums[0] > 0
+    box_middle = (samples.boxes[..., :2] + samples.boxes[..., 2:]) / 2
+    center = torch.where(masked[..., None], middle, box_middle)
+    seen = (samples.keypoints[..., 2] > 0) & samples.present[..., None]
+    # Without a mask, a box without keypoints may be anything (a crowd region, too).
+    column = center[..., 0].round().clamp(0, width - 1).long()
+    row = center[..., 1].round().clamp(0, height - 1).long()
+    unknown = samples.unmasked.flatten(1).gather(1, row * width + column)
+    known_center = samples.present & (masked | (seen.any(-1) & unknown))
+    points = torch.cat((samples.keypoints[..., :2], center[:, :, None]), 2)
+    sides = (samples.boxes[..., 2:] - samples.boxes[..., :2]).clamp(min=0)
+    cover = _coverage(samples.labels, count, codec.grid, h, w)
+    known = torch.cat((seen, known_center[..., None]), 2)
+    return _People(points, known, sides.prod(-1).sqrt(), cover, cover.sum((2, 3)), x, y)
+
+
+def _coverage(labels: Tensor, count: int, grid: Grid, h: int, w: int) -> Tensor:
+    """(B, count, h, w) fraction of each cell that labels 1 to count cover; see `coverage`."""
+    height, width = labels.shape[-2:]
+    kernel, first = coverage_kernel(grid)
+    stride, device = int(grid.stride), labels.device
+    rows = _reached(h, height, first, len(kernel), stride, device)
+    columns = _reached(w, width, first, len(kernel), stride, device)
+    cover = torch.zeros(len(labels), count + 1, h, w, device=device)
+    for down, share in enumerate(kernel):
+        for right, other in enumerate(kernel):
+            if share * other > 0:
+                at = labels[:, rows[down][:, None], columns[right]]
+                part = torch.full((1, 1, 1, 1), float(share * other), device=device)
+                cover.scatter_add_(1, at[:, None], part.expand(len(labels), 1, h, w))
+    return cover[:, 1:]
+
+
+def _reached(
+    cells: int, pixels: int, first: int, reach: int, stride: int, device: torch.device
+) -> Tensor:
+    """(reach, cells) pixels that each place of the kernel sees; outside, those of the border."""
+    start = torch.arange(cells, device=device) * stride + first
+    return (start + torch.arange(reach, device=device)[:, None]).clamp(0, pixels - 1)
+
+
+def _square(people: _People, person: int) -> Tensor:
+    """(B, T, h, w) squared distance of the cells to each type of a person; FAR if not known."""
+    points = people.points[:, person]
+    x = (people.x - points[..., 0, None]).square()
+    y = (people.y - points[..., 1, None]).square()
+    square = x[:, :, None, :] + y[:, :, :, None]
+    return square.masked_fill(~people.known[:, person, :, None, None], FAR)
+
+
+def _disks(people: _People, radius: Tensor) -> Tensor:
+    """(B, T, h, w) number of the person whose disk covers a cell (nearest wins), else -1."""
+    batch, count, types = people.known.shape
+    shape = (batch, types, len(people.y), len(people.x))
+    nearest = torch.full(shape, FAR, device=radius.device)
+    owner = torch.full(shape, -1, dtype=torch.int64, device=radius.device)
+    for person in range(count):
+        square = _square(people, person)
+        closer = (square <= radius[:, person, :, None, None].square()) & (square < nearest)
+        nearest = torch.where(closer, square, nearest)
+        owner = owner.masked_fill(closer, person)
+    return owner
+
+
+def _gaussians(people: _People) -> Tensor:
+    """(B, T, h, w) the highest of the Gaussians of each type."""
+    sigma = (GAUSSIAN * people.side).clamp(*GAUSSIAN_PX)[:, :, None, None, None]
+    heat: Tensor | None = None
+    for person in range(people.known.shape[1]):
+        square, own = _square(people, person), sigma[:, person]
+        x = (people.x - people.points[:, person, :, 0, None]).abs()[:, :, None, :]
+        y = (people.y - people.points[:, person, :, 1, None]).abs()[:, :, :, None]
+        near = (x <= REACH * own) & (y <= REACH * own)
+        value = torch.exp(square / (-2 * own.square())) * near
+        heat = value if heat is None else torch.maximum(heat, value)
+    if heat is None:
+        batch, _, types = people.known.shape
+        return people.cover.new_zeros(batch, types, len(people.y), len(people.x))
+    return heat
+
+
+def _of_owner(values: Tensor, owner: Tensor) -> Tensor:
+    """(B, N, D, h, w) of values (B, P, N, D) at each cell's owner (B, N, h, w)."""
+    batch, types, h, w = owner.shape
+    rows = values.transpose(1, 2)  # (B, N, P, D)
+    if not rows.shape[2]:
+        return values.new_zeros(batch, types, values.shape[-1], h, w)
+    index = owner.clamp(min=0).flatten(2)[..., None].expand(-1, -1, -1, rows.shape[-1])
+    return rows.gather(2, index).transpose(2, 3).unflatten(3, (h, w))
+
+
+def _offsets(points: Tensor, owner: Tensor, people: _People) -> Tensor:
+    """(B, N, 2, h, w) from each cell to the owner's point (B, P, N, 2) of that type."""
+    to = _of_owner(points, owner)
+    here = torch.stack(torch.broadcast_tensors(people.x, people.y[:, None]))
+    return to - here
+
+
+def _embedding(people: _People) -> tuple[Tensor, Tensor]:
+    """Offsets from each person's cells to its points; where people overlap, the smaller's."""
+    batch, count, types = people.known.shape
+    if not count:
+        shape = (batch, types, 2, len(people.y), len(people.x))
+        return people.cover.new_zeros(shape), people.cover.new_zeros(shape)[:, :, :1]
+    order = (-people.area).argsort(dim=1, stable=True).argsort(1)  # largest first
+    # Who covers half of a cell comes before who covers less.
+    rank = order[:, :, None, None] + count * (people.cover > 0.5)
+    best, owner = torch.where(people.cover > 0, rank, -1).max(1)
+    covered = (best >= 0)[:, None].expand(-1, types, -1, -1)
+    each = owner[:, None].expand(-1, types, -1, -1)
+    known = (_of_owner(people.known.float()[..., None], each)[:, :, 0] > 0) & covered
+    offsets = _offsets(people.points, each, people) * known[:, :, None]
+    area = people.area.clamp(min=1).gather(1, owner.flatten(1)).view_as(owner)
+    return offsets, (known / area.sqrt()[:, None])[:, :, None]
+
+
+def _heat_weight(
+    samples: Samples,
+    people: _People,
+    inside: Tensor,
+    crowd: Tensor,
+    unmasked: Tensor,
+    keypoints: int,
+) -> Tensor:
+    """1 where the heatmap is known: not in crowds, not on people without labelled keypoints."""
+    unlabelled = samples.present & ~people.known[..., :keypoints].any(-1)
+    low, high = samples.boxes[..., :2, None], samples.boxes[..., 2:, None] + 1e-3
+    columns = (people.x >= low[:, :, 0]) & (people.x < high[:, :, 0])
+    rows = (people.y >= low[:, :, 1]) & (people.y < high[:, :, 1])
+    boxes = columns[:, :, None, :] & rows[:, :, :, None] & unlabelled[..., None, None]
+    hidden = boxes.any(1, keepdim=True)
+    weight = torch.ones_like(inside, dtype=torch.float32)
+    weight[:, :keypoints].masked_fill_(hidden, 0)
+    weight[:, keypoints:].masked_fill_(hidden & unmasked[:, None], 0)
+    return weight.masked_fill(inside, 1).masked_fill(crowd[:, None], 0)
+
+
+def _instances(samples: Samples, people: _People) -> Instances[Tensor]:
+    count = people.area.shape[1]
+    missing = max(0, INSTANCES - count)
+    area = F.pad(people.area, (0, missing))
+    order = (-area).argsort(dim=1, stable=True)[:, :INSTANCES]
+    there = (area.gather(1, order) >= LEAST_CELLS).float()
+
+    def pick(values: Tensor) -> Tensor:
+        values = F.pad(values, (0, 0) * (values.ndim - 2) + (0, missing))
+        index = order.reshape(*order.shape, *[1] * (values.ndim - 2))
+        chosen = values.gather(1, index.expand(-1, -1, *values.shape[2:]))
+        return chosen * there.reshape(index.shape)
+
+    use = people.known.float()
+    use[..., -1] *= ~people.known[..., :-1].any(-1)
+    use = use / use.sum(-1, keepdim=True).clamp(min=1)
+    sides = (samples.boxes[..., 2:] - samples.boxes[..., :2]).clamp(min=1)
+    return Instances(
+        pick(people.points), pick(use), pick(sides.prod(-1).sqrt()), pick(people.cover)
+    )
