@@ -40,7 +40,7 @@ from .commands import assert_refused, kdc, kdc_process
 COMMANDS = "predict evaluate flicker ablate limits paper train tune export data bench doctor"
 COMMANDS += " bag echo soak"  # of kdc_ros
 PAPER = "table1 table2 table3 table4 figure4 figure5"
-BENCH = {"bench", "bench predictor", "bench node", "bench data", "bench runtimes"}
+BENCH = {"bench", *map("bench {}".format, "predictor node data runtimes ids".split())}
 
 
 def paths(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -135,8 +135,7 @@ def test_export_with_the_settings_of_a_preset(
 
 def test_help_loads_no_library_of_images_or_networks() -> None:
     """`kdc --help` answers at once."""
-    heavy = ("numpy", "cv2", "torch", "onnxruntime", "pydantic", "scipy", "matplotlib")
-    heavy += ("rclpy", "rosbags")
+    heavy = "numpy cv2 torch onnxruntime pydantic scipy matplotlib rclpy rosbags".split()
     script = (
         "import sys\nfrom kdc_core.cli import run\nrun(['--help'])\n"
         f"print([m for m in {heavy} if m in sys.modules], 'kdc_ros.bag' in sys.modules)"
