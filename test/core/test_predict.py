@@ -27,7 +27,7 @@ from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.rotate import ROTATIONS, Degrees, rotate_back, rotate_image
 from kdc_core.show.overlays import OverlayWriter
 
-from .commands import Done, kdc, kdc_process
+from .commands import Done, assert_refused, kdc, kdc_process
 from .test_sources import SIZE, make_video, set_rate
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -393,3 +393,24 @@ def test_rotate_is_an_option_of_predict_and_evaluate(samples: Path, tmp_path: Pa
     assert figures[1] < figures[0] / 2, "upside down is harder, and scored where people are"
     assert kdc("evaluate", *given, "--rotate", 45).returncode == 2
     assert kdc("evaluate", *given, "--rotate", 90, "--oracle").returncode == 2
+
+
+# Ids
+
+
+def test_people_of_each_video_have_ids_from_1_and_those_of_images_none(
+    finder: Finder, samples: Path, tmp_path: Path
+) -> None:
+    video, image = make_video(tmp_path / "v.mp4", 3), samples / "000000000885.jpg"
+    given = ("--output", tmp_path / "out", "--json", tmp_path / "p.json")
+    done = kdc("predict", video, image, video, "--track", *given)
+    assert done.returncode == 0, done.stderr
+    told = [entry["persons"][0].get("id") for entry in entries(tmp_path / "p.json")]
+    assert told == [1, 1, 1, None, 1, 1, 1]
+    assert kdc("predict", video, *given).returncode == 0
+    assert all("id" not in entry["persons"][0] for entry in entries(tmp_path / "p.json"))
+
+
+def test_ids_do_not_go_with_ray(samples: Path, tmp_path: Path) -> None:
+    done = kdc("predict", samples, "--track", "--ray", "local", "--output", tmp_path / "out")
+    assert_refused(done, "--track does not go with --ray, which predicts images alone")
