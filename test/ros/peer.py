@@ -58,7 +58,8 @@ class Peer(Camera):
         stamp = Time.from_msg(array.header.stamp).nanoseconds
         for status in array.status:
             # All nodes of the run share the topic; they are told apart by their input.
-            mine = self.values(status)["input_topic"] == f"{self.namespace}/image"
+            topic = self.values(status)["input_topic"].removesuffix("/compressed")
+            mine = topic == f"{self.namespace}/image"
             if mine and stamp >= self._statuses_from:
                 self.statuses.append(status)
 
