@@ -19,6 +19,7 @@ from kdc_core.inference.predictor import ImageArrayError, Predictor
 from kdc_core.inference.runtimes.torch import TorchRuntime
 from kdc_core.network.kdc import KDC
 from kdc_core.training.losses import all_losses, total_loss
+from kdc_core.training.on_device import Recipes
 from kdc_core.training.processes import mean_over_processes, use_whole_batches
 from kdc_core.training.samples import Batch
 
@@ -42,6 +43,8 @@ class TrainingModule(lightning.LightningModule):
 
     Attributes:
         predictor: of the averaged network, during an evaluation.
+        make: makes a batch on the device of what was drawn for it; a plain function, which
+            copies of the module share. None where batches come from the loader whole.
     """
 
     predictor: Predictor
@@ -59,6 +62,7 @@ class TrainingModule(lightning.LightningModule):
         for part in self.learning:
             part.requires_grad_(True)
         self._numbers: list[int] = []  # samples of the step under way
+        self.make: Callable[[Recipes], Batch] | None = None
         relative = "posenet" in self.config.train.train and self.config.train.relative_steps
         self._scaled = channel_scales(network.posenet) if relative else []
 
@@ -67,6 +71,10 @@ class TrainingModule(lightning.LightningModule):
         self.network.eval()
         for part in self.learning:
             part.train()
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Make the batch, where only what was drawn for it came to the device."""
+        return self.make(batch) if self.make and isinstance(batch, Recipes) else batch
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Any]:
         """Return the loss, and under `losses` it and its parts for the table of metrics."""

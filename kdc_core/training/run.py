@@ -39,6 +39,13 @@ from kdc_core.training.callbacks import Bar, Steps, WholeFiles
 from kdc_core.training.evaluation import Evaluation
 from kdc_core.training.metrics import Metrics
 from kdc_core.training.module import TrainingModule, young_average
+from kdc_core.training.on_device import (
+    DrawnSamples,
+    Pictures,
+    Recipes,
+    collate_recipes,
+    fits,
+)
 from kdc_core.training.processes import rank, world
 from kdc_core.training.samples import Batch, FromStep, TrainingSamples, collate
 
@@ -200,7 +207,7 @@ def _fit(
         callbacks=callbacks,
         **_processes(module.config),
     )
-    loader = _loader(samples, first)
+    loader = _loader(samples, first, _on_device(module, samples))
     resume = steps.checkpoint if first else None
     with warnings.catch_warnings():
         # That resuming in mid-epoch sees other samples, and the like: hints for other data.
@@ -287,19 +294,35 @@ def _step_of(checkpoint: Path) -> int:
     )
 
 
-def _loader(samples: TrainingSamples, first: int) -> DataLoader[Batch]:
-    """Batches of this process from step `first` on."""
+def _on_device(module: TrainingModule, samples: TrainingSamples) -> DrawnSamples | None:
+    """Put the pictures on the GPU, if there is one and they fit; samples are then made there."""
+    if not torch.cuda.is_available():
+        return None
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    if not fits(samples, device):
+        log.info("the pictures do not fit the memory of %s: loader processes make samples", device)
+        return None
+    pictures = Pictures(samples, device, os.cpu_count() or 1)
+    module.make = lambda recipes: pictures.make(recipes)
+    return DrawnSamples(samples, pictures.places)
+
+
+def _loader(
+    samples: TrainingSamples, first: int, drawn: DrawnSamples | None
+) -> DataLoader[Batch] | DataLoader[Recipes]:
+    """Batches of this process from step `first` on, or what is drawn for them."""
     train = samples.config.train
-    return DataLoader(
-        samples,
-        train.batch // world(),
-        sampler=FromStep(samples, first),
-        collate_fn=collate,
-        num_workers=train.workers,
-        worker_init_fn=one_thread,
-        persistent_workers=train.workers > 0,
-        pin_memory=torch.cuda.is_available(),
-    )
+    options: dict[str, Any] = {
+        "batch_size": train.batch // world(),
+        "sampler": FromStep(samples, first),
+        "num_workers": train.workers,
+        "worker_init_fn": one_thread,
+        "persistent_workers": train.workers > 0,
+        "pin_memory": torch.cuda.is_available(),
+    }
+    if drawn is not None:
+        return DataLoader(drawn, collate_fn=collate_recipes, **options)
+    return DataLoader(samples, collate_fn=collate, **options)
 
 
 def one_thread(worker: int) -> None:

@@ -162,7 +162,7 @@ class TrainingSamples(Dataset[Batch]):
         read: dict[int, Sample] = {}
 
         def readable(index: int) -> int:
-            place, read[place] = self._sample(index)
+            place, read[place] = self.read(index)
             return place
 
         recipe = self.recipe(number, readable)
@@ -228,7 +228,15 @@ class TrainingSamples(Dataset[Batch]):
             self._shuffle = (epoch, order)
         return int(self._shuffle[1][place])
 
-    def _sample(self, index: int) -> tuple[int, Sample]:
+    def sizes(self) -> np.ndarray:
+        """(num_images, 2) height and width of the images as they are annotated."""
+        return np.array([entry.image.size for entry in self._entries])
+
+    def most_people(self) -> int:
+        """In one image."""
+        return max(len(entry.image.people) for entry in self._entries)
+
+    def read(self, index: int) -> tuple[int, Sample]:
         """The image of an entry, or the next after it that can be read, and its index."""
         for step in range(self.num_images):
             place = (index + step) % self.num_images

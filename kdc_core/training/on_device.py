@@ -1,0 +1,331 @@
+"""Training samples made on the device: pictures stay there, and what is drawn is all that comes.
+
+`TrainingSamples` makes a sample with OpenCV in a loader process. On a GPU that is the slower side,
+so there the loader draws recipes and this module makes the same samples of them, a batch at once.
+Pixels are interpolated otherwise and edges of pasted people are not blended; where people and
+keypoints come to lie is the same.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from kdc_core.codec.encode_batch import encode_batch
+from kdc_core.codec.sample import Sample, Samples
+from kdc_core.data.paste import LEAST_VISIBLE
+from kdc_core.errors import KdcError
+from kdc_core.training.samples import Batch, TrainingSamples
+
+log = logging.getLogger(__name__)
+
+# Of the device's free memory, what pictures may take; the network needs the rest.
+SHARE = 0.5
+CROWD, UNMASKED = 1, 2  # bits of a picture's regions
+MOST_PEOPLE = 254  # in a picture: labels are uint8
+# Each pixel of a crop is the mean of so many by so many samples: views shrink pictures.
+FINER = 2
+
+
+class Recipes(NamedTuple):
+    """A batch of recipes as tensors.
+
+    Attributes:
+        image: (B,) int64, index of the picture.
+        donor: (B,) int64; the picture itself where nobody is pasted.
+        person: (B,) int64, label of the pasted person in the donor; 0 = nobody.
+        donor_matrix: (B, 2, 3) float32, pixels of the donor to pixels of the picture.
+        matrix: (B, 2, 3) float32, pixels of the picture to pixels of the crop.
+        mirror: (B,) bool.
+        color: (B, 3, 4) float32.
+        numbers: (B,) int64, sample numbers.
+    """
+
+    image: Tensor
+    donor: Tensor
+    person: Tensor
+    donor_matrix: Tensor
+    matrix: Tensor
+    mirror: Tensor
+    color: Tensor
+    numbers: Tensor
+
+
+class DrawnSamples(Dataset[Recipes]):
+    """Sample numbers to recipes, of the pictures that the device holds.
+
+    Args:
+        samples: of the run.
+        places: index of the picture held in place of each entry, which itself or the next after
+            it that could be read.
+    """
+
+    def __init__(self, samples: TrainingSamples, places: np.ndarray):
+        self._samples, self._places = samples, places
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, number: int) -> Recipes:
+        recipe = self._samples.recipe(number, lambda index: int(self._places[index]))
+        pasted = recipe.paste
+        return Recipes(
+            torch.tensor([recipe.image]),
+            torch.tensor([recipe.image if pasted is None else recipe.donor]),
+            torch.tensor([0 if pasted is None else pasted.person + 1]),
+            _tensor(np.eye(2, 3) if pasted is None else pasted.matrix),
+            _tensor(recipe.view.matrix),
+            torch.tensor([recipe.view.mirror]),
+            _tensor(recipe.view.color),
+            torch.tensor([number]),
+        )
+
+
+def collate_recipes(recipes: list[Recipes]) -> Recipes:
+    """Stack recipes along the batch axis."""
+    return Recipes(*map(torch.cat, zip(*recipes, strict=True)))
+
+
+class Pictures:
+    """All pictures of a run, as uint8 on the device, and batches made of them.
+
+    Args:
+        samples: of the run; those that cannot be read are noted in their `left_out`.
+        device: where to.
+        threads: that read.
+
+    Attributes:
+        places: for `DrawnSamples`.
+
+    Raises:
+        KdcError: a picture has more people than labels can tell apart.
+        AnnotationError: none can be read, or too many have another size than annotated.
+    """
+
+    def __init__(self, samples: TrainingSamples, device: torch.device, threads: int):
+        self._codec, self._crop = samples.codec, samples.config.train.crop
+        sizes, most = samples.sizes(), samples.most_people()
+        if most > MOST_PEOPLE:
+            raise KdcError(
+                f"a picture has {most} people: pictures on the device may have {MOST_PEOPLE}"
+            )
+        count, (height, width) = len(sizes), sizes.max(0)
+        keypoints = self._codec.skeleton.num_keypoints
+
+        def zeros(*shape: int, dtype: torch.dtype = torch.uint8) -> Tensor:
+            return torch.zeros((count, *shape), dtype=dtype, device=device)
+
+        self._image = zeros(3, height, width)
+        self._labels, self._regions = zeros(height, width), zeros(height, width)
+        self._keypoints = zeros(most, keypoints, 3, dtype=torch.float32)
+        self._boxes = zeros(most, 4, dtype=torch.float32)
+        self._people = zeros(dtype=torch.int64)
+        self._size = torch.from_numpy(sizes.astype(np.float32)).to(device)
+        self._flip = torch.tensor(self._codec.skeleton.flip, device=device)
+        self.places = np.arange(count)
+
+        def hold(index: int) -> None:
+            place, sample = samples.read(index)
+            self.places[index] = place
+            if place == index:
+                self._hold(index, sample)
+
+        with ThreadPoolExecutor(threads) as readers:
+            for _ in readers.map(hold, range(count)):
+                pass
+        log.info("%d pictures, %.1f GB, are on %s", count, self.bytes / 1e9, device)
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the pictures take."""
+        held = (self._image, self._labels, self._regions, self._keypoints, self._boxes)
+        return sum(part.nbytes for part in held)
+
+    def _hold(self, index: int, sample: Sample) -> None:
+        height, width = sample.image.shape[:2]
+        labels = np.zeros((height, width), np.uint8)
+        # Where masks overlap, the smaller person's is on top.
+        for person in np.argsort([-mask.sum() for mask in sample.masks], kind="stable"):
+            labels[sample.masks[person]] = person + 1
+        regions = CROWD * sample.crowd + UNMASKED * sample.unmasked
+        people = len(sample.boxes)
+        pixels = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
+        self._image[index, :, :height, :width] = pixels.to(self._image.device)
+        self._labels[index, :height, :width] = torch.from_numpy(labels).to(self._labels.device)
+        self._regions[index, :height, :width] = torch.from_numpy(regions.astype(np.uint8)).to(
+            self._regions.device
+        )
+        self._keypoints[index, :people] = torch.from_numpy(sample.keypoints)
+        self._boxes[index, :people] = torch.from_numpy(sample.boxes)
+        self._people[index] = people
+
+    def make(self, recipes: Recipes) -> Batch:
+        """Make the samples of a batch of recipes, which are on the device too, and encode them."""
+        samples = self.samples(recipes)
+        targets, weights, instances = encode_batch(samples, self._codec)
+        return Batch(samples.image, targets, weights, instances, recipes.numbers)
+
+    def samples(self, recipes: Recipes) -> Samples:
+        """The samples before they are encoded."""
+        crop, people = self._crop, self._boxes.shape[1]
+        # Where a place of the crop is in the picture, and where that is in the donor.
+        to_picture = _inverse(recipes.matrix)
+        to_donor = _after(_inverse(recipes.donor_matrix), to_picture)
+
+        fine = _lattice(crop, FINER, to_picture.device)
+        image = self._pixels(recipes.image, _spread(to_picture, fine))
+        over = self._pixels(recipes.donor, _spread(to_donor, fine))
+        taken = self._taken(recipes, to_picture, to_donor, fine)
+        image = F.avg_pool2d(torch.where(taken[:, None], over, image), FINER)
+        matrix, offset = recipes.color[..., :3], recipes.color[..., 3]
+        image = torch.einsum("bij,bjhw->bihw", matrix, image) + offset[..., None, None]
+
+        pixels = _lattice(crop, 1, to_picture.device)
+        places = _spread(to_picture, pixels)
+        labels = self._pick(self._labels, recipes.image, places).long()
+        regions = self._pick(self._regions, recipes.image, places)
+        before = _count(labels, people)
+        taken = self._taken(recipes, to_picture, to_donor, pixels)
+        labels = labels.masked_fill(taken, people + 1)  # after all others
+        regions = regions.masked_fill(taken, 0)
+        keypoints, boxes, present = self._geometry(recipes)
+        # A person of whom almost nothing is left is gone.
+        left = _count(labels, people)
+        present[:, :-1] &= (left >= LEAST_VISIBLE * before) | (before == 0)
+        there = F.pad(present, (1, 0)).gather(1, labels.flatten(1)).view_as(labels)
+        labels = labels * there
+        return Samples(
+            image.round().clamp(0, 255).to(torch.uint8),
+            labels,
+            keypoints * present[..., None, None],
+            boxes,
+            present,
+            (regions & CROWD) > 0,
+            (regions & UNMASKED) > 0,
+        )
+
+    def _taken(
+        self, recipes: Recipes, to_picture: Tensor, to_donor: Tensor, lattice: Tensor
+    ) -> Tensor:
+        """(B, n, n) bool, which places of the crop the pasted person covers."""
+        places = _spread(to_picture, lattice)
+        height, width = self._size[recipes.image, :, None, None].unbind(1)
+        found = self._pick(self._labels, recipes.donor, _spread(to_donor, lattice))
+        wanted = recipes.person[:, None, None]
+        return (found == wanted) & (wanted > 0) & ~_outside(places, height, width)
+
+    def _geometry(self, recipes: Recipes) -> tuple[Tensor, Tensor, Tensor]:
+        """Keypoints (B, P + 1, K, 3), boxes (B, P + 1, 4) and who is there (B, P + 1), in the
+        crop; the pasted person is the last."""
+        crop = self._crop
+        person = (recipes.person - 1).clamp(min=0)
+        order = torch.arange(self._boxes.shape[1], device=person.device)
+        present = order < self._people[recipes.image, None]
+        height, width = self._size[recipes.image].T
+        pasted = self._keypoints[recipes.donor, person]
+        places = _at(recipes.donor_matrix, pasted[..., :2])
+        outside = _outside(places, height[:, None], width[:, None])
+        known = pasted[..., 2:].masked_fill(outside[..., None], 0)
+        pasted = torch.cat((places, known), -1)
+        box = _box_of(recipes.donor_matrix, self._boxes[recipes.donor, person])
+        edge = torch.stack((width, height, width, height), -1) - 0.5
+        box = torch.minimum(box.clamp(min=-0.5), edge)
+        keypoints = torch.cat((self._keypoints[recipes.image], pasted[:, None]), 1)
+        boxes = torch.cat((self._boxes[recipes.image], box[:, None]), 1)
+        present = torch.cat((present, recipes.person[:, None] > 0), 1)
+
+        places = _at(recipes.matrix, keypoints[..., :2].flatten(1, 2)).view_as(keypoints[..., :2])
+        keypoints = torch.cat((places, keypoints[..., 2:]), -1)
+        mirrored = keypoints[:, :, self._flip]
+        keypoints = torch.where(recipes.mirror[:, None, None, None], mirrored, keypoints)
+        known = (keypoints[..., 2] > 0) & ~_outside(keypoints[..., :2], crop, crop)
+        keypoints = torch.where(known[..., None], keypoints, 0)
+        boxes = _box_of(recipes.matrix, boxes).clamp(-0.5, crop - 0.5)
+        present = present & ((boxes[..., 2:] - boxes[..., :2]) > 1).all(-1)
+        return keypoints, boxes, present
+
+    def _pixels(self, index: Tensor, at: Tensor) -> Tensor:
+        """(B, 3, h, w) float32 of the pictures at places (B, h, w, 2), bilinear; 0 outside."""
+        height, width = self._image.shape[-2:]
+        size = torch.tensor([width, height], device=at.device)
+        places = (2 * at + 1) / size - 1
+        whole = self._image[index].float()
+        return F.grid_sample(whole, places, padding_mode="zeros", align_corners=False)
+
+    def _pick(self, maps: Tensor, index: Tensor, at: Tensor) -> Tensor:
+        """(B, h, w) of maps (N, H, W) at the pixels nearest to places (B, h, w, 2); 0 outside."""
+        height, width = maps.shape[-2:]
+        column, row = at.round().long().unbind(-1)
+        inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
+        flat = (index[:, None, None] * height + row.clamp(0, height - 1)) * width
+        picked = maps.view(-1)[flat + column.clamp(0, width - 1)]
+        return picked * inside
+
+
+def fits(samples: TrainingSamples, device: torch.device) -> bool:
+    """Whether the pictures fit the device's memory beside the network."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    sizes = samples.sizes()
+    return int(5 * len(sizes) * sizes.max(0).prod()) < SHARE * free
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))[None]
+
+
+def _lattice(crop: int, finer: int, device: torch.device) -> Tensor:
+    """(n, n, 2) places x, y of the crop's pixels, or of finer x finer samples in each."""
+    places = (torch.arange(crop * finer, device=device) + 0.5) / finer - 0.5
+    y, x = torch.meshgrid(places, places, indexing="ij")
+    return torch.stack((x, y), -1)
+
+
+def _at(matrix: Tensor, places: Tensor) -> Tensor:
+    """Move places (B, n, 2) by affines (B, 2, 3)."""
+    return torch.einsum("bij,bnj->bni", matrix[..., :2], places) + matrix[:, None, :, 2]
+
+
+def _spread(matrix: Tensor, lattice: Tensor) -> Tensor:
+    """(B, n, n, 2) places of a lattice (n, n, 2) moved by each affine (B, 2, 3)."""
+    moved = torch.einsum("bij,hwj->bhwi", matrix[..., :2], lattice)
+    return moved + matrix[:, None, None, :, 2]
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    turn = torch.linalg.inv(matrix[..., :2])
+    return torch.cat((turn, -turn @ matrix[..., 2:]), -1)
+
+
+def _after(second: Tensor, first: Tensor) -> Tensor:
+    """The affine that does first, then second."""
+    turn = second[..., :2] @ first[..., :2]
+    return torch.cat((turn, second[..., :2] @ first[..., 2:] + second[..., 2:]), -1)
+
+
+def _box_of(matrix: Tensor, boxes: Tensor) -> Tensor:
+    """Boxes around boxes (B, ..., 4) that affines (B, 2, 3) moved."""
+    corners = boxes[..., [0, 1, 2, 1, 2, 3, 0, 3]].reshape(len(boxes), -1, 2)
+    moved = _at(matrix, corners).view(*boxes.shape[:-1], 4, 2)
+    return torch.cat((moved.amin(-2), moved.amax(-2)), -1)
+
+
+def _outside(places: Tensor, height: Tensor | int, width: Tensor | int) -> Tensor:
+    x, y = places.unbind(-1)
+    return (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
+
+
+def _count(labels: Tensor, people: int) -> Tensor:
+    """(B, people) pixels of each label from 1 on."""
+    flat = labels.flatten(1)
+    counts = torch.zeros(len(flat), people + 2, device=labels.device)
+    ones = torch.ones((), device=labels.device).expand(flat.shape)
+    return counts.scatter_add_(1, flat, ones)[:, 1 : people + 1]
