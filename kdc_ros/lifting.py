@@ -252,7 +252,9 @@ def _window_medians(
 
 
 def keypoint_3d_rows(prediction: Prediction, skeleton: Skeleton, places: np.ndarray) -> np.ndarray:
-    """(people, keypoints) of KEYPOINT_3D, by id; visible where a keypoint has a place, NaN elsewhere.
+    """(people, keypoints) of KEYPOINT_3D, by id.
+
+    Keypoints without a place have x, y, z = NaN and visible = 0; their score is kept.
 
     Args:
         prediction: the people.

@@ -130,7 +130,7 @@ class Outputs3d:
         except Exception as error:
             self._missed += 1
             self._cause = f"{type(error).__name__}: {error}"
-            self._remark(self._cause, traceback.format_exc())
+            self._remark("fault", traceback.format_exc())
         else:
             self._lifted += 1
             self._lifted_s, self._cause = time.monotonic(), ""
