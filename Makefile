@@ -21,6 +21,8 @@ ROS := $(shell test -n "$$ROS_DISTRO" && $(PYTHON) -c 'import rclpy' 2>/dev/null
 KIND := $(or $(ROS),wheels)
 ifeq ($(ROS),)
 WHEELS := ,ros-wheels
+# rerun needs numpy 2, which a distribution's message modules may not bear.
+VIEW := ,view
 else
 VENV_FLAGS := --system-site-packages
 # The distribution's message modules are compiled against one numpy; the next major breaks them.
@@ -93,7 +95,7 @@ $(DEV): setup.py
 	@echo ".venv-dev: installing $(TORCH) (one to five minutes)"
 	@.venv-dev/bin/python $(PIP) install '$(TORCH)' $(if $(NUMPY),'$(NUMPY)')
 	@echo ".venv-dev: installing kdc and its tools (two to five minutes)"
-	@.venv-dev/bin/python $(PIP) install -e '.[eval,train,openvino,rtx$(WHEELS),dev]' $(if $(NUMPY),'$(NUMPY)')
+	@.venv-dev/bin/python $(PIP) install -e '.[eval,train,openvino,rtx$(WHEELS)$(VIEW),dev]' $(if $(NUMPY),'$(NUMPY)')
 	@touch $@
 
 # Of wheels alone, so the lowest that this Python has; empy, which rclpy's ask for, has none.

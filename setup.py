@@ -93,6 +93,8 @@ setup(
             "tensorboard>=2.12",
             "torch>=2.7",
         ],
+        # The last for Python 3.10. It needs numpy 2.
+        "view": ["rerun-sdk>=0.39"],
         # Kilted, for machines without ROS. rclpy does not import without an rmw, and the rmw
         # wheel is only pulled in by name. Pinned: the wheels fit together only as one set.
         "ros-wheels": [

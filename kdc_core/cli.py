@@ -60,6 +60,7 @@ EXTRAS = {
     "pycocotools": "eval",
     "faster_coco_eval": "eval",
     "ray": "ray",
+    "rerun": "view",
     "pyarrow": "ray",
     "rclpy": "ros-wheels",
     "rosbags": "bag",

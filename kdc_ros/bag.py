@@ -11,6 +11,7 @@ from typer import Argument, Option
 
 from kdc_core.commands.options import Confidence, Device, Model, Rotate, Runtime
 from kdc_core.commands.outputs import check_outputs
+from kdc_core.commands.viewing import Wanted
 from kdc_core.errors import KdcError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def bag(
     device: Device = "auto",
     confidence: Confidence = None,
     rotate: Rotate = 0,
+    view: Wanted = False,
 ) -> None:
     """Find the people in the images of a bag, and write them to another bag.
 
@@ -56,7 +58,7 @@ def bag(
         return predictor
 
     try:
-        whole = run_bag(path, output, image, open_predictor)
+        whole = run_bag(path, output, image, open_predictor, view)
     except DamagedBag as error:  # a wrong name is refused by 2, this is work that failed
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error

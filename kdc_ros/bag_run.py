@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from kdc_core.commands.ending import say_stopped
+from kdc_core.commands.viewing import viewing
 from kdc_core.data.bits16 import To8Bits
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.tracking import TIMEOUT_S, Tracker, follow
@@ -25,9 +27,16 @@ from kdc_ros.bag_files import (
 )
 from kdc_ros.images import BadFrame
 
+if TYPE_CHECKING:
+    from kdc_core.show.view import View
+
 
 def run_bag(
-    path: Path, output: Path, topic: str | None, open_predictor: Callable[[], Predictor]
+    path: Path,
+    output: Path,
+    topic: str | None,
+    open_predictor: Callable[[], Predictor],
+    view: bool,
 ) -> bool:
     """Write the people of a bag's images; what is wrong with images goes to stderr.
 
@@ -36,6 +45,7 @@ def run_bag(
         output: the new one; there is nothing of this name yet.
         topic: of the images; None = the only one.
         open_predictor: called once the images are found.
+        view: show the people in a browser, too, which stays until a signal comes.
 
     Returns:
         Whether no image failed and the bag could be read to its end.
@@ -49,13 +59,26 @@ def run_bag(
         topic = images.choose(topic)
         predictor = open_predictor()
         storage = ENDINGS.get(output.suffix) or storage_of(path)
-        with stop_by_signal() as stop, new_bag(output, storage) as writer:
+        with (
+            stop_by_signal() as stop,
+            viewing(view, predictor.skeleton, stop, _say) as shown,
+            new_bag(output, storage) as writer,
+        ):
             people = PeopleWriter(writer, predictor.skeleton, predictor.thresholds.keypoint)
-            return _find_people(images, topic, predictor, people, stop)
+            return _find_people(images, topic, predictor, people, stop, shown)
+
+
+def _say(error: str) -> None:
+    typer.echo(f"error: {error}", err=True)
 
 
 def _find_people(
-    images: ImageBag, topic: str, predictor: Predictor, people: PeopleWriter, stop: Stop
+    images: ImageBag,
+    topic: str,
+    predictor: Predictor,
+    people: PeopleWriter,
+    stop: Stop,
+    shown: View | None,
 ) -> bool:
     tracker, to_8_bits = Tracker(predictor.skeleton, TIMEOUT_S), To8Bits()
     done = failed = persons = 0
@@ -70,21 +93,25 @@ def _find_people(
                 failed += 1
                 if str(error) not in causes:  # each once: all images may fail alike
                     causes.add(str(error))
-                    typer.echo(f"error: image {done + failed}: {error}", err=True)
+                    _say(f"image {done + failed}: {error}")
                 continue
             stamp_s = header.stamp.sec + 1e-9 * header.stamp.nanosec
-            found = follow(predictor, tracker, stamp_s or 1e-9 * recorded.log_ns, pixels)
+            time_s = stamp_s or 1e-9 * recorded.log_ns
+            found = follow(predictor, tracker, time_s, pixels)
             people.write(recorded.log_ns, header, found)
+            if shown is not None:
+                threshold = predictor.thresholds.keypoint
+                shown.show(pixels, found, threshold, found.timings_ms, time_s)
             done += 1
             persons += len(found)
     except DamagedBag as error:  # the people up to here are all that can be had
-        typer.echo(f"error: {error}", err=True)
+        _say(str(error))
     if stop.signal is not None:
         say_stopped(stop.signal)
         raise Stopped(stop.signal)
     read, count = done + failed, images.topics[topic]
     if read < count:
-        typer.echo(f"error: {read} of {count} images could be read", err=True)
+        _say(f"{read} of {count} images could be read")
     typer.echo(f"{done} images of {topic!r}, {persons} persons, {failed} failed")
     if not done:
         raise DamagedBag("no image could be used: no bag is written")

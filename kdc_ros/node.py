@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
@@ -32,6 +32,7 @@ from kdc_ros.converter import Converter
 from kdc_ros.diagnostics import Monitor, make_status, memory_mb
 from kdc_ros.health import Health, Parts, Teller, health_of
 from kdc_ros.image_input import ImageInput, Message
+from kdc_ros.live_view import open_view
 from kdc_ros.model import open_predictor
 from kdc_ros.outputs import Outputs
 from kdc_ros.outputs_3d import Outputs3d
@@ -39,6 +40,9 @@ from kdc_ros.processing import THROTTLED, Processing
 from kdc_ros.sim_time import SimTime
 from kdc_ros.timers import STEADY, call_soon
 from kdc_ros.worker import LatestBox, Worker
+
+if TYPE_CHECKING:
+    from kdc_core.show.view import View
 
 FAULTS_IN_A_ROW = 10  # then the node deactivates itself
 OK = TransitionCallbackReturn.SUCCESS
@@ -81,6 +85,7 @@ class KdcNode(LifecycleNode):
         self._outputs: Outputs | None = None
         self._outputs_3d: Outputs3d | None = None
         self._processing: Processing | None = None
+        self._view: View | None = None
         self._monitor = Monitor()
         self.add_on_set_parameters_callback(self._on_parameters)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -164,11 +169,13 @@ class KdcNode(LifecycleNode):
         self._monitor.building = ""
         self._outputs = Outputs(self, settings.hri)
         self._outputs_3d = Outputs3d(self, predictor.skeleton) if settings.enable_3d else None
+        self._view = open_view(self, predictor.skeleton) if settings.view else None
         self._processing = Processing(
             self,
             predictor,
             self._outputs,
             self._outputs_3d,
+            self._view,
             self._convert,
             self._monitor,
             lambda: self._settings,
@@ -218,6 +225,9 @@ class KdcNode(LifecycleNode):
         self._configured = False
         self._monitor.building = ""
         self._processing = None
+        if self._view is not None:
+            self._view.close()
+            self._view = None
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from rclpy.node import Node
@@ -29,6 +29,9 @@ from kdc_ros.outputs_3d import Outputs3d
 from kdc_ros.parameters import Settings
 from kdc_ros.region import OutsideError, Region
 from kdc_ros.timers import STEADY
+
+if TYPE_CHECKING:
+    from kdc_core.show.view import View
 
 UNSURE = 0.1  # score from which people are hidden in pictures that are to show nobody
 THROTTLED: dict[str, Any] = {"throttle_duration_sec": 5.0, "throttle_time_source_type": STEADY}
@@ -68,6 +71,7 @@ class Processing:
         predictor: finds the people.
         outputs: publishes them.
         outputs_3d: publishes them in metres; None = not enabled.
+        view: shows them in a browser; None = not enabled.
         convert: reads messages.
         monitor: counts.
         settings: gives the parameters in force.
@@ -82,12 +86,13 @@ class Processing:
         predictor: Predictor,
         outputs: Outputs,
         outputs_3d: Outputs3d | None,
+        view: View | None,
         convert: Converter,
         monitor: Monitor,
         settings: Callable[[], Settings],
     ):
         self._node, self._predictor = node, predictor
-        self._outputs, self._outputs_3d = outputs, outputs_3d
+        self._outputs, self._outputs_3d, self._view = outputs, outputs_3d, view
         self._convert, self._monitor, self._settings = convert, monitor, settings
         self.enabled = True
         self._next_frame = 0.0
@@ -98,7 +103,8 @@ class Processing:
     def idle(self) -> bool:
         """Whether frames are left out because nobody subscribes to what would come of them."""
         wanted_3d = self._outputs_3d is not None and self._outputs_3d.wanted
-        return self._settings().lazy and not (self._outputs.wanted or wanted_3d)
+        wanted = self._outputs.wanted or wanted_3d or self._view is not None
+        return self._settings().lazy and not wanted
 
     def forget_people(self) -> None:
         """Forget who is followed; ids begin with 1 again."""
@@ -182,6 +188,12 @@ class Processing:
         # Negative where the image has no stamp.
         latency_s = now_s - stamp_s if stamp_s else -1.0
         self._monitor.got_result(len(prediction), latency_s, model_ms, ros_ms)
+        if self._view is not None:
+            milliseconds = {"model": model_ms, "ros": ros_ms}
+            if stamp_s:
+                milliseconds["latency"] = 1e3 * latency_s
+            threshold = settings.keypoint_threshold
+            self._view.show(begun.pixels, prediction, threshold, milliseconds, stamp_s or None)
 
     def _follow(self, prediction: Prediction, settings: Settings, time_s: float) -> Prediction:
         with self._people:

@@ -16,6 +16,7 @@ from typer import Argument, Option
 from kdc_core.commands.ending import say_stopped
 from kdc_core.commands.options import Confidence, Device, Model, Rotate, Runtime
 from kdc_core.commands.outputs import check_outputs
+from kdc_core.commands.viewing import Wanted, viewing
 from kdc_core.errors import KdcError
 from kdc_core.show.progress import track
 from kdc_core.stopping import Stopped, stop_by_signal
@@ -43,6 +44,7 @@ def predict(
     ids: Annotated[
         bool, Option("--track", help="People of videos, animations and cameras keep an id.")
     ] = False,
+    view: Wanted = False,
     ray: Annotated[
         str | None,
         Option(help="Predict on a Ray cluster: local, auto, host:port or ray://host:port."),
@@ -62,6 +64,8 @@ def predict(
 
     if ray is not None and (json_file is not None or frames is not None):
         raise KdcError("--json and --frames do not go with --ray, which writes to --output")
+    if ray is not None and view:
+        raise KdcError("--view does not go with --ray, which draws nothing")
     if ray is not None and ids:
         raise KdcError("--track does not go with --ray, which predicts images alone")
     sources = list_sources(paths)
@@ -78,7 +82,7 @@ def predict(
 
     predictor = Predictor.from_pretrained(model, runtime, device, confidence=confidence)
     predictor.rotate = _degrees(rotate)
-    _predict_here(sources, frames, predictor, ids, output, json_file)
+    _predict_here(sources, frames, predictor, ids, output, json_file, view)
 
 
 def _degrees(rotate: int) -> Degrees:
@@ -99,6 +103,7 @@ def _predict_here(
     ids: bool,
     output: Path,
     json_file: Path | None,
+    view: bool,
 ) -> None:
     from kdc_core.data.sources import count_frames, read_frames
     from kdc_core.inference.tracking import TIMEOUT_S, Tracker, follow
@@ -130,28 +135,35 @@ def _predict_here(
     # A camera may run for days: nothing of a frame is kept.
     with (
         stop_by_signal() as stop,
-        PeopleFile(json_file, predictor) as people,
-        OverlayWriter(output, predictor, fail) as overlays,
+        viewing(view, predictor.skeleton, stop, fail) as shown,
     ):
-        try:
-            for frame in track(images(), total, "predict"):
-                live = frame.source.isdecimal()
-                if stop.signal is not None:
-                    break
-                found = find(frame)
-                people.write(frame, found)
-                if isinstance(found, str):
-                    fail(found)
-                    continue
-                done += 1
-                persons += len(found)
-                overlays.write(frame, found)
-        except KdcError as error:  # a full disk, a GPU that died: what was done is kept
-            fail(str(error))
-    typer.echo(f"{done} images, {persons} persons, {failed} failed; overlays in '{output}'")
-    if stop.signal is not None and not (live and stop.signal == signal.SIGINT):
-        say_stopped(stop.signal)
-        raise Stopped(stop.signal)
+        with (
+            PeopleFile(json_file, predictor) as people,
+            OverlayWriter(output, predictor, fail) as overlays,
+        ):
+            try:
+                for frame in track(images(), total, "predict"):
+                    live = frame.source.isdecimal()
+                    if stop.signal is not None:
+                        break
+                    found = find(frame)
+                    people.write(frame, found)
+                    if isinstance(found, str):
+                        fail(found)
+                        continue
+                    done += 1
+                    persons += len(found)
+                    overlays.write(frame, found)
+                    if shown is not None and frame.image is not None:
+                        threshold = predictor.thresholds.keypoint
+                        shown.show(frame.image, found, threshold, found.timings_ms, frame.time)
+            except KdcError as error:  # a full disk, a GPU that died: what was done is kept
+                fail(str(error))
+        typer.echo(f"{done} images, {persons} persons, {failed} failed; overlays in '{output}'")
+        stopped = stop.signal
+    if stopped is not None and not (live and stopped == signal.SIGINT):
+        say_stopped(stopped)
+        raise Stopped(stopped)
     if failed:
         raise typer.Exit(1)
 

@@ -49,7 +49,7 @@ class View:
         KdcError: the server did not start.
     """
 
-    def __init__(self, skeleton: Skeleton, failed: Callable[[str], None]):
+    def __init__(self, skeleton: Skeleton, failed: Callable[[str], object]):
         page, data = _free_port(PAGE_PORT), _free_port(DATA_PORT)
         source = f"rerun+http://{HOST}:{data}/proxy"
         self.url = f"http://{HOST}:{page}/?url={quote(source, safe='')}"

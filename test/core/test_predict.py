@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
+from urllib.request import urlopen
 
 import cv2
 import numpy as np
@@ -92,6 +93,27 @@ def wait_for(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     while not there() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.01)
     assert there(), process.communicate(timeout=10)
+
+
+@pytest.mark.all
+def test_a_view_stays_until_ctrl_c_with_all_files_written(samples: Path, tmp_path: Path) -> None:
+    pytest.importorskip("rerun", reason="rerun is not installed (extra `view`)")
+    clip, json_file = samples / "people.mp4", tmp_path / "p.json"
+    process = start("predict", clip, "--frames", 3, "--json", json_file, "--view", cwd=tmp_path)
+    wait_for(json_file.exists, process)
+    assert frames_of(tmp_path / "kdc_output" / "people.mp4") == len(entries(json_file)) == 3
+    assert process.stderr is not None and process.poll() is None
+    lines: list[str] = []
+    while not lines or "stays until Ctrl-C" not in lines[-1]:
+        assert (line := process.stderr.readline()), lines
+        lines.append(line)
+    url = next(line for line in lines if "live view: " in line).split("live view: ")[1]
+    with urlopen(url.split("?")[0], timeout=20) as page:
+        assert page.status == 200
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and "error" not in err.lower(), err
+    assert out.startswith("3 images")
 
 
 @pytest.mark.all

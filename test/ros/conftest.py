@@ -48,6 +48,7 @@ NEED_RCLPY = (
     "test_node_lifecycle.py",
     "test_node_outputs.py",
     "test_node_pipeline.py",
+    "test_node_view.py",
     "test_optional_messages.py",
     "test_sharing.py",
     "test_soak.py",

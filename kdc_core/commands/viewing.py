@@ -1,0 +1,52 @@
+"""The live view beside a command."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+from typer import Option
+
+from kdc_core.codec.skeleton import Skeleton
+from kdc_core.stopping import Stop
+
+if TYPE_CHECKING:
+    from kdc_core.show.view import View
+
+POLL_S = 0.1
+Wanted: TypeAlias = Annotated[
+    bool, Option("--view", help="Show the people in a browser, live, until Ctrl-C; needs rerun.")
+]
+
+
+@contextmanager
+def viewing(
+    wanted: bool, skeleton: Skeleton, stop: Stop, failed: Callable[[str], object]
+) -> Iterator[View | None]:
+    """A view to show frames in, which stays until a signal comes; None where none is wanted.
+
+    Args:
+        wanted: whether there is to be one.
+        skeleton: of the people.
+        stop: whether a signal has come.
+        failed: called with the reason if the view ends by itself.
+
+    Raises:
+        ModuleNotFoundError: rerun is not installed.
+        KdcError: it does not start.
+    """
+    if not wanted:
+        yield None
+        return
+    from kdc_core.show.view import View
+
+    with View(skeleton, failed) as view:
+        typer.echo(f"live view: {view.url}", err=True)
+        yield view
+        if stop.signal is None:
+            typer.echo("the view stays until Ctrl-C", err=True)
+        while stop.signal is None:
+            time.sleep(POLL_S)

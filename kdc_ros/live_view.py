@@ -1,0 +1,29 @@
+"""The node's live view, which may be missing but not hold the node up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rclpy.node import Node
+
+from kdc_core.codec.skeleton import Skeleton
+from kdc_core.errors import KdcError
+
+if TYPE_CHECKING:
+    from kdc_core.show.view import View
+
+
+def open_view(node: Node, skeleton: Skeleton) -> View | None:
+    """A view, whose address the log says; None where there can be none, and the log says why."""
+    logger = node.get_logger()
+    try:
+        from kdc_core.show.view import View
+
+        view = View(skeleton, logger.error)
+    except (ImportError, KdcError, OSError) as error:
+        logger.error(
+            f"the node goes on without a live view: {error} (pip install 'kdc_ros[view]')"
+        )
+        return None
+    logger.info(f"live view: {view.url}")
+    return view
