@@ -27,7 +27,7 @@ TIMEOUT_S = 30.0
 # A camera, and stand-ins of models that keep up with it and that do not.
 RATE_HZ = 30.0
 MODELS_MS = (10, 100)
-FRAME_S = 0.05  # of streaming for each round
+ROUND_S = 0.05  # of streaming for each round
 WARM_UP_S = 1.0
 
 
@@ -68,7 +68,7 @@ def bench_node(rounds: int) -> dict[str, float]:
     pipeline_latency, pipeline_rate = np.median(pipelined_streams, 0)
     p95 = [float(np.percentile(times, 95)) for times in (node_ms, bare_ms)]
     overhead_ms, predictor_ms = np.median(node_ms - bare_ms), np.median(bare_ms)
-    streams = _streams(FRAME_S * rounds)
+    streams = _streams(max(WARM_UP_S, ROUND_S * rounds))
     figures = {
         "node_overhead_over_predictor": overhead_ms / predictor_ms,
         "latency_p95_over_predictor_p95": p95[0] / p95[1],
