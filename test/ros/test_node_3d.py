@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from array import array
 from collections.abc import Callable, Iterator
@@ -515,3 +516,15 @@ def test_depth_of_another_frame_is_warned_of_once(robot: tuple[NodeProcess, Dept
     for _ in range(2):
         camera.lifted(unregistered)
     assert process.log.count("depth is in the frame infrared, images in camera") == 1
+
+
+@pytest.mark.all
+def test_the_node_ends_cleanly_while_people_wait_for_depth(
+    robot: tuple[NodeProcess, DepthCamera],
+) -> None:
+    process, camera = robot
+    camera.lifted()
+    camera.depth = None
+    camera.shoot()
+    process.process.send_signal(signal.SIGINT)
+    process.assert_ends_well()
