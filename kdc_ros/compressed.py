@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import numpy as np
 
 from kdc_core.data.bits16 import To8Bits
-from kdc_core.data.chunks import PNG, chunks
-from kdc_core.data.images import decode_stored
-from kdc_core.data.orientation import JPEG, segments
-from kdc_core.data.stored_size import stored_size
+from kdc_core.data.encoded import decode_whole
+from kdc_core.errors import KdcError
 from kdc_ros.images import LARGEST_SIDE, BadFrame
-
-JPEG_END = b"\xff\xd9"
 
 
 def compressed_to_rgb(msg: Any, to_8_bits: To8Bits | None = None) -> np.ndarray:
@@ -30,35 +25,7 @@ def compressed_to_rgb(msg: Any, to_8_bits: To8Bits | None = None) -> np.ndarray:
     Raises:
         BadFrame: no jpeg or png, cut off, or too large, which is known before it is decoded.
     """
-    data = bytes(msg.data)
-    if not data.startswith((JPEG, PNG)):
-        raise BadFrame(
-            f"format {msg.format!r:.60}, {len(data)} bytes beginning {data[:8]!r}: expected a "
-            "jpeg or a png (compressedDepth is none)"
-        )
     try:
-        size = stored_size(data)
-    except struct.error:
-        size = None
-    if size is None:
-        raise BadFrame(f"compressed image of {len(data)} bytes ends within its header")
-    if not (0 < min(size) and max(size) <= LARGEST_SIDE):
-        raise BadFrame(
-            f"compressed image of size {size[1]}x{size[0]}: expected sides of 1 to {LARGEST_SIDE} "
-            "pixels"
-        )
-    if not _is_whole(data):
-        raise BadFrame(f"compressed image of {len(data)} bytes is cut off")
-    image = decode_stored(data, to_8_bits or To8Bits())
-    if image is None:
-        raise BadFrame(f"compressed image of {len(data)} bytes cannot be decoded")
-    return image
-
-
-def _is_whole(data: bytes) -> bool:
-    """Whether the end is there: OpenCV makes up the rest of a jpeg that is cut off."""
-    if data.startswith(PNG):
-        return any(name == b"IEND" for name, _, _ in chunks(data))
-    # A preview within the header has an end of its own; within the pixels there is none.
-    pixels = max((start + length for _, start, length in segments(data)), default=0)
-    return data.find(JPEG_END, pixels) > 0
+        return decode_whole(bytes(msg.data), LARGEST_SIDE, to_8_bits or To8Bits())
+    except KdcError as error:
+        raise BadFrame(f"compressed image of format {msg.format!r:.60}: {error}") from error

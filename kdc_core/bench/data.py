@@ -7,25 +7,30 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
 from kdc_core.bench.frames import SAMPLES
 from kdc_core.codec.codec import Codec
+from kdc_core.codec.encode_batch import encode_batch
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.sample import Sample
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.config import Config, DecodeConfig, load_preset
-from kdc_core.data.augment import warp
+from kdc_core.data.augment import look, warp
 from kdc_core.data.datasets import open_data
+from kdc_core.data.paste import put
 from kdc_core.data.sample import make_sample
 from kdc_core.errors import KdcError
 from kdc_core.memory import keep_freed_memory
 from kdc_core.network.kdc import KDC
 from kdc_core.training.module import TrainingModule
+from kdc_core.training.on_device import DrawnSamples, Pictures, collate_recipes
 from kdc_core.training.run import one_thread
 from kdc_core.training.samples import TrainingSamples, collate
 
 CROP, SIDE, PEOPLE = 416, 401, 5
+BATCH = 8
 WORKERS = 1  # beside the training process
 
 
@@ -39,7 +44,9 @@ def bench_data(data: str | None, seconds: float) -> dict[str, float]:
     Returns:
         samples_per_second_per_core: 416 x 416 crops of real images, augmented, with all
         targets at stride 4 and both edge sets, in one thread. targets_ms: targets alone of
-        5 people at 401 x 401, median. loader_share: fraction of a training step of `kdc_light`
+        5 people at 401 x 401, median. batch_targets_ms: targets of one of BATCH samples, drawn by
+        torch at once as on a GPU, and batch_targets_over_targets: over numpy's of the same
+        samples. loader_share: fraction of a training step of `kdc_light`
         spent waiting for samples that WORKERS processes make. step_ms: that step, median.
     """
     path = data or str(SAMPLES)
@@ -63,13 +70,45 @@ def bench_data(data: str | None, seconds: float) -> dict[str, float]:
         start = time.perf_counter()
         codec.encode(sample)
         times.append(1e3 * (time.perf_counter() - start))
+    torch_times = _batch_targets(samples, seconds)
     cv2.setNumThreads(old_threads)
     waiting, step = _loader_wait(path, load_preset("kdc_light"), seconds)
     return {
         "samples_per_second_per_core": round(speed, 2),
         "targets_ms": round(float(np.median(times)), 3),
+        **torch_times,
         "loader_share": round(waiting, 4),
         "step_ms": round(step, 1),
+    }
+
+
+def _batch_targets(samples: TrainingSamples, seconds: float) -> dict[str, float]:
+    """Targets of a batch by torch, per sample, and over those of its samples by numpy."""
+    pictures = Pictures(samples, torch.device("cpu"), 1)
+    drawn = DrawnSamples(samples, pictures.places)
+    recipes = collate_recipes([drawn[number] for number in range(BATCH)])
+    made = pictures.samples(recipes)
+    by_hand = []
+    for number in range(BATCH):
+        recipe = samples.recipe(number, lambda index: int(pictures.places[index]))
+        sample = samples.read(recipe.image)[1]
+        if recipe.paste is not None:
+            sample = put(sample, samples.read(recipe.donor)[1], recipe.paste)
+        by_hand.append(look(sample, recipe.view, CROP, samples.codec.skeleton))
+    times: list[tuple[float, float]] = []
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < seconds or not times:
+        start = time.perf_counter()
+        encode_batch(made, samples.codec)
+        middle = time.perf_counter()
+        for sample in by_hand:
+            samples.codec.encode(sample)
+            samples.codec.encode_instances(sample)
+        times.append((middle - start, time.perf_counter() - middle))
+    ours, numpys = np.median(times, 0)
+    return {
+        "batch_targets_ms": round(1e3 * float(ours) / BATCH, 3),
+        "batch_targets_over_targets": round(float(ours / numpys), 3),
     }
 
 

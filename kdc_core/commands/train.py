@@ -52,6 +52,7 @@ def train(
         Option(metavar="TIME", parser=seconds, help="Stop after so long, e.g. 90m, 2h, 45s."),
     ] = None,
     threads: Annotated[int | None, Option(min=1, help="CPU threads.")] = None,
+    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train a model. Stopped by --max-time, Ctrl-C or anything else, the same command goes on.
 
@@ -85,4 +86,5 @@ def train(
         images=images,
         val_images=val_images,
         category=category,
+        device=device,
     )

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import lightning
 import torch
@@ -67,6 +67,7 @@ def train(
     images: Sequence[str] | None = None,
     val_images: str | None = None,
     category: str | None = None,
+    device: str = "auto",
 ) -> Path:
     """Train, or go on training, until the configured steps or the time limit are reached.
 
@@ -85,12 +86,13 @@ def train(
         images: folder or tar of the images of each data set; None = where the layouts have them.
         val_images: the same of `val`.
         category: as for `read_annotations`, of all data sets.
+        device: `auto`, `cpu` or `cuda`.
 
     Returns:
         The written `model.safetensors` (average of the weights).
 
     Raises:
-        ConfigError: the folder holds another run, or is in use.
+        ConfigError: the folder holds another run, or is in use; or there is no such device.
         AnnotationError, ImageError, ModelFileError: an input cannot be used.
         TrainingError: loss, gradient or weights are no numbers any more.
         Stopped: SIGINT or SIGTERM came; checkpoint and model are written after the step under
@@ -98,10 +100,12 @@ def train(
             process at once.
     """
     end = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
+    accelerator = _accelerator(device)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     with _only_run(folder, lock_seconds):
-        return _train(config, _Data(data, images, val, val_images, category), folder, start, end)
+        sets = _Data(data, images, val, val_images, category)
+        return _train(config, sets, folder, start, end, accelerator)
 
 
 class _Data(NamedTuple):
@@ -114,7 +118,23 @@ class _Data(NamedTuple):
     category: str | None
 
 
-def _train(config: Config, data: _Data, folder: Path, start: str | None, end: float) -> Path:
+def _accelerator(device: str) -> Literal["cpu", "cuda"]:
+    there = torch.cuda.is_available()
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device: expected auto, cpu or cuda, got '{device}'")
+    if device == "cuda" and not there:
+        raise ConfigError("device cuda: this torch finds no GPU; `kdc doctor` says what is there")
+    return "cuda" if there and device != "cpu" else "cpu"
+
+
+def _train(
+    config: Config,
+    data: _Data,
+    folder: Path,
+    start: str | None,
+    end: float,
+    accelerator: Literal["cpu", "cuda"],
+) -> Path:
     _check_config(config, start)
     lightning.seed_everything(config.train.seed, verbose=False)
     samples = TrainingSamples(data.paths, config, data.images, data.category)
@@ -152,7 +172,7 @@ def _train(config: Config, data: _Data, folder: Path, start: str | None, end: fl
     with stop_by_signal(twice=world() == 1) as stop:
         steps = Steps(folder / "last.ckpt", metrics, end, stop)
         try:
-            _fit(module, samples, first, steps, evaluation)
+            _fit(module, samples, first, steps, evaluation, accelerator)
         except SystemExit:
             if stop.signal is None:
                 raise
@@ -177,11 +197,12 @@ def _fit(
     first: int,
     steps: Steps,
     evaluation: Evaluation | None,
+    accelerator: Literal["cpu", "cuda"],
 ) -> None:
     """Make the steps that are left, from step `first` on."""
     settings = module.config.train
     # Lightning would leave the average on the CPU.
-    device = "cuda" if torch.cuda.is_available() else None
+    device = "cuda" if accelerator == "cuda" else None
     average = WeightAveraging(device, multi_avg_fn=young_average(settings.ema))
     callbacks: list[Callback] = [average, steps]
     images = None
@@ -205,9 +226,11 @@ def _fit(
         use_distributed_sampler=False,
         plugins=[WholeFiles()],
         callbacks=callbacks,
+        accelerator=accelerator,
         **_processes(module.config),
     )
-    loader = _loader(samples, first, _on_device(module, samples))
+    drawn = _on_device(module, samples) if accelerator == "cuda" else None
+    loader = _loader(samples, first, drawn, pinned=accelerator == "cuda")
     resume = steps.checkpoint if first else None
     with warnings.catch_warnings():
         # That resuming in mid-epoch sees other samples, and the like: hints for other data.
@@ -295,9 +318,7 @@ def _step_of(checkpoint: Path) -> int:
 
 
 def _on_device(module: TrainingModule, samples: TrainingSamples) -> DrawnSamples | None:
-    """Put the pictures on the GPU, if there is one and they fit; samples are then made there."""
-    if not torch.cuda.is_available():
-        return None
+    """Put the pictures on this process's GPU, if they fit; samples are then made there."""
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     if not fits(samples, device):
         log.info("the pictures do not fit the memory of %s: loader processes make samples", device)
@@ -308,7 +329,7 @@ def _on_device(module: TrainingModule, samples: TrainingSamples) -> DrawnSamples
 
 
 def _loader(
-    samples: TrainingSamples, first: int, drawn: DrawnSamples | None
+    samples: TrainingSamples, first: int, drawn: DrawnSamples | None, pinned: bool
 ) -> DataLoader[Batch] | DataLoader[Recipes]:
     """Batches of this process from step `first` on, or what is drawn for them."""
     train = samples.config.train
@@ -318,7 +339,7 @@ def _loader(
         "num_workers": train.workers,
         "worker_init_fn": one_thread,
         "persistent_workers": train.workers > 0,
-        "pin_memory": torch.cuda.is_available(),
+        "pin_memory": pinned,
     }
     if drawn is not None:
         return DataLoader(drawn, collate_fn=collate_recipes, **options)

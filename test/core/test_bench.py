@@ -59,6 +59,8 @@ def test_training_samples_and_the_wait_for_them_are_measured() -> None:
     assert set(figures) == {
         "samples_per_second_per_core",
         "targets_ms",
+        "batch_targets_ms",
+        "batch_targets_over_targets",
         "loader_share",
         "step_ms",
     }

@@ -52,6 +52,7 @@ ROS_MAY_USE = (
     "commands.outputs",
     "commands.printing",
     "data.bits16",
+    "data.encoded",
     "config",
     "errors",
     "files",
