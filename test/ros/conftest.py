@@ -126,18 +126,28 @@ def quick_profile(profile: Path) -> str:
 @pytest.fixture(scope="module")
 def start(domain: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """start(*ros_args, command=NODE): a NodeProcess, stopped with the module if not before."""
+    with ExitStack() as stack:
+        yield starts(stack, tmp_path_factory)
+
+
+@pytest.fixture
+def start_once(domain: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """As `start`, stopped with the test."""
+    with ExitStack() as stack:
+        yield starts(stack, tmp_path_factory)
+
+
+def starts(stack: ExitStack, tmp_path_factory: pytest.TempPathFactory) -> Start:
     from kdc_ros.camera import NODE, node_process
 
     from .process import NodeProcess
 
-    with ExitStack() as stack:
+    def start(*ros_args: str, command: Sequence[str] = NODE) -> NodeProcess:
+        log = tmp_path_factory.mktemp("node") / "log.txt"
+        process = stack.enter_context(node_process(*ros_args, log=log, command=command))
+        return NodeProcess(process, log)
 
-        def start(*ros_args: str, command: Sequence[str] = NODE) -> NodeProcess:
-            log = tmp_path_factory.mktemp("node") / "log.txt"
-            process = stack.enter_context(node_process(*ros_args, log=log, command=command))
-            return NodeProcess(process, log)
-
-        yield start
+    return start
 
 
 @pytest.fixture(scope="module")

@@ -260,11 +260,11 @@ class Replay:
 
 @pytest.mark.all
 @pytest.mark.parametrize("name", CASES)
-def test_the_node_does_as_the_case_says(name: str, start: Start, peer: MakePeer) -> None:
+def test_the_node_does_as_the_case_says(name: str, start_once: Start, peer: MakePeer) -> None:
     case = read_case(name)
     words = [f"{key}:={json.dumps(value)}" for key, value in case.parameters.items()]
     arguments = [word for text in words for word in ("-p", text)]
-    process = start("-r", f"__ns:=/case_{name}", *arguments)
+    process = start_once("-r", f"__ns:=/case_{name}", *arguments)
     if case.steps:
         Replay(case, peer(f"/case_{name}")).run()
     check_end(case, process, peer(f"/case_{name}", answers={}))

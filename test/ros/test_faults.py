@@ -203,9 +203,9 @@ def test_ten_faults_in_a_row_deactivate_the_node_which_can_be_activated(running:
 
 
 def test_a_camera_stops_and_another_of_other_reliability_comes(
-    start: Start, peer: MakePeer
+    start_once: Start, peer: MakePeer
 ) -> None:
-    process = start("-r", "__ns:=/comes_and_goes", "-p", "input_timeout:=0.5")
+    process = start_once("-r", "__ns:=/comes_and_goes", "-p", "input_timeout:=0.5")
     observer = peer("/comes_and_goes", answers={})
     observer.node.destroy_publisher(observer.publisher)
     for reliable in (True, False, True):
@@ -219,11 +219,11 @@ def test_a_camera_stops_and_another_of_other_reliability_comes(
 
 
 @pytest.mark.timed
-def test_60_hz_into_a_model_of_5_hz(start: Start, peer: MakePeer) -> None:
+def test_60_hz_into_a_model_of_5_hz(start_once: Start, peer: MakePeer) -> None:
     """Memory stays, no frame grows old, and the newest is taken."""
     model_ms, seconds = 200.0, 10.0
     command = (sys.executable, "-m", "kdc_ros.stand_in", str(model_ms))
-    process = start("-r", "__ns:=/too_fast", command=command)
+    process = start_once("-r", "__ns:=/too_fast", command=command)
     camera = peer("/too_fast", reliable=False)
     camera.meet()
     streamer = Streamer(camera, process.pid)
@@ -244,8 +244,8 @@ def test_60_hz_into_a_model_of_5_hz(start: Start, peer: MakePeer) -> None:
 # Users
 
 
-def test_activated_and_deactivated_fifty_times(start: Start, peer: MakePeer) -> None:
-    process = start("-r", "__ns:=/switched")
+def test_activated_and_deactivated_fifty_times(start_once: Start, peer: MakePeer) -> None:
+    process = start_once("-r", "__ns:=/switched")
     camera = peer("/switched")
     camera.meet()
     tasks, files = (Path(f"/proc/{process.pid}/{name}") for name in ("task", "fd"))
@@ -288,9 +288,9 @@ def all_done(futures: list[Future]) -> bool:
     return all(future.done() for future in futures)
 
 
-def test_a_storm_of_parameters_while_frames_come(start: Start, peer: MakePeer) -> None:
+def test_a_storm_of_parameters_while_frames_come(start_once: Start, peer: MakePeer) -> None:
     """Good values, bad ones, and names that do not exist."""
-    process = start("-r", "__ns:=/storm")
+    process = start_once("-r", "__ns:=/storm")
     camera = peer("/storm")
     camera.meet()
     client: Client = camera.node.create_client(SetParameters, "/storm/kdc/set_parameters")
@@ -323,9 +323,11 @@ def catches_signals(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.2, 0.5, 1.0, 2.0])
-def test_two_signals_soon_after_the_start_end_it_cleanly(start: Start, after_s: float) -> None:
+def test_two_signals_soon_after_the_start_end_it_cleanly(
+    start_once: Start, after_s: float
+) -> None:
     """20 ms apart, as from a terminal and `ros2 launch`, from the node's first line on."""
-    process = start("-r", "__ns:=/early")
+    process = start_once("-r", "__ns:=/early")
     end = time.monotonic() + 30
     while not catches_signals(process.pid):
         assert process.runs and time.monotonic() < end, process.log
@@ -341,19 +343,19 @@ def in_shared_memory() -> set[Path]:
     return set(Path("/dev/shm").glob("fast*"))
 
 
-def test_a_killed_node_is_replaced_by_the_next(start: Start, peer: MakePeer) -> None:
+def test_a_killed_node_is_replaced_by_the_next(start_once: Start, peer: MakePeer) -> None:
     """Also in the middle of a frame; what it leaves in /dev/shm is in nobody's way."""
     camera = peer("/killed")
     left: set[Path] = set()
     for _ in range(3):
         before = in_shared_memory()
-        process = start("-r", "__ns:=/killed")
+        process = start_once("-r", "__ns:=/killed")
         camera.meet()
         camera.publisher.publish(camera.frame())
         process.process.kill()
         assert process.process.wait(10) == -signal.SIGKILL
         left |= in_shared_memory() - before
-    process = start("-r", "__ns:=/killed")
+    process = start_once("-r", "__ns:=/killed")
     camera.meet()
     for _ in range(5):
         assert set(camera.answer()) == set(OUTPUTS)
@@ -421,9 +423,9 @@ def make_models(folder: Path) -> dict[str, Path]:
 
 
 def test_what_is_no_model_is_named_and_the_next_configure_succeeds(
-    start: Start, peer: MakePeer, tmp_path: Path
+    start_once: Start, peer: MakePeer, tmp_path: Path
 ) -> None:
-    process = start("-r", "__ns:=/models", "-p", "autostart:=false")
+    process = start_once("-r", "__ns:=/models", "-p", "autostart:=false")
     manager = peer("/models")
     pid = process.pid
     for name, path in make_models(tmp_path).items():
@@ -450,7 +452,7 @@ def test_what_is_no_model_is_named_and_the_next_configure_succeeds(
 
 
 def test_two_nodes_that_want_one_engine_build_it_once(
-    start: Start, peer: MakePeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start_once: Start, peer: MakePeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With stand-ins for NVIDIA's builder and GPU."""
     folder = tmp_path / "engines"
@@ -459,7 +461,7 @@ def test_two_nodes_that_want_one_engine_build_it_once(
     processes, cameras = [], []
     for name in ("left", "right"):
         arguments = ("-r", f"__ns:=/{name}", "-p", f"engine_cache:={folder}")
-        processes.append(start(*arguments, command=command))
+        processes.append(start_once(*arguments, command=command))
         cameras.append(peer(f"/{name}"))
     for camera in cameras:
         camera.meet()
