@@ -52,6 +52,7 @@ NEED_RCLPY = (
     "test_optional_messages.py",
     "test_sharing.py",
     "test_soak.py",
+    "test_viewer_files.py",
 )
 HAS_RCLPY = importlib.util.find_spec("rclpy") is not None
 
