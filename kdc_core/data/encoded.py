@@ -9,9 +9,9 @@ import numpy as np
 
 from kdc_core.data.bits16 import To8Bits
 from kdc_core.data.chunks import PNG, chunks
-from kdc_core.data.stored_size import stored_size
 from kdc_core.data.images import ImageError, decode_stored
 from kdc_core.data.orientation import JPEG, segments
+from kdc_core.data.stored_size import stored_size
 
 JPEG_END = b"\xff\xd9"
 

@@ -51,6 +51,7 @@ ROS_MAY_USE = (
     "commands.options",
     "commands.outputs",
     "commands.printing",
+    "commands.viewing",
     "data.bits16",
     "data.encoded",
     "config",
