@@ -15,12 +15,12 @@ from hri_msgs.msg import (
 )
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
 
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.codec.skeleton import Skeleton
 from kdc_ros.parameters import Settings
+from kdc_ros.publishers import output_qos
 from kdc_ros.tables import people_by_id
 
 try:
@@ -105,12 +105,11 @@ class Bodies:
 
     Args:
         node: to publish by.
-        qos: of all topics.
     """
 
-    def __init__(self, node: Node, qos: QoSProfile):
-        self._node, self._qos = node, qos
-        self._tracked = node.create_publisher(IdsList, f"{BODIES}/tracked", qos)
+    def __init__(self, node: Node):
+        self._node = node
+        self._tracked = node.create_publisher(IdsList, f"{BODIES}/tracked", output_qos())
         self._bodies: dict[int, Body] = {}
         self._lock = threading.Lock()  # so that none is taken down while another thread asks it
 
@@ -157,7 +156,7 @@ class Bodies:
     def _create(self, kind: type, topic: str) -> Publisher:
         # Events would be handled by the executor, which is not to see publishers come and go.
         quiet = PublisherEventCallbacks(use_default_callbacks=False)
-        return self._node.create_publisher(kind, topic, self._qos, event_callbacks=quiet)
+        return self._node.create_publisher(kind, topic, output_qos(), event_callbacks=quiet)
 
     def _remove(self, id: int) -> None:
         body = self._bodies.pop(id)

@@ -7,8 +7,6 @@ from typing import Protocol
 import numpy as np
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header, String
 
@@ -18,6 +16,7 @@ from kdc_core.show.anonymize import hide_people
 from kdc_core.show.drawing import draw_people
 from kdc_ros import messages
 from kdc_ros.parameters import Settings
+from kdc_ros.publishers import create_output
 
 
 class Mirror(Protocol):
@@ -37,28 +36,6 @@ class Mirror(Protocol):
     def destroy(self) -> None:
         """Take the topics down."""
         ...
-
-
-def create_output(node: Node, kind: type, topic: str) -> Publisher:
-    """A publisher of an output of the node.
-
-    Reliable, so that reliable and best-effort subscribers both match;
-    `qos_overrides.<topic>.publisher.<policy>` goes over that.
-
-    Args:
-        node: to publish by.
-        kind: type of the messages.
-        topic: without the node's name.
-    """
-    policies = (
-        QoSPolicyKind.DEPTH,
-        QoSPolicyKind.DURABILITY,
-        QoSPolicyKind.HISTORY,
-        QoSPolicyKind.RELIABILITY,
-    )
-    return node.create_publisher(
-        kind, f"~/{topic}", _qos(), qos_overriding_options=QoSOverridingOptions(policies)
-    )
 
 
 class Outputs:
@@ -167,18 +144,13 @@ class Outputs:
             mirror.destroy()
 
 
-def _qos() -> QoSProfile:
-    """One for each publisher: rclpy writes overrides into it."""
-    return QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-
-
 def _mirrors(node: Node, hri: bool) -> list[Mirror]:
     """Those whose message packages are installed."""
     mirrors: list[Mirror] = []
     try:
         from kdc_ros.vision import Detections
 
-        mirrors.append(Detections(node, _qos()))
+        mirrors.append(Detections(node))
     except ImportError as error:
         node.get_logger().info(f"no ~/detections and ~/labels/info without vision_msgs: {error}")
     if not hri:
@@ -186,7 +158,7 @@ def _mirrors(node: Node, hri: bool) -> list[Mirror]:
     try:
         from kdc_ros.hri import Bodies
 
-        mirrors.append(Bodies(node, _qos()))
+        mirrors.append(Bodies(node))
     except ImportError as error:
         node.get_logger().warning(
             f"the parameter hri does nothing without hri_msgs: {error}; install "

@@ -17,8 +17,8 @@ from kdc_ros.depth import DepthInput, Wanted
 from kdc_ros.images import BadFrame, byte_array
 from kdc_ros.lifting import depth_plane, keypoint_3d_rows, lift, pinhole_of
 from kdc_ros.markers import Markers
-from kdc_ros.outputs import create_output
 from kdc_ros.parameters import Settings
+from kdc_ros.publishers import create_output
 from kdc_ros.tables import fill_cloud
 from kdc_ros.worker import LatestBox, Worker
 

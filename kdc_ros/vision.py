@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Header
 from vision_msgs.msg import (
     Detection2D,
@@ -18,6 +17,7 @@ from vision_msgs.msg import (
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.codec.skeleton import Skeleton
 from kdc_ros.parameters import Settings
+from kdc_ros.publishers import create_output
 from kdc_ros.tables import people_by_id
 
 
@@ -57,14 +57,12 @@ class Detections:
 
     Args:
         node: to publish by.
-        qos: of the detections.
     """
 
-    def __init__(self, node: Node, qos: QoSProfile):
+    def __init__(self, node: Node):
         self._node = node
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._detections = node.create_publisher(Detection2DArray, "~/detections", qos)
-        self._label_info = node.create_publisher(LabelInfo, "~/labels/info", latched)
+        self._detections = create_output(node, Detection2DArray, "detections")
+        self._label_info = create_output(node, LabelInfo, "labels/info", latched=True)
         self._ids: list[int] | None = None  # that subscribers know
 
     @property
