@@ -1,4 +1,4 @@
-"""Write a bag of the sample video, to try the node with; without ROS, by `pip install rosbags`.
+"""Write a bag of the sample video, to try the node with. Needs no ROS: `pip install rosbags`.
 
 python3 examples/sample_bag.py sample_bag
 ros2 bag play --loop sample_bag
@@ -22,7 +22,7 @@ SECOND_NS = 10**9
 
 
 def main() -> None:
-    """Write the images of the video, stamped as it plays from now on the first second of 1970."""
+    """Write the images of the video, the first with the stamp 1 s."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bag", type=Path, help="folder to write, which must not be there")
     path = parser.parse_args().bag

@@ -18,6 +18,7 @@ import pytest
 
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.codec.skeleton import COCO17
+from kdc_core.data.bits16 import To8Bits
 from kdc_core.data.images import Images
 from kdc_ros import env
 
@@ -54,6 +55,23 @@ def test_a_video(tmp_path: Path) -> None:
     assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 3
     assert video.get(cv2.CAP_PROP_FRAME_WIDTH) == 640
     assert video.get(cv2.CAP_PROP_FRAME_HEIGHT) == 360
+
+
+@pytest.mark.all
+def test_a_bag_of_the_sample_video(tmp_path: Path) -> None:
+    pytest.importorskip("rosbags")
+    from kdc_ros.bag_files import decode, open_bag
+
+    assert "40 images on /camera/image_raw" in run("sample_bag.py", "bag", cwd=tmp_path)
+    with open_bag(tmp_path / "bag") as bag:
+        assert bag.topics == {"/camera/image_raw": 40}
+        images = list(bag.read("/camera/image_raw"))
+    header, pixels = decode(images[-1], To8Bits())
+    video = cv2.VideoCapture(str(SAMPLES / "people.mp4"))
+    frames = [video.read()[1] for _ in images]
+    assert np.array_equal(pixels, frames[-1][..., ::-1])
+    assert (header.stamp.sec, header.stamp.nanosec) == (4, 900_000_000)
+    assert images[-1].log_ns == 4_900_000_000
 
 
 @pytest.mark.slow

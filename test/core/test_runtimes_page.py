@@ -1,4 +1,4 @@
-"""docs/runtimes.md and docs/deployment.md agree with the code."""
+"""The pages on runtimes, deployment, installation and troubles agree with the code."""
 
 from __future__ import annotations
 
@@ -14,11 +14,18 @@ from kdc_core.inference.selftest import BOUNDS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "runtimes.md").read_text(encoding="utf-8")
+TROUBLES = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
 
 
 def section(title: str) -> str:
     return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def anchors(text: str) -> list[str]:
+    """Of the headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", text, re.M)
+    return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
 def first_cells(text: str) -> list[str]:
@@ -40,14 +47,24 @@ def texts(folder: Path) -> str:
     return "\n".join(found)
 
 
+def pieces_of_messages(tables: str) -> list[str]:
+    """What stands literally in the messages of the tables' first cells."""
+    messages = re.findall(r"`([^`]+)`", " ".join(first_cells(tables)))
+    return [piece for message in messages for piece in message.split("...") if piece]
+
+
 def test_every_message_explained_is_one_that_is_said() -> None:
     said = texts(ROOT / "kdc_core" / "inference")
     said += "".join(said.replace("{doing}", doing) for doing in ("building", "loading", "running"))
-    explained = re.findall(
-        r"`([^`]+)`", " ".join(first_cells(section("What it says, and what to do")))
-    )
-    assert len(explained) > 25
-    pieces = [piece for message in explained for piece in message.split("...")]
+    pieces = pieces_of_messages(section("What it says, and what to do"))
+    assert len(pieces) > 25
+    assert not [piece for piece in pieces if piece not in said]
+
+
+def test_every_trouble_is_one_that_is_told() -> None:
+    said = texts(ROOT / "kdc_core") + texts(ROOT / "kdc_ros")
+    pieces = pieces_of_messages(TROUBLES)
+    assert len(pieces) > 60
     assert not [piece for piece in pieces if piece not in said]
 
 
@@ -79,11 +96,16 @@ def test_parameters_of_a_provisioned_robot_are_the_nodes() -> None:
     assert "engine_policy" in names <= set(known["/**"]["ros__parameters"])
 
 
-@pytest.mark.parametrize("page", ["runtimes.md", "deployment.md"])
+PAGES = ["runtimes.md", "deployment.md", "install.md", "troubleshooting.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_pages_and_files_named_exist_and_readme_leads_there(page: str) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / "docs" / link).exists(), link
-    for path in re.findall(r"`((?:docker|tools)/[\w.]+)`", text):
+    for name, anchor in re.findall(r"\]\(([\w./]*)#([\w-]+)\)", text):
+        assert anchor in anchors((ROOT / "docs" / (name or page)).read_text(encoding="utf-8"))
+    for path in re.findall(r"`((?:docker|tools|examples|config)/[\w.]+)`", text):
         assert (ROOT / path).exists(), path
     assert f"docs/{page}" in (ROOT / "README.md").read_text(encoding="utf-8")
