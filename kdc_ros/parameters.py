@@ -128,7 +128,10 @@ class Settings:
     )
     tracking: bool = parameter(True, "People keep their ids over frames.", dynamic=True)
     track_timeout: float = parameter(
-        1.0, "Seconds for which a person who is not seen keeps its id.", (0.0, 60.0), dynamic=True
+        1.0,
+        "Seconds for which a lost person keeps its id; lost is who was not found for 0.75 s.",
+        (0.0, 60.0),
+        dynamic=True,
     )
     smoothing: bool = parameter(
         False, "Smooth each person's keypoints over frames; needs tracking.", dynamic=True

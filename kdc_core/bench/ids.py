@@ -19,7 +19,7 @@ from kdc_core.show.progress import track
 
 # Videos beside the repository; no part of the package.
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "video"
-REAL_S = 30.0  # of each video
+REAL_S = 20.0  # of each video
 PHOTOGRAPHS, SEED = 8, 0
 
 

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 LAST_ID = 65535
 TIMEOUT_S = 1.0  # for which a lost person is waited for, where nobody says otherwise
 BACKWARDS_S = 1.0  # a time that goes back further begins a new recording
-LOST_S = 0.5  # for which a person may be out of sight before it is lost
+LOST_S = 0.75  # for which a person may not be found before it is lost
 SLOW_S = 2.0  # between frames, at most, for who is in both to be followed
 MOST_MISSING = 96  # people waited for; those seen last are kept
 FAINT = 0.6  # of the confidence; people from there on are followed, though not begun with
 
 # Cost of calling a track and a person the same: the mean, by these weights, of what is lacking
 # in OKS, in the IoU of the masks, and in how near the person is to where it should be.
-WEIGHTS = (1.0, 0.8, 1.2)
-LIMIT = 0.92  # from this cost on they are two
+WEIGHTS = (1.2, 0.8, 1.2)
+LIMIT = 0.9  # from this cost on they are two
 REACH = 0.6  # roots of a person's area off, at which nearness is exp(-1/2)
-DOUBT = 1.1  # growth a second of what a track may be off, in parts of that
-VELOCITY_S = 0.7  # over which velocity is averaged
+DOUBT = 1.0  # growth a second of what a track may be off, in parts of that
+VELOCITY_S = 0.8  # over which velocity is averaged
 STRAIGHT_S = 1.4  # for which who is missing is taken to go straight on
 LATTICE = 48  # points along the longer side of the image, at which masks are compared
 
@@ -67,9 +67,9 @@ def faint(thresholds: Thresholds) -> Thresholds:
 class Tracker:
     """Gives people ids that stay from frame to frame; of one camera or recording.
 
-    A person out of sight for half a second is lost, and has its id again if it comes back within
-    the timeout. Ids count from 1 to 65535, then begin again, past those in use. With an image of
-    another size, or a time more than a second before the last, everybody is new.
+    A person is lost once it was not found for LOST_S, which may begin while it is half hidden, and
+    has its id again if it is found within the timeout from then on. Ids count from 1 to 65535, then begin again, past those in use. With an image of another
+    size, or a time more than a second before the last, everybody is new.
 
     Args:
         skeleton: of the people's keypoints.

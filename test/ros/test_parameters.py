@@ -16,6 +16,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
 from kdc_core.inference.assembly import Thresholds
+from kdc_core.inference.tracking import faint
 from kdc_ros import env
 from kdc_ros.images import fill_image
 from kdc_ros.node import KdcNode
@@ -239,14 +240,19 @@ def process_frame(node: KdcNode) -> None:
     end()
 
 
-def test_thresholds_reach_the_predictor(domain: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both those given at start and those changed later."""
-    with local_node(monkeypatch, confidence=0.125, lazy=False) as (node, predictor):
+@pytest.mark.parametrize("tracking", [False, True])
+def test_thresholds_reach_the_predictor(
+    tracking: bool, domain: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both those given at start and those changed later; a tracker wants fainter people, too."""
+    given = {"confidence": 0.125, "tracking": tracking, "lazy": False}
+    with local_node(monkeypatch, **given) as (node, predictor):
         node.trigger_configure()
         changes = {"keypoint_threshold": 0.25, "mask_threshold": 0.75, "max_persons": 3}
         node.set_parameters([Parameter(name, value=value) for name, value in changes.items()])
         process_frame(node)
-        assert predictor.thresholds == Thresholds(0.125, 0.25, 0.75, 3)
+        wanted = Thresholds(0.125, 0.25, 0.75, 3)
+        assert predictor.thresholds == (faint(wanted) if tracking else wanted)
 
 
 def test_a_change_while_a_frame_is_in_work_counts_from_the_next(
