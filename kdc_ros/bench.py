@@ -4,9 +4,7 @@ becomes of a camera's frames."""
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
@@ -15,20 +13,19 @@ import numpy as np
 from kdc_core.bench.frames import one_person_image
 from kdc_core.inference.predictor import Predictor
 from kdc_ros import env
-from kdc_ros.camera import NODE, Camera, NoAnswer, Stamp, node_process, stamp_of
+from kdc_ros.camera import NODE, Camera, node_process
 from kdc_ros.stand_in import SIZES, sample
 from kdc_ros.stream import Streamed, Streamer
 
 NAMESPACE = "/kdc_bench"
 WARM_UP = 5  # rounds that are not counted
-TURN = 10  # frames of one node before it is the other's turn
 FASTER = 3  # frames a camera shows in the time that the predictor takes for one
-TIMEOUT_S = 30.0
+TURNS = 3  # of two nodes that are shown such frames
 # A camera, and stand-ins of models that keep up with it and that do not.
 RATE_HZ = 30.0
 MODELS_MS = (10, 100)
 ROUND_S = 0.05  # of streaming for each round
-WARM_UP_S = 1.0
+WARM_UP_S = 1.0  # also the least for a stream
 
 
 def bench_node(rounds: int) -> dict[str, float]:
@@ -56,18 +53,20 @@ def bench_node(rounds: int) -> dict[str, float]:
     env.prepare()
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     image = one_person_image()
-    with _camera_at_node(NAMESPACE) as (plain, _):
-        node_ms, bare_ms = _compare(plain, image, rounds)
-        period_s = float(np.median(bare_ms)) / 1e3 / FASTER
-        with _camera_at_node(f"{NAMESPACE}_pipeline", "-p", "pipeline:=true") as (pipelined, _):
-            plain_streams, pipelined_streams = [], []
-            for _ in range(0, rounds, TURN):
-                plain_streams.append(_stream(plain, image, period_s))
-                pipelined_streams.append(_stream(pipelined, image, period_s))
-    latency, rate = np.median(plain_streams, 0)
-    pipeline_latency, pipeline_rate = np.median(pipelined_streams, 0)
+    with _camera_at_node(NAMESPACE) as (camera, plain):
+        node_ms, bare_ms = _compare(camera, image, rounds)
+        predictor_ms = float(np.median(bare_ms))
+        rate_hz, turn_s = 1e3 * FASTER / predictor_ms, 1e-3 * rounds * predictor_ms / TURNS
+        with _camera_at_node(f"{NAMESPACE}_pipeline", "-p", "pipeline:=true") as (_, pipelined):
+            turns = [
+                [node.run(image, rate_hz, max(turn_s, WARM_UP_S)) for node in (plain, pipelined)]
+                for _ in range(TURNS)
+            ]
+    latency_ms, answered_hz = np.median(
+        [[(s.latency_ms(50), len(s.latencies_ms) / s.seconds) for s in turn] for turn in turns], 0
+    ).T
     p95 = [float(np.percentile(times, 95)) for times in (node_ms, bare_ms)]
-    overhead_ms, predictor_ms = np.median(node_ms - bare_ms), np.median(bare_ms)
+    overhead_ms = float(np.median(node_ms - bare_ms))
     streams = _streams(max(WARM_UP_S, ROUND_S * rounds))
     figures = {
         "node_overhead_over_predictor": overhead_ms / predictor_ms,
@@ -79,10 +78,10 @@ def bench_node(rounds: int) -> dict[str, float]:
         "node_ms_p95": p95[0],
         "predictor_ms": predictor_ms,
         "predictor_ms_p95": p95[1],
-        "latency_ms": latency,
-        "rate_hz": rate,
-        "pipeline_latency_ms": pipeline_latency,
-        "pipeline_rate_hz": pipeline_rate,
+        "latency_ms": latency_ms[0],
+        "rate_hz": answered_hz[0],
+        "pipeline_latency_ms": latency_ms[1],
+        "pipeline_rate_hz": answered_hz[1],
         **{f"{name}_{key}": x for name, s in streams.items() for key, x in _figures(s).items()},
         "rounds": rounds,
     }
@@ -95,8 +94,7 @@ def _streams(seconds: float) -> dict[str, Streamed]:
     for model_ms in MODELS_MS:
         namespace = f"{NAMESPACE}_{model_ms}ms"
         command = (sys.executable, "-m", "kdc_ros.stand_in", str(model_ms))
-        with _camera_at_node(namespace, command=command, reliable=False) as (camera, process):
-            streamer = Streamer(camera, process.pid)
+        with _camera_at_node(namespace, command=command, reliable=False) as (_, streamer):
             for size in SIZES:
                 streamer.run(sample(size), RATE_HZ, WARM_UP_S)
                 streams[f"{size}_{model_ms}ms"] = streamer.run(sample(size), RATE_HZ, seconds)
@@ -116,14 +114,14 @@ def _figures(streamed: Streamed) -> dict[str, float]:
 @contextmanager
 def _camera_at_node(
     namespace: str, *ros_args: str, command: Sequence[str] = NODE, reliable: bool = True
-) -> Iterator[tuple[Camera, subprocess.Popen[str]]]:
-    """A camera, and the node that answers it, in a process of its own."""
+) -> Iterator[tuple[Camera, Streamer]]:
+    """A camera, answered by a node in a process of its own."""
     with (
         node_process("-r", f"__ns:={namespace}", *ros_args, command=command) as process,
         closing(Camera(namespace=namespace, reliable=reliable)) as camera,
     ):
         camera.wait_for_node()
-        yield camera, process
+        yield camera, Streamer(camera, process.pid)
 
 
 def _compare(camera: Camera, image: np.ndarray, rounds: int) -> tuple[np.ndarray, np.ndarray]:
@@ -135,41 +133,3 @@ def _compare(camera: Camera, image: np.ndarray, rounds: int) -> tuple[np.ndarray
             pairs.append((1e3 * node_s, sum(predictor(image).timings_ms.values())))
     node_ms, bare_ms = np.array(pairs[WARM_UP:]).T
     return node_ms, bare_ms
-
-
-def _stream(camera: Camera, image: np.ndarray, period_s: float) -> tuple[float, float]:
-    """Show a frame a period after the one before, or with its answer, until TURN are answered.
-
-    Returns:
-        Median milliseconds from publishing to the last answer, of frames that are answered;
-        frames answered a second.
-
-    Raises:
-        NoAnswer: they do not come.
-    """
-    shown: dict[Stamp, float] = {}
-    answered: dict[Stamp, float] = {}
-
-    def last_is_answered() -> bool:
-        # Answers to frames shown before may still come: they do not count.
-        for stamp in shown.keys() - answered.keys():
-            if len(camera.received.get(stamp, ())) == len(camera.answers):
-                answered[stamp] = time.perf_counter()
-        return last in answered
-
-    begun = time.perf_counter()
-    while len(answered) <= TURN:
-        if time.perf_counter() > begun + TIMEOUT_S:
-            raise NoAnswer(f"{len(answered)} frames answered within {TIMEOUT_S} s")
-        frame = camera.image(image)
-        last = stamp_of(frame)
-        shown[last] = time.perf_counter()
-        camera.publisher.publish(frame)
-        camera.spin_until(last_is_answered, period_s)
-    # The first, which had nothing before it, only says when the others began.
-    first, *others = list(answered.items())[: TURN + 1]
-    # The last one shown is never replaced: with its answer the node is idle again.
-    camera.spin_until(last_is_answered, TIMEOUT_S)
-    camera.received.clear()
-    latency_s = np.median([at - shown[stamp] for stamp, at in others])
-    return 1e3 * float(latency_s), TURN / (others[-1][1] - first[1])

@@ -26,7 +26,7 @@ class Streamed:
     """What became of the frames of a stream.
 
     Attributes:
-        seconds: the first to the last frame.
+        seconds: from the first frame to the answer to the last.
         shown: published frames.
         counts: what the node counted meanwhile, by name of COUNTERS.
         latencies_ms: from publishing to the last answer, of the frames that are answered.
@@ -117,13 +117,12 @@ class Streamer:
         before, cpu_s = self.counts(), cpu_seconds(self._pid)
 
         def look() -> bool:
-            for stamp in [
-                s for s in waiting if len(camera.received.get(s, ())) == len(camera.answers)
-            ]:
-                latencies_ms.append(1e3 * (time.perf_counter() - waiting[stamp]))
-                for older in [s for s in waiting if s <= stamp]:  # never to be answered
-                    del waiting[older]
-                    camera.received.pop(older, None)
+            now, whole = time.perf_counter(), len(camera.answers)
+            answered = [s for s in waiting if len(camera.received.get(s, ())) == whole]
+            latencies_ms.extend(1e3 * (now - waiting[stamp]) for stamp in answered)
+            for stamp in [s for s in waiting if answered and s <= answered[-1]]:
+                del waiting[stamp]  # the older ones are never to be answered
+                camera.received.pop(stamp, None)
             return not waiting
 
         begun = due = told = time.perf_counter()
@@ -139,9 +138,9 @@ class Streamer:
             if now - told >= 1.0:
                 told = now
                 each_s()
-        passed, used_s = time.perf_counter() - begun, cpu_seconds(self._pid) - cpu_s
         camera.spin_until(look, LAST_S)
         camera.received.clear()
+        passed, used_s = time.perf_counter() - begun, cpu_seconds(self._pid) - cpu_s
         counts = self._counts_since(before)
         if sum(counts[name] for name in ENDS) < shown:  # a frame is counted after it is answered
             counts = self._counts_since(before)

@@ -35,6 +35,7 @@ from kdc_ros.stream import Streamer, resident_mb
 from .faulty_node import GIVES_NAN, NO_MEMORY, RAISES, SUBMIT_RAISES, TAKES_LONG
 from .peer import OUTPUTS, MakePeer, Peer, persons
 from .process import NodeProcess, Start
+from .test_node_lifecycle import shared_memory
 
 pytestmark = [pytest.mark.ros, pytest.mark.all]
 
@@ -339,29 +340,25 @@ def test_two_signals_soon_after_the_start_end_it_cleanly(
     process.assert_ends_well()
 
 
-def in_shared_memory() -> set[Path]:
-    return set(Path("/dev/shm").glob("fast*"))
-
-
 def test_a_killed_node_is_replaced_by_the_next(start_once: Start, peer: MakePeer) -> None:
     """Also in the middle of a frame; what it leaves in /dev/shm is in nobody's way."""
     camera = peer("/killed")
     left: set[Path] = set()
     for _ in range(3):
-        before = in_shared_memory()
+        others = set(Path("/dev/shm").iterdir())
         process = start_once("-r", "__ns:=/killed")
         camera.meet()
         camera.publisher.publish(camera.frame())
+        left |= shared_memory(process.pid) - others - shared_memory(os.getpid())
         process.process.kill()
         assert process.process.wait(10) == -signal.SIGKILL
-        left |= in_shared_memory() - before
     process = start_once("-r", "__ns:=/killed")
     camera.meet()
     for _ in range(5):
         assert set(camera.answer()) == set(OUTPUTS)
     process.process.send_signal(signal.SIGINT)
     process.assert_ends_well()
-    for path in left:
+    for path in left - shared_memory(os.getpid()):
         path.unlink(missing_ok=True)
 
 
