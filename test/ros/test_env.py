@@ -119,8 +119,8 @@ def test_missing_config_says_where_it_looked(clean: Path) -> None:
 
 
 def test_real_process_is_prepared_without_importing_ros() -> None:
-    """In a process of its own, as malloc's settings cannot be taken back; without site-packages, as
-    the Python that reads a launch file sees nothing of a virtual environment."""
+    """In a process of its own, as malloc's settings cannot be taken back; without site-packages,
+    as the Python that reads a launch file sees nothing of a virtual environment."""
     code = (
         "import platform, sys; from kdc_ros import env; env.prepare(); env.prepare();"
         "assert not {'rclpy', 'launch', 'cv2', 'numpy'} & set(sys.modules);"
