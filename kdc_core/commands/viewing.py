@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 from typer import Option
 
-from kdc_core.codec.skeleton import Skeleton
 from kdc_core.stopping import Stop
 
 if TYPE_CHECKING:
+    from kdc_core.codec.skeleton import Skeleton
     from kdc_core.show.view import View
 
 POLL_S = 0.1

@@ -100,8 +100,15 @@ def test_a_view_stays_until_ctrl_c_with_all_files_written(samples: Path, tmp_pat
     pytest.importorskip("rerun", reason="rerun is not installed (extra `view`)")
     clip, json_file = samples / "people.mp4", tmp_path / "p.json"
     process = start("predict", clip, "--frames", 3, "--json", json_file, "--view", cwd=tmp_path)
+    try:
+        check_view(process, json_file, tmp_path)
+    finally:
+        process.kill()
+
+
+def check_view(process: subprocess.Popen[str], json_file: Path, folder: Path) -> None:
     wait_for(json_file.exists, process)
-    assert frames_of(tmp_path / "kdc_output" / "people.mp4") == len(entries(json_file)) == 3
+    assert frames_of(folder / "kdc_output" / "people.mp4") == len(entries(json_file)) == 3
     assert process.stderr is not None and process.poll() is None
     lines: list[str] = []
     while not lines or "stays until Ctrl-C" not in lines[-1]:

@@ -26,7 +26,7 @@ from .browser import PROGRAM, Browser
 SIZE = (240, 320)
 GROUND = np.array((0.0, 120.0, 40.0))
 GAMMA = 2.2  # the viewer mixes colors as light
-PAGE_S = 120.0  # a browser without a GPU on a busy machine
+PAGE_S = 240.0  # a browser without a GPU on a busy machine
 
 
 def person(number: int, left: int) -> Person:

@@ -536,17 +536,20 @@ def test_a_view_stays_until_ctrl_c_with_the_bag_written(tmp_path: Path) -> None:
     pytest.importorskip("rerun", reason="rerun is not installed (extra `view`)")
     given = write_bag(tmp_path / "in", *(raw(n, gray(0)) for n in range(3)))
     running = process(given, "--output", tmp_path / "out", "--view")
-    assert running.stderr is not None
-    lines: list[str] = []
-    while not lines or "stays until Ctrl-C" not in lines[-1]:
-        assert (line := running.stderr.readline()), lines
-        lines.append(line)
-    assert any("live view: http://127.0.0.1:" in line for line in lines)
-    assert people_in(tmp_path / "out") == [0, 0, 0]
-    running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=60)
-    assert running.returncode == 0 and "error" not in err.lower(), err
-    assert "people in" in out
+    try:
+        assert running.stderr is not None
+        lines: list[str] = []
+        while not lines or "stays until Ctrl-C" not in lines[-1]:
+            assert (line := running.stderr.readline()), lines
+            lines.append(line)
+        assert any("live view: http://127.0.0.1:" in line for line in lines)
+        assert people_in(tmp_path / "out") == [0, 0, 0]
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=60)
+        assert running.returncode == 0 and "error" not in err.lower(), err
+        assert "people in" in out
+    finally:
+        running.kill()
 
 
 def test_what_is_missing_is_named_with_its_extra(tmp_path: Path) -> None:
