@@ -438,8 +438,12 @@ def test_what_is_no_model_is_named_and_the_next_configure_succeeds(
     for name in ("x" * 5000, "../../etc/passwd", "~"):
         manager.set_parameters(model=name)
         assert not manager.change_state("configure"), name
-    assert "Traceback" not in process.log
     manager.set_parameters(model="")
+    for size in ("64000x64000", "0x0", "x" * 5000):
+        manager.set_parameters(input_size=size)
+        assert not manager.change_state("configure"), size
+    manager.set_parameters(input_size="")
+    assert "Traceback" not in process.log
     assert manager.change_state("configure")
     assert manager.change_state("activate")
     manager.meet()

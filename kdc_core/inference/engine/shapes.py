@@ -54,10 +54,7 @@ class Shapes(BaseModel):
         """
         for size in self.sizes:
             manifest.check_size(size)
-            if max(size) > LARGEST_SIDE:
-                raise EngineError(
-                    f"expected sides of at most {LARGEST_SIDE} pixels, got {size[0]}x{size[1]}"
-                )
+            check_largest(size)
         for sides in zip(*self.sizes, strict=True):
             if list(sides) != sorted(sides):
                 raise EngineError(
@@ -65,16 +62,26 @@ class Shapes(BaseModel):
                 )
 
 
+def check_largest(size: Size) -> None:
+    """Raise EngineError for a size that is beyond what programs are exported for."""
+    if max(size) > LARGEST_SIDE:
+        raise EngineError(
+            f"expected sides of at most {LARGEST_SIDE} pixels, got {size[0]}x{size[1]}"
+        )
+
+
 def parse_size(text: str) -> Size:
     """Read `448x576`: height, width.
 
     Raises:
-        EngineError: it is not so written.
+        EngineError: it is not so written, or too large.
     """
     found = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text.strip())
     if found is None:
-        raise EngineError(f"expected a size as HEIGHTxWIDTH, such as 448x576, got '{text}'")
-    return int(found[1]), int(found[2])
+        raise EngineError(f"expected a size as HEIGHTxWIDTH, such as 448x576, got '{text:.100}'")
+    size = int(found[1]), int(found[2])
+    check_largest(size)
+    return size
 
 
 def parse_profile(text: str) -> Shapes:

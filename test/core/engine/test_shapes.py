@@ -21,6 +21,12 @@ def test_sizes_are_written_height_times_width(text: str) -> None:
         parse_size(text)
 
 
+def test_a_size_that_takes_all_memory_is_refused_before_it_does() -> None:
+    assert parse_size("4096x32") == (4096, 32)
+    with pytest.raises(EngineError, match="at most 4096 pixels, got 32x64000"):
+        parse_size("32x64000")
+
+
 def test_profiles_are_three_sizes() -> None:
     shapes = parse_profile("320x320, 448x576,576x640")
     assert shapes.sizes == ((320, 320), (448, 576), (576, 640))
