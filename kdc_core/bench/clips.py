@@ -93,8 +93,8 @@ def make_clips(annotations: Annotations, images: Images, count: int, seed: int) 
     of people who cross and of people who are hidden, before it blurred.
 
     Args:
-        annotations: of people with masks; photographs without two people with keypoints, or
-            with somebody without a mask, are passed over.
+        annotations: of people with masks; photographs that are too narrow to pan, or have fewer
+            than two people with keypoints or somebody without a mask, are passed over.
         images: the photographs.
         count: of them, at most.
         seed: of every choice.
@@ -122,7 +122,7 @@ def make_clips(annotations: Annotations, images: Images, count: int, seed: int) 
         clips += [
             _pan("pan", photograph, SLOW_PX),
             _pan("sweep", photograph, FAST_PX),
-            Clip("zoom", MOVING, partial(_zoom, photograph)),
+            _zoom(photograph),
         ]
         backdrop = cv2.GaussianBlur(cv2.resize(photograph.image, FRAME[::-1]), (0, 0), 24)
         people = [cutouts[index] for index in rng.permutation(len(cutouts))[:3]]
@@ -133,8 +133,9 @@ def make_clips(annotations: Annotations, images: Images, count: int, seed: int) 
 
 
 def _usable(image: AnnotatedImage) -> bool:
-    with_keypoints = [person for person in image.people if person.labelled.any()]
-    return len(with_keypoints) > 1 and all(p.segmentation is not None for p in image.persons)
+    several = len([person for person in image.people if person.labelled.any()]) > 1
+    masked = all(person.segmentation is not None for person in image.persons)
+    return several and masked and image.size[1] > MOVING * FAST_PX
 
 
 def _labels(photograph: Sample) -> np.ndarray:
@@ -158,15 +159,19 @@ def _pan(kind: str, photograph: Sample, step_px: int) -> Clip:
     return Clip(kind, MOVING, make)
 
 
-def _zoom(photograph: Sample, number: int) -> ClipFrame:
+def _zoom(photograph: Sample) -> Clip:
     """The photograph, growing around its middle."""
-    height, width = photograph.image.shape[:2]
-    scale = ZOOM ** (number / (MOVING - 1))
-    middle = np.array([(width - 1) / 2, (height - 1) / 2])
-    matrix = np.column_stack((scale * np.eye(2), (1 - scale) * middle))
-    image = cv2.warpAffine(photograph.image, matrix, (width, height), flags=cv2.INTER_LINEAR)
-    labels = cv2.warpAffine(_labels(photograph), matrix, (width, height), flags=cv2.INTER_NEAREST)
-    return ClipFrame(image, labels)
+    labels = _labels(photograph)
+    size = labels.shape[::-1]
+    middle = (np.array(size) - 1) / 2
+
+    def make(number: int) -> ClipFrame:
+        scale = ZOOM ** (number / (MOVING - 1))
+        matrix = np.column_stack((scale * np.eye(2), (1 - scale) * middle))
+        image = cv2.warpAffine(photograph.image, matrix, size, flags=cv2.INTER_LINEAR)
+        return ClipFrame(image, cv2.warpAffine(labels, matrix, size, flags=cv2.INTER_NEAREST))
+
+    return Clip("zoom", MOVING, make)
 
 
 def _crossing(backdrop: np.ndarray, people: Sequence[Cutout], rng: np.random.Generator) -> Clip:
