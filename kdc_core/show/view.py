@@ -21,9 +21,9 @@ import numpy as np
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import Skeleton
 from kdc_core.errors import KdcError
+from kdc_core.show.page import HOST, Page
 from kdc_core.show.rerun_stream import TIMEOUT_S, Shown, Stream
 
-HOST = "127.0.0.1"
 PAGE_PORT, DATA_PORT = 9090, 9876  # rerun's own; where one is taken, any that is free
 MEMORY = "256MiB"  # of frames that the server keeps for browsers that come later
 RATE_FRAMES = 30  # the rate is over so many
@@ -47,14 +47,16 @@ class View:
 
     Raises:
         KdcError: the server did not start.
+        OSError: another took the port of the page meanwhile.
     """
 
     def __init__(self, skeleton: Skeleton, failed: Callable[[str], object]):
-        page, data = _free_port(PAGE_PORT), _free_port(DATA_PORT)
+        page, data, rerun = (_free_port(port) for port in (PAGE_PORT, DATA_PORT, 0))
         source = f"rerun+http://{HOST}:{data}/proxy"
         self.url = f"http://{HOST}:{page}/?url={quote(source, safe='')}"
         self._failed = failed
-        self._server = _start_server(page, data)
+        self._server = _start_server(rerun, data)
+        self._page = Page(page, rerun, data)
         self._stream = Stream(skeleton, source)
         self._times: deque[float] = deque(maxlen=RATE_FRAMES)
         self._waiting: deque[Shown] = deque(maxlen=1)
@@ -92,6 +94,7 @@ class View:
         self._closing = True
         self._came.set()
         self._thread.join(TIMEOUT_S)
+        self._page.close()
         _end_server(self._server)
 
     def __enter__(self) -> View:

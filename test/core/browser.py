@@ -33,6 +33,9 @@ class Browser:
     Args:
         folder: for what the browser keeps.
         size: (height, width) of the page.
+
+    Attributes:
+        asked: addresses that the page asked for, and was not kept from.
     """
 
     def __init__(self, folder: Path, size: tuple[int, int]):
@@ -58,12 +61,22 @@ class Browser:
         os.close(theirs)
         os.close(answers)
         self._calls, self._rest, self._page = 0, b"", ""
+        self._asked: dict[str, str] = {}  # address by number of the request
 
     def open(self, url: str) -> None:
         """Begin to load a page."""
-        target = self._call("Target.createTarget", url=url)["targetId"]
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
         attached = self._call("Target.attachToTarget", targetId=target, flatten=True)
         self._page = attached["sessionId"]
+        self._call("Network.enable")
+        self._call("Page.enable")
+        self._call("Page.navigate", url=url)
+        while self._next().get("method") != "Page.domContentEventFired":
+            pass
+
+    @property
+    def asked(self) -> set[str]:
+        return set(self._asked.values())
 
     def screenshot(self) -> np.ndarray:
         """What the page looks like: (H, W, 3) uint8 RGB."""
@@ -90,7 +103,13 @@ class Browser:
             assert data, "the browser has ended"
             self._rest += data
         text, self._rest = self._rest.split(b"\0", 1)
-        return dict(json.loads(text))
+        message = dict(json.loads(text))
+        happened = message.get("params", {})
+        if message.get("method") == "Network.requestWillBeSent":
+            self._asked[happened["requestId"]] = happened["request"]["url"]
+        elif happened.get("blockedReason") == "csp":
+            self._asked.pop(happened["requestId"])
+        return message
 
     def __enter__(self) -> Browser:
         return self

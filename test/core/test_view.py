@@ -120,14 +120,16 @@ def test_a_browser_shows_image_masks_and_plots(view: View, tmp_path: Path) -> No
             )
 
         assert until(seen, PAGE_S)
+        hosts = {urlsplit(address).hostname for address in browser.asked}
+    assert hosts == {"127.0.0.1"}, "the page asks nobody else, and tells nobody of its use"
 
 
 def test_only_this_machine_is_served(view: View) -> None:
-    page = urlsplit(view.url)
-    ports = {page.port, int(page.query.split("%3A")[-1].split("%2F")[0])}
+    server = Path(f"/proc/{server_of(view._server.pid)}/cmdline").read_text().split("\0")
+    rerun, data = (int(server[server.index(o) + 1]) for o in ("--web-viewer-port", "--port"))
+    ports = {urlsplit(view.url).port, rerun, data}
     mine = {(address, port) for address, port in listening() if port in ports}
-    assert {port for _, port in mine} == ports
-    assert {address for address, _ in mine} == {"0100007F"}, "127.0.0.1"
+    assert mine == {("0100007F", port) for port in ports}, "on 127.0.0.1"
 
 
 def test_two_views_are_served_at_once(view: View, told: list[str]) -> None:
