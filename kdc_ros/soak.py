@@ -51,47 +51,45 @@ def run_soak(minutes: float) -> dict[str, float]:
         second and core.
 
     Raises:
-        NoAnswer: the node went silent.
+        NoAnswer: the node ended, or went silent.
     """
     import numpy as np
 
     from kdc_core.bench.frames import paste_people
     from kdc_ros import env
-    from kdc_ros.camera import Camera, node_process
-    from kdc_ros.stream import COUNTERS, Streamer, resident_mb
+    from kdc_ros.camera import Camera, NoAnswer, node_process
+    from kdc_ros.stream import Streamer, resident_mb
 
     env.prepare()
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    pixels, part_s = paste_people(PEOPLE), 60 * minutes / PARTS
-    parts, memory_mb = [], []
+    pixels, seconds = paste_people(PEOPLE), 60 * minutes
+    memory_mb: list[float] = []
     with (
         node_process("-r", f"__ns:={NAMESPACE}") as process,
         closing(Camera(namespace=NAMESPACE, reliable=False)) as camera,
     ):
         camera.wait_for_node()
         streamer = Streamer(camera, process.pid)
-        samples: list[float] = []
-        for _ in range(1 + PARTS):
-            samples.clear()
-            parts.append(
-                streamer.run(
-                    pixels, RATE_HZ, part_s, lambda: samples.append(resident_mb(process.pid))
-                )
-            )
-            memory_mb.append(float(np.median([*samples, resident_mb(process.pid)])))
-    del parts[0], memory_mb[0]  # the node warmed up
-    latencies = np.concatenate([part.latencies_ms for part in parts])
-    seconds = sum(part.seconds for part in parts)
+        streamer.run(pixels, RATE_HZ, seconds / PARTS)
+
+        def look() -> None:
+            if process.poll() is not None:
+                raise NoAnswer(f"the node ended with code {process.returncode}")
+            memory_mb.append(resident_mb(process.pid))
+
+        streamed = streamer.run(pixels, RATE_HZ, seconds, look)
+    part = max(1, len(memory_mb) // PARTS)
+    first, last = np.median(memory_mb[:part]), np.median(memory_mb[-part:])
     figures = {
         "minutes": minutes,
-        "shown": sum(part.shown for part in parts),
-        "answered": len(latencies),
-        **{name: sum(part.counts[name] for part in parts) for name in COUNTERS},
-        "latency_ms_p50": np.percentile(latencies, 50),
-        "latency_ms_p95": np.percentile(latencies, 95),
-        "memory_mb_first": memory_mb[0],
-        "memory_mb_last": memory_mb[-1],
-        "memory_growth": memory_mb[-1] / memory_mb[0] - 1,
-        "cpu_share": sum(part.cpu_share * part.seconds for part in parts) / seconds,
+        "shown": streamed.shown,
+        "answered": len(streamed.latencies_ms),
+        **streamed.counts,
+        "latency_ms_p50": streamed.latency_ms(50),
+        "latency_ms_p95": streamed.latency_ms(95),
+        "memory_mb_first": first,
+        "memory_mb_last": last,
+        "memory_growth": last / first - 1,
+        "cpu_share": streamed.cpu_share,
     }
     return {name: round(float(value), 4) for name, value in figures.items()}
