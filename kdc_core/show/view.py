@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from importlib.resources import files
 from urllib.parse import quote
 
@@ -55,9 +56,12 @@ class View:
         source = f"rerun+http://{HOST}:{data}/proxy"
         self.url = f"http://{HOST}:{page}/?url={quote(source, safe='')}"
         self._failed = failed
-        self._server = _start_server(rerun, data)
-        self._page = Page(page, rerun, data)
-        self._stream = Stream(skeleton, source)
+        with ExitStack() as opening:  # what is open ends if the rest fails
+            self._server = _start_server(rerun, data)
+            opening.callback(_end_server, self._server)
+            opening.callback(Page(page, rerun, data).close)
+            self._stream = Stream(skeleton, source)
+            self._open = opening.pop_all()
         self._times: deque[float] = deque(maxlen=RATE_FRAMES)
         self._waiting: deque[Shown] = deque(maxlen=1)
         self._came, self._closing = threading.Event(), False
@@ -94,8 +98,7 @@ class View:
         self._closing = True
         self._came.set()
         self._thread.join(TIMEOUT_S)
-        self._page.close()
-        _end_server(self._server)
+        self._open.close()
 
     def __enter__(self) -> View:
         return self
