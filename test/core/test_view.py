@@ -19,6 +19,7 @@ pytest.importorskip("rerun", reason="rerun is not installed (extra `view`)")
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.show.drawing import MASK_ALPHA, PALETTE
+from kdc_core.show.rerun_stream import TIMEOUT_S
 from kdc_core.show.view import View
 
 from .browser import PROGRAM, Browser
@@ -146,9 +147,9 @@ def test_a_server_that_hangs_holds_up_nobody(view: View, told: list[str]) -> Non
     server = server_of(view._server.pid)
     os.kill(server, signal.SIGSTOP)
     begun = time.monotonic()
-    for _ in range(500):
+    for _ in range(20):
         show(view, person(1, 30))
-    assert time.monotonic() - begun < 2.0
+    assert time.monotonic() - begun < TIMEOUT_S, "less than the server has for one frame"
     view.close()
     assert until(lambda: not lives(server)), "killed, if it takes a moment"
 
