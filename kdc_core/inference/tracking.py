@@ -32,6 +32,7 @@ LIMIT = 0.9  # from this cost on they are two
 REACH = 0.6  # roots of a person's area off, at which nearness is exp(-1/2)
 DOUBT = 1.0  # growth a second of what a track may be off, in parts of that
 VELOCITY_S = 0.8  # over which velocity is averaged
+STEP_S = 0.015  # at least, of which velocity is told: the stamps of a burst are too near
 STRAIGHT_S = 1.4  # for which who is missing is taken to go straight on
 LATTICE = 48  # points along the longer side of the image, at which masks are compared
 
@@ -45,7 +46,9 @@ class _Track:
         person: as last seen.
         seen_s: when that was, by the tracker's clock.
         velocity: (2,) pixels a second.
-        steps: of which velocity is the mean.
+        moving_s: over which velocity was told so far.
+        step_from_s: since when it was not, by the tracker's clock.
+        moved: (2,) pixels since then.
         missing: whether a frame since is without it.
         lost: whether that has been so for LOST_S.
     """
@@ -53,8 +56,10 @@ class _Track:
     id: int
     person: Person
     seen_s: float
+    step_from_s: float
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))
-    steps: int = 0
+    moving_s: float = 0.0
+    moved: np.ndarray = field(default_factory=lambda: np.zeros(2))
     missing: bool = False
     lost: bool = False
 
@@ -68,8 +73,9 @@ class Tracker:
     """Gives people ids that stay from frame to frame; of one camera or recording.
 
     A person is lost once it was not found for LOST_S, which may begin while it is half hidden, and
-    has its id again if it is found within the timeout from then on. Ids count from 1 to 65535, then begin again, past those in use. With an image of another
-    size, or a time more than a second before the last, everybody is new.
+    has its id again if it is found within the timeout from then on. Ids count from 1 to 65535,
+    then begin again, past those in use. With an image of another size, or a time more than a
+    second before the last, everybody is new.
 
     Args:
         skeleton: of the people's keypoints.
@@ -121,7 +127,7 @@ class Tracker:
                 track, offset = matches[index]
                 self._follow(track, person, offset)
             elif person.score >= self.confidence:
-                track = _Track(self._new_id(used), person, self._clock_s)
+                track = _Track(self._new_id(used), person, self._clock_s, self._clock_s)
             else:
                 continue
             followed.append(track)
@@ -200,11 +206,14 @@ class Tracker:
 
     def _follow(self, track: _Track, person: Person, offset: np.ndarray) -> None:
         """The person that a track was found to be, so far from where it was seen."""
-        gap = self._clock_s - track.seen_s
-        if gap > 0:
-            track.steps += 1
-            gain = max(1 / track.steps, -np.expm1(-gap / VELOCITY_S))
-            track.velocity = track.velocity + gain * (offset / gap - track.velocity)
+        if self._clock_s > track.seen_s:
+            track.moved = track.moved + offset
+        step_s = self._clock_s - track.step_from_s
+        if step_s >= STEP_S:
+            track.moving_s += step_s
+            gain = max(step_s / track.moving_s, -np.expm1(-step_s / VELOCITY_S))
+            track.velocity = track.velocity + gain * (track.moved / step_s - track.velocity)
+            track.step_from_s, track.moved = self._clock_s, np.zeros(2)
         self.regained += track.lost
         track.person, track.seen_s = person, self._clock_s
         track.missing = track.lost = False
