@@ -192,6 +192,17 @@ def test_a_time_that_stands_still_follows_all_the_same(tracker: Tracker, time_s:
         assert ids(tracker(frame(person(100 + n), person(300)), time_s)) == [1, 2]
 
 
+@pytest.mark.parametrize("gap_s", [1e-6, 1e-3])
+@pytest.mark.parametrize("burst", [2, 6])
+def test_who_moves_keeps_its_id_where_stamps_come_in_bursts(
+    tracker: Tracker, gap_s: float, burst: int
+) -> None:
+    """As of a camera that stamps images as they arrive over a busy link."""
+    for n in range(30):
+        now = 50 + (n - n % burst) / 30 + n % burst * gap_s
+        assert ids(tracker(frame(person(100 + 2 * n, seed=n)), now)) == [1]
+
+
 def test_a_leap_of_time_makes_everybody_new(tracker: Tracker) -> None:
     tracker(frame(person(100)), 0.0)
     assert ids(tracker(frame(person(100)), 3600.0)) == [2]
