@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from operator import itemgetter
 
 import cv2
@@ -18,6 +19,7 @@ HEAD = (1 / 7, 6.0)  # what is hidden around the middle of its face, or
 FACE = 2.0  # as many times the distance of the face's keypoint farthest from it
 OF_FACE = 0.4  # side of a block over the radius of that, where somebody is little but a face
 SEEN = 0.1  # score from which a keypoint is hidden, too; far below what is drawn
+FAR = 1e6  # pixels; a keypoint that far away, or without numbers for its place, is nowhere
 OF_A_FACE = {"nose", "left_eye", "right_eye", "left_ear", "right_ear", "head"}
 
 
@@ -43,10 +45,14 @@ def hide_people(
 
     Returns:
         (H, W, 3) uint8, a copy.
+
+    Raises:
+        ValueError: a box that is no numbers, so that nobody knows what to hide.
     """
     hidden = image.copy()
     # Small blocks come first: they must not show the face of somebody larger behind.
-    people = [(_block_px(person, skeleton), person) for person in prediction.persons]
+    placed = [_placed(person) for person in prediction.persons]
+    people = [(_block_px(person, skeleton), person) for person in placed]
     for side_px, person in sorted(people, key=itemgetter(0)):
         mask, window = _cover(person, skeleton, prediction.size)
         if mask.size:
@@ -57,6 +63,14 @@ def hide_people(
         hidden[:] = _blocks(image, _px(BLOCK, min(image.shape[:2])), fill)
         hidden[seen] = inside
     return hidden
+
+
+def _placed(person: Person) -> Person:
+    """The person, of whose keypoints those that are nowhere are not seen."""
+    if not np.isfinite(person.box).all():
+        raise ValueError(f"a person's box: expected numbers, got {person.box.tolist()}")
+    there = (np.abs(person.keypoints[:, :2]) < FAR).all(1)
+    return replace(person, keypoints=np.where(there[:, None], person.keypoints, 0))
 
 
 def _size(person: Person) -> float:

@@ -139,3 +139,19 @@ def test_what_nobody_looked_at_is_hidden(fill: bool) -> None:
     outside = np.ones(SIZE, bool)
     outside[seen] = False
     assert (hidden != NOISE).any(-1)[outside].mean() > 0.99
+
+
+@STYLES
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e30])
+def test_a_keypoint_that_is_nowhere_shows_nobody(fill: bool, value: float) -> None:
+    somebody = person()
+    somebody.keypoints[:] = (120, 100, 0.9)
+    somebody.keypoints[[0, 12], [0, 1]] = value
+    changed = (hide(somebody, fill=fill) != NOISE).any(-1)
+    assert changed[rectangle()].mean() > 0.99
+
+
+def test_a_box_that_is_no_numbers_is_refused() -> None:
+    somebody = replace(person(), box=np.array([100, np.nan, 140, 140], np.float32))
+    with pytest.raises(ValueError, match="expected numbers, got"):
+        hide(somebody, fill=True)
