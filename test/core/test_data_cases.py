@@ -242,7 +242,7 @@ def test_a_few_images_of_another_size_are_left_out_and_counted(
     assert samples.num_images == 104
     wrong = [samples._entries[place].image.size[1] for place in range(104)].index(700)
     for _ in range(2):
-        assert samples._sample(wrong).image.shape[:2] == samples._entries[wrong + 1].image.size
+        assert samples.read(wrong)[1].image.shape[:2] == samples._entries[wrong + 1].image.size
     assert samples.left_out.count_nonzero() == 1
     text = "annotated as 700x480, stored as 640x480, shown as 640x480"
     assert caplog.text.count("left out of training: ") == 1 and text in caplog.text

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdc_core.codec.codec import Codec
+from kdc_core.codec.encode import Heat
 from kdc_core.codec.encode_batch import encode_batch
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.sample import Sample, Samples
@@ -20,16 +21,20 @@ from .conftest import make_people, make_person
 SIZE = (96, 128)
 
 
-def codec(offset: float, edges: tuple[str, ...], radius: float, fineness: int, heat: str) -> Codec:
+def codec(
+    offset: float, edges: tuple[str, ...], radius: float, fineness: int, heat: Heat
+) -> Codec:
     grid = Grid(4, offset)
-    return Codec(COCO17, grid, edges, radius, DecodeConfig(), fineness, heat)  # type: ignore[arg-type]
+    return Codec(COCO17, grid, edges, radius, DecodeConfig(), fineness, heat)
 
 
 def random_sample(seed: int, count: int) -> Sample:
     """People of all sizes, some without a mask, some without keypoints; crowds; unknown masks."""
     rng = np.random.default_rng(seed)
     people = [
-        make_person(*rng.uniform(-10, (SIZE[1] - 10, SIZE[0] - 20)), rng.uniform(4, 60))
+        make_person(
+            rng.uniform(-10, SIZE[1] - 10), rng.uniform(-10, SIZE[0] - 20), rng.uniform(4, 60)
+        )
         for _ in range(count)
     ]
     for person in people:
@@ -89,7 +94,7 @@ def test_a_batch_in_torch_equals_its_samples_in_numpy(
     edges: tuple[str, ...],
     radius: float,
     fineness: int,
-    heat: str,
+    heat: Heat,
     seed: int,
     counts: list[int],
 ) -> None:

@@ -368,7 +368,7 @@ def test_images_of_a_data_set_without_masks_take_no_loss_of_masks(
 ) -> None:
     samples = TrainingSamples([str(data_set), str(bare)], small())
     learnt = {
-        entry.images.path.name: samples._sample(index).unmasked.all()
+        entry.images.path.name: samples.read(index)[1].unmasked.all()
         for index, entry in enumerate(samples._entries)
     }
     assert learnt == {"few": False, "bare": True}
@@ -392,7 +392,7 @@ def test_a_person_without_a_mask_costs_only_its_box(mask: list[object], data_set
     data_set.write_text(json.dumps(content))
     samples = TrainingSamples([str(data_set)], small())
     unmasked = {
-        taken.image.id: samples._sample(index).unmasked
+        taken.image.id: samples.read(index)[1].unmasked
         for index, taken in enumerate(samples._entries)
     }
     x, y, width, height = entry["bbox"]

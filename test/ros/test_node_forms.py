@@ -175,7 +175,7 @@ def test_an_override_of_the_input_s_reliability_goes_over_the_parameter(
 ) -> None:
     remap = ["--ros-args", "-r", "image:=/overridden"]
     override = "qos_overrides./overridden.subscription"
-    values = {f"{override}.reliability": "best_effort", f"{override}.depth": 3}
+    values: dict[str, Any] = {f"{override}.reliability": "best_effort", f"{override}.depth": 3}
     with local_node(monkeypatch, arguments=remap, **values) as (node, _):
         node.trigger_configure()
         for _ in range(2):
@@ -191,7 +191,8 @@ def test_an_override_that_is_none_is_named(
 ) -> None:
     remap = ["--ros-args", "-r", "image:=/overridden"]
     override = "qos_overrides./overridden.subscription.reliability"
-    with local_node(monkeypatch, arguments=remap, **{override: "sometimes"}) as (node, _):
+    values: dict[str, Any] = {override: "sometimes"}
+    with local_node(monkeypatch, arguments=remap, **values) as (node, _):
         node.trigger_configure()
         node.trigger_activate()
         assert node._health()[1].startswith(f"activate failed: parameter {override}: expected")
@@ -201,11 +202,10 @@ def test_an_override_that_is_none_is_named(
 def test_an_override_of_an_output_leaves_the_others_as_they_are(
     domain: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with local_node(
-        monkeypatch,
-        arguments=["--ros-args", "-r", "__ns:=/quiet"],
-        **{"qos_overrides./quiet/kdc/keypoints.publisher.reliability": "best_effort"},
-    ) as (node, _):
+    remap = ["--ros-args", "-r", "__ns:=/quiet"]
+    override = "qos_overrides./quiet/kdc/keypoints.publisher.reliability"
+    values: dict[str, Any] = {override: "best_effort"}
+    with local_node(monkeypatch, arguments=remap, **values) as (node, _):
         node.trigger_configure()
         found = {
             topic: node.get_publishers_info_by_topic(f"~/{topic}")[0].qos_profile.reliability

@@ -245,7 +245,7 @@ def test_thresholds_reach_the_predictor(
     tracking: bool, domain: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both those given at start and those changed later; a tracker wants fainter people, too."""
-    given = {"confidence": 0.125, "tracking": tracking, "lazy": False}
+    given: dict[str, Any] = {"confidence": 0.125, "tracking": tracking, "lazy": False}
     with local_node(monkeypatch, **given) as (node, predictor):
         node.trigger_configure()
         changes = {"keypoint_threshold": 0.25, "mask_threshold": 0.75, "max_persons": 3}
