@@ -29,6 +29,7 @@ except ModuleNotFoundError:  # Humble has it under the older name
     from rclpy.qos_event import PublisherEventCallbacks
 
 BODIES = "/humans/bodies"
+MOST = 128  # bodies with topics: of those in an image, and of as many as the tracker waits for
 LEFT, RIGHT = "LEFT_SHOULDER", "RIGHT_SHOULDER"
 
 
@@ -127,7 +128,7 @@ class Bodies:
     ) -> None:
         """Publish the people of one image, under its header.
 
-        The topics of who is not seen stay for `track_timeout`.
+        The topics of who is not seen stay for `track_timeout`, but those of `MOST` bodies at most.
         """
         people, size, now_s = people_by_id(prediction), prediction.size, time.monotonic()
         threshold = settings.keypoint_threshold
@@ -137,8 +138,10 @@ class Bodies:
                 body.seen_s = now_s
                 body.skeleton2d.publish(skeleton2d(header, person, skeleton, size, threshold))
                 body.roi.publish(region_of_interest(header, person, size))
-            for id, body in list(self._bodies.items()):
-                if now_s - body.seen_s > settings.track_timeout:
+            by_age = sorted(self._bodies.items(), key=lambda item: item[1].seen_s)
+            for index, (id, body) in enumerate(by_age):
+                late = now_s - body.seen_s > settings.track_timeout
+                if late or index < len(by_age) - MOST:
                     self._remove(id)
         # After the topics that it names.
         self._tracked.publish(IdsList(header=header, ids=[body_id(id) for id, _ in people]))

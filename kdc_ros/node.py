@@ -37,6 +37,7 @@ from kdc_ros.model import open_predictor
 from kdc_ros.outputs import Outputs
 from kdc_ros.outputs_3d import Outputs3d
 from kdc_ros.processing import THROTTLED, Processing
+from kdc_ros.publishers import all_or_none
 from kdc_ros.sim_time import SimTime
 from kdc_ros.timers import STEADY, call_soon
 from kdc_ros.worker import LatestBox, Worker
@@ -167,8 +168,9 @@ class KdcNode(LifecycleNode):
         for name, reason in predictor.refused.items():
             self.get_logger().info(f"runtime {name} is not used: {reason}")
         self._monitor.building = ""
-        self._outputs = Outputs(self, settings.hri)
-        self._outputs_3d = Outputs3d(self, predictor.skeleton) if settings.enable_3d else None
+        with all_or_none(self):
+            self._outputs = Outputs(self, settings.hri)
+            self._outputs_3d = Outputs3d(self, predictor.skeleton) if settings.enable_3d else None
         self._view = open_view(self, predictor.skeleton) if settings.view else None
         self._processing = Processing(
             self,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
@@ -37,3 +40,15 @@ def create_output(node: Node, kind: type, topic: str, latched: bool = False) -> 
     return node.create_publisher(
         kind, f"~/{topic}", qos, qos_overriding_options=QoSOverridingOptions(OVERRIDDEN)
     )
+
+
+@contextmanager
+def all_or_none(node: Node) -> Iterator[None]:
+    """Take the publishers of the block down if it fails, as by an override that is none."""
+    before = set(node.publishers)
+    try:
+        yield
+    except Exception:
+        for publisher in set(node.publishers) - before:
+            node.destroy_publisher(publisher)
+        raise

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, PointCloud2
@@ -213,3 +214,18 @@ def test_an_override_of_an_output_leaves_the_others_as_they_are(
         }
         assert found["keypoints"] == ReliabilityPolicy.BEST_EFFORT
         assert found["persons"] == found["labels"] == ReliabilityPolicy.RELIABLE
+
+
+def test_a_configure_that_fails_leaves_no_publisher(
+    domain: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with local_node(
+        monkeypatch,
+        arguments=["--ros-args", "-r", "__ns:=/refused"],
+        enable_3d=True,
+        **{"qos_overrides./refused/kdc/markers.publisher.reliability": "sometimes"},
+    ) as (node, _):
+        before = len(list(node.publishers))
+        assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+        assert "`sometimes`" in node._health()[1]
+        assert len(list(node.publishers)) == before

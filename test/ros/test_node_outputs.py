@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -417,6 +417,19 @@ def test_topics_of_bodies_come_and_go_with_the_people(hri: Local) -> None:
     hri.predictor.persons = ()
     hri.peer.answer(COLORS)
     hri.peer.wait(lambda: bodies(hri) == {"tracked"}, "no body")
+
+
+def test_there_are_topics_of_so_many_bodies_at_most(
+    hri: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where ids change with every image, as of two cameras on one topic."""
+    monkeypatch.setattr("kdc_ros.hri.MOST", 2)
+    hri.peer.set_parameters(track_timeout=60.0)
+    for id in range(1, 6):
+        hri.predictor.persons = (replace(somebody(), id=id),)
+        hri.peer.answer(COLORS)
+    left = {f"b{id:05d}/{name}" for id in (4, 5) for name in ("skeleton2d", "roi")}
+    hri.peer.wait(lambda: bodies(hri) == {"tracked"} | left, "the last two bodies")
 
 
 def test_cleanup_takes_the_topics_of_bodies_down(hri: Local) -> None:
