@@ -230,6 +230,8 @@ def new_bag(output: Path, storage: StoragePlugin) -> Iterator[Writer]:
             for file in folder.iterdir():
                 with open(file, "rb") as written:
                     os.fsync(written.fileno())
+            if os.path.lexists(output):
+                raise FileExistsError("something of this name came meanwhile, which is kept")
             os.rename(folder / output.name if single else folder, output)
     except (OSError, sqlite3.Error) as error:
         raise KdcError(f"cannot write '{output}': {error}") from error

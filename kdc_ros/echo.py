@@ -46,9 +46,11 @@ def echo(
             node = rclpy.create_node("kdc_echo", context=context)
             executor = SingleThreadedExecutor(context=context)
             executor.add_node(node)
-            _show(PeopleTable(node, topic), executor, stop, once)
-        except NameValidationException as error:
-            raise KdcError(f"'{topic}' is no name: {str(error).splitlines()[0]}") from error
+            try:
+                people = PeopleTable(node, topic)
+            except (NameValidationException, ValueError) as error:
+                raise KdcError(f"'{topic}' is no name: {str(error).splitlines()[0]}") from error
+            _show(people, executor, stop, once)
         finally:
             rclpy.try_shutdown(context=context)
     if stop.signal is not None:

@@ -75,8 +75,11 @@ class Outputs3d:
         return f"nothing in 3D: {cause}"
 
     def values(self) -> dict[str, str]:
-        """Counters by name."""
-        return {"lifted": str(self._lifted), "not_lifted": str(self._missed)}
+        """Counters by name; an image whose people a newer one replaced is not lifted, too."""
+        return {
+            "lifted": str(self._lifted),
+            "not_lifted": str(self._missed + self._box.dropped),
+        }
 
     def open(self) -> None:
         """Subscribe and start the thread."""
@@ -84,7 +87,7 @@ class Outputs3d:
         self._remarked.clear()
         self._markers.forget()
         self._input.open()
-        self._box = LatestBox()
+        self._box = LatestBox(self._box.dropped)
         self._worker = Worker(self._box, self._handle)
 
     def close(self) -> None:

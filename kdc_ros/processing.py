@@ -97,7 +97,8 @@ class Processing:
         self.enabled = True
         self._next_frame = 0.0
         self._people = threading.Lock()
-        self.forget_people()
+        self._tracker = Tracker(predictor.skeleton, settings().track_timeout)
+        self._smoother = Smoother()
 
     @property
     def idle(self) -> bool:
@@ -109,7 +110,7 @@ class Processing:
     def forget_people(self) -> None:
         """Forget who is followed; ids begin with 1 again."""
         with self._people:
-            self._tracker = Tracker(self._predictor.skeleton, self._settings().track_timeout)
+            self._tracker.reset()
             self._smoother = Smoother()
 
     def forget_rate(self) -> None:

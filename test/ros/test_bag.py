@@ -342,6 +342,24 @@ def test_nothing_is_overwritten(bag: Any, stub: Stub, tmp_path: Path) -> None:
     assert (given / "in.mcap").read_bytes() == before and not os.listdir(tmp_path / "full")
 
 
+@pytest.mark.parametrize("name", ["out", "out.mcap"])
+def test_what_comes_meanwhile_is_not_overwritten(
+    name: str, bag: Any, stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, output = write_bag(tmp_path / "in", raw(0, gray(0))), tmp_path / name
+    find = Stub.__call__
+
+    def write_and_find(self: Stub, image: np.ndarray) -> Prediction:
+        output.write_text("of another")
+        return find(self, image)
+
+    monkeypatch.setattr(Stub, "__call__", write_and_find)
+    done = bag(given, "--output", output)
+    assert done.code == 1 and "came meanwhile" in done.err and "people in" not in done.out
+    assert output.read_text() == "of another"
+    assert_nothing_left(tmp_path, "in", name)
+
+
 def test_what_cannot_be_written_or_is_no_bag_is_refused(
     bag: Any, stub: Stub, tmp_path: Path
 ) -> None:

@@ -152,8 +152,9 @@ def test_no_node_of_the_name(publish: Any, kdc_echo: Any, monkeypatch: pytest.Mo
     name = publish(table(TWO))
     code, _, err = kdc_echo("--topic", "/nobody/kdc")
     assert code == 1 and name in err and "--topic" in err
-    code, _, err = kdc_echo("--topic", "no name")
-    assert code == 2 and "'no name' is no name" in err and len(err.splitlines()) == 1
+    for name in ("no name", "{robot}"):
+        code, _, err = kdc_echo("--topic", name)
+        assert code == 2 and f"'{name}' is no name" in err and len(err.splitlines()) == 1
 
 
 def test_a_topic_of_something_else(publish: Any, kdc_echo: Any) -> None:

@@ -318,6 +318,19 @@ def test_of_large_depth_images_few_are_kept(
     assert len(outputs._input._kept) == 1
 
 
+def test_an_image_that_a_newer_one_replaced_is_counted(here: tuple[Local, DepthCamera]) -> None:
+    local, camera = here
+    camera.depth = None  # so that each is waited for, for longer than the next takes to come
+    for _ in range(10):
+        camera.shoot()
+
+    def all_counted(status: DiagnosticStatus) -> bool:
+        values = local.peer.values(status)
+        return int(values["lifted"]) + int(values["not_lifted"]) == int(values["frames"]) >= 10
+
+    local.peer.status(all_counted, "every image is counted")
+
+
 def test_a_subscriber_in_metres_alone_keeps_the_node_from_idling(
     domain: int, monkeypatch: pytest.MonkeyPatch, peer: MakePeer
 ) -> None:

@@ -125,6 +125,7 @@ def test_ids_stay_with_people_until_they_are_reset(local: Local) -> None:
     answer = peer.call(Trigger, "reset", Trigger.Request())
     assert answer.success
     assert persons(peer.answer())[0]["id"] == 1
+    assert peer.counters()["tracks_lost"] == "1", "what was counted stays"
     peer.set_parameters(tracking=False)
     assert persons(peer.answer())[0]["id"] == 1, "by score, in each frame"
 
