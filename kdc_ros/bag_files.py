@@ -130,6 +130,9 @@ def open_bag(path: Path) -> Iterator[ImageBag]:
             "in .mcap or .db3 (rosbags-convert makes one of a .bag of ROS 1)"
         )
     check_name(path)
+    for entry in path.iterdir() if path.is_dir() else ():
+        if entry.exists() and not (entry.is_file() or entry.is_dir()):  # a pipe is waited for
+            raise KdcError(f"'{path}' is no bag of ROS 2: '{entry.name}' in it is no file")
     with _reading(path):
         reader = Reader(path)
         reader.open()

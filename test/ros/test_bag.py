@@ -367,6 +367,7 @@ def test_what_cannot_be_written_or_is_no_bag_is_refused(
     (tmp_path / "text.txt").write_text("no bag")
     (tmp_path / "empty").mkdir()
     os.mkfifo(tmp_path / "pipe.mcap")
+    os.mkfifo(write_bag(tmp_path / "piped", raw(0, gray(0))) / "pipe.mcap")
     for path, output, text in (
         (given, tmp_path / "no" / "out", "there is no folder"),
         (given, tmp_path / "a?b", "may have no ?"),
@@ -375,10 +376,11 @@ def test_what_cannot_be_written_or_is_no_bag_is_refused(
         (tmp_path / "text.txt", tmp_path / "out", "is no bag"),
         (tmp_path / "empty", tmp_path / "out", "is no bag"),
         (tmp_path / "pipe.mcap", tmp_path / "out", "is no bag"),
+        (tmp_path / "piped", tmp_path / "out", "'pipe.mcap' in it is no file"),
     ):
         done = bag(path, "--output", output)
         assert done.code == 2 and text in done.err, (path, done.err)
-    assert_nothing_left(tmp_path, "in", "text.txt", "empty", "pipe.mcap")
+    assert_nothing_left(tmp_path, "in", "text.txt", "empty", "pipe.mcap", "piped")
 
 
 # Damage
