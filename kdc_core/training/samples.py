@@ -54,7 +54,11 @@ class Batch(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """An image, where to read it, and whether anybody of its data set has a mask."""
+    """An image, where to read it, and whether anybody on it has a mask.
+
+    Where nobody has, all that is known of masks is where nobody is: learnt from, it would make
+    masks smaller.
+    """
 
     image: AnnotatedImage
     images: Images
@@ -121,7 +125,7 @@ class TrainingSamples(Dataset[Batch]):
             people, first = Counts.of(annotations), len(self._entries)
             found.append((path, people))
             self._entries += [
-                _Entry(image, files, people.masks > 0)
+                _Entry(image, files, any(p.segmentation is not None for p in image.people))
                 for image in annotations.images
                 if image.persons
             ]

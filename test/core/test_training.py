@@ -363,6 +363,22 @@ def test_few_masks_are_a_warning(data_set: Path, caplog: pytest.LogCaptureFixtur
     assert told in caplog.text and "posenet may" not in caplog.text
 
 
+def test_an_image_without_any_mask_teaches_no_background(data_set: Path) -> None:
+    """Also where others of its data set have masks: it would be all that it teaches."""
+    content = json.loads(data_set.read_text())
+    bare = content["images"][0]["id"]
+    for entry in content["annotations"]:
+        if entry["image_id"] == bare:
+            entry["segmentation"] = []
+    data_set.write_text(json.dumps(content))
+    samples = TrainingSamples([str(data_set)], small())
+    learnt = {
+        entry.image.id: samples.read(index)[1].unmasked.all()
+        for index, entry in enumerate(samples._entries)
+    }
+    assert learnt.pop(bare) and not any(learnt.values())
+
+
 def test_images_of_a_data_set_without_masks_take_no_loss_of_masks(
     data_set: Path, bare: Path
 ) -> None:
