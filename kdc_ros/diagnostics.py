@@ -32,7 +32,7 @@ class Monitor:
         self.tracks_lost = self.tracks_regained = 0
         self.last_error = ""
         self.building = ""  # what the build of an engine does, while one is under way
-        self._begun_s: deque[float] = deque()  # when the frames in work were begun
+        self._begun_s: list[float] = []  # when the frames in work were begun
         # Of the last seconds: when, how many images came, how many were lost.
         self._came: deque[tuple[float, int, int]] = deque()
         self._heard_s = 0.0  # when the last image came, or the node began to wait for one
@@ -52,7 +52,6 @@ class Monitor:
             self._heard_s = now_s
             self._unusable.clear()
             self._unusable_since_s = None
-            self._begun_s.clear()
             self._came.clear()
 
     def got_image(self, now_s: float) -> None:
@@ -63,14 +62,14 @@ class Monitor:
             self._count(now_s, 1, 0)
 
     def began(self, now_s: float) -> None:
-        """Work on a frame began; frames end in the order in which they began."""
+        """Work on a frame began."""
         with self._lock:
             self._begun_s.append(now_s)
 
-    def ended(self) -> None:
+    def ended(self, begun_s: float) -> None:
+        """That on the frame that began then ended; another may have begun earlier."""
         with self._lock:
-            if self._begun_s:
-                self._begun_s.popleft()
+            self._begun_s.remove(begun_s)
 
     def got_tracks(self, lost: int, regained: int) -> None:
         """People who went out of sight so far, and those of them who came back."""

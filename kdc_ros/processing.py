@@ -122,12 +122,13 @@ class Processing:
         settings = self._settings()
         if not self.enabled or self.idle or self._too_soon(settings.max_rate):
             return None
-        self._monitor.began(time.monotonic())
+        begun_s = time.monotonic()
+        self._monitor.began(begun_s)
         begun = self._counted(partial(self._submit, image, settings))
         if begun is None:
-            self._monitor.ended()
+            self._monitor.ended(begun_s)
             return None
-        return partial(self._end, begun)
+        return partial(self._end, begun, begun_s)
 
     def _too_soon(self, max_rate: float) -> bool:
         if not max_rate:
@@ -154,9 +155,9 @@ class Processing:
         pending = self._predictor.submit(part)
         return Begun(image, pixels, settings, region, pending, depth, unsure, converted_s)
 
-    def _end(self, begun: Begun) -> None:
+    def _end(self, begun: Begun, begun_s: float) -> None:
         self._counted(partial(self._publish, begun))
-        self._monitor.ended()
+        self._monitor.ended(begun_s)
 
     def _publish(self, begun: Begun) -> None:
         settings, stamp_s = begun.settings, _stamp_s(begun.image)

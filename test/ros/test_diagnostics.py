@@ -71,9 +71,9 @@ def test_a_frame_that_does_not_end_is_told() -> None:
     monitor.began(12.0)
     assert monitor.stalled(15.0, 5.0) == ""
     assert monitor.stalled(16.0, 5.0) == "a frame has been in work for 6 s"
-    monitor.ended()
+    monitor.ended(10.0)
     assert monitor.stalled(16.0, 5.0) == "", "the second has been in work for 4 s"
-    monitor.ended()
+    monitor.ended(12.0)
     assert monitor.stalled(99.0, 5.0) == ""
 
 

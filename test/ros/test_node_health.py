@@ -69,6 +69,9 @@ def test_a_frame_that_never_ends_is_an_error_until_it_does(local: Local) -> None
         peer.publisher.publish(peer.frame())
         stalled = peer.status(lambda s: "in work" in s.message, "it does not end")
         assert stalled.level == DiagnosticStatus.ERROR
+        peer.enable(False)
+        peer.enable(True)
+        peer.status(lambda s: "in work" in s.message, "a pause has not ended it")
     finally:
         go_on.set()
     peer.answer()

@@ -121,6 +121,25 @@ def assert_every_frame_counts(local: Local, peer: Peer) -> None:
     assert sum(ends) == monitor.received, values
 
 
+def test_bad_frames_do_not_hide_one_that_does_not_end(local: Local) -> None:
+    peer, release, bad = local.peer, threading.Event(), local.peer.frame()
+    bad.encoding = "rgb9"
+    peer.set_parameters(stall_timeout=1.0)
+    local.predictor.while_busy = lambda: release.wait(TIMEOUT_S)
+    begun = local.predictor.submitted
+    peer.publisher.publish(peer.frame())
+    peer.wait(lambda: local.predictor.submitted > begun, "it is begun")
+
+    def told() -> bool:
+        peer.publisher.publish(bad)
+        return any("in work" in status.message for status in peer.statuses)
+
+    try:
+        peer.wait(told, "an error")
+    finally:
+        release.set()
+
+
 @pytest.mark.parametrize("transition", ["deactivate", "shutdown"])
 def test_frames_in_work_are_published_when_the_node_stops(local: Local, transition: str) -> None:
     """And the one that waits counts as dropped, also after the node was activated again."""
