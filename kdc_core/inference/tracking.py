@@ -46,7 +46,7 @@ class _Track:
         person: as last seen.
         seen_s: when that was, by the tracker's clock.
         velocity: (2,) pixels a second.
-        moving_s: over which velocity was told so far.
+        steps: of which velocity is the mean.
         step_from_s: since when it was not, by the tracker's clock.
         moved: (2,) pixels since then.
         missing: whether a frame since is without it.
@@ -58,7 +58,7 @@ class _Track:
     seen_s: float
     step_from_s: float
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))
-    moving_s: float = 0.0
+    steps: int = 0
     moved: np.ndarray = field(default_factory=lambda: np.zeros(2))
     missing: bool = False
     lost: bool = False
@@ -210,8 +210,8 @@ class Tracker:
             track.moved = track.moved + offset
         step_s = self._clock_s - track.step_from_s
         if step_s >= STEP_S:
-            track.moving_s += step_s
-            gain = max(step_s / track.moving_s, -np.expm1(-step_s / VELOCITY_S))
+            track.steps += 1
+            gain = max(1 / track.steps, -np.expm1(-step_s / VELOCITY_S))
             track.velocity = track.velocity + gain * (track.moved / step_s - track.velocity)
             track.step_from_s, track.moved = self._clock_s, np.zeros(2)
         self.regained += track.lost
