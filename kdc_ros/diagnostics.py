@@ -50,9 +50,15 @@ class Monitor:
         with self._lock:
             self.faults_in_a_row = 0
             self._heard_s = now_s
+            self._came.clear()
+        self.forget_frames()
+
+    def forget_frames(self) -> None:
+        """Forget how the last frames went: those to come are of other circumstances."""
+        with self._lock:
             self._unusable.clear()
             self._unusable_since_s = None
-            self._came.clear()
+            self._latency.clear()
 
     def got_image(self, now_s: float) -> None:
         with self._lock:

@@ -42,21 +42,23 @@ def health_of(parts: Parts, settings: Settings) -> Health:
     if error := monitor.stalled(now_s, settings.stall_timeout):
         return DiagnosticStatus.ERROR, error
     silence = monitor.silence(now_s, timeout_s, topic, parts.source.publishers)
-    if not silence and (error := monitor.none_usable(now_s, timeout_s, topic)):
-        return DiagnosticStatus.ERROR, error
-    idle = parts.processing.idle
-    # While idle, nobody is lifted and nothing is known of depth.
-    flat = parts.outputs_3d.complaint if parts.outputs_3d is not None and not idle else ""
-    warnings = (
+    warnings = [
         parts.source.complaint,
         silence,
         monitor.losses(now_s, topic),
-        monitor.some_unusable(topic),
         parts.sim_time.complaint(),
-        monitor.behind(),
-        flat,
-        parts.convert.darkness,
-    )
+    ]
+    idle = parts.processing.idle
+    if not idle:  # else nothing is known of images, people and depth
+        if not silence and (error := monitor.none_usable(now_s, timeout_s, topic)):
+            return DiagnosticStatus.ERROR, error
+        flat = "" if parts.outputs_3d is None else parts.outputs_3d.complaint
+        warnings += [
+            monitor.some_unusable(topic),
+            monitor.behind(),
+            flat,
+            parts.convert.darkness,
+        ]
     if text := next(filter(None, warnings), ""):
         return DiagnosticStatus.WARN, text
     if idle:

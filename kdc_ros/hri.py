@@ -19,6 +19,7 @@ from std_msgs.msg import Header
 
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.codec.skeleton import Skeleton
+from kdc_core.inference.tracking import LOST_S
 from kdc_ros.parameters import Settings
 from kdc_ros.publishers import output_qos
 from kdc_ros.tables import people_by_id
@@ -128,7 +129,8 @@ class Bodies:
     ) -> None:
         """Publish the people of one image, under its header.
 
-        The topics of who is not seen stay for `track_timeout`, but those of `MOST` bodies at most.
+        The topics of who is not seen stay as long as the id is kept, but those of `MOST` bodies at
+        most.
         """
         people, size, now_s = people_by_id(prediction), prediction.size, time.monotonic()
         threshold = settings.keypoint_threshold
@@ -140,7 +142,7 @@ class Bodies:
                 body.roi.publish(region_of_interest(header, person, size))
             by_age = sorted(self._bodies.items(), key=lambda item: item[1].seen_s)
             for index, (id, body) in enumerate(by_age):
-                late = now_s - body.seen_s > settings.track_timeout
+                late = now_s - body.seen_s > LOST_S + settings.track_timeout
                 if late or index < len(by_age) - MOST:
                     self._remove(id)
         # After the topics that it names.

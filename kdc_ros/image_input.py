@@ -88,7 +88,9 @@ class ImageInput:
                     f"{reliability!r:.60}"
                 )
         self._follow = reliability == "auto"
-        self._subscribe(reliability != "best_effort")
+        # Cameras that are there would warn of a QoS that does not fit.
+        offered = self._offered(self._cameras())
+        self._subscribe(offered if self._follow else reliability != "best_effort")
         self.look()
 
     def close(self) -> None:
@@ -101,15 +103,16 @@ class ImageInput:
         """Follow who publishes by now; to be called about every second."""
         if self._subscription is None:
             return
-        wanted = TRANSPORTS[self._transport][1]
-        found = self._node.get_publishers_info_by_topic(self.topic)
-        cameras = [p for p in found if p.topic_type == wanted]
+        cameras = self._cameras()
         self.publishers = len(cameras)
-        offered = all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in cameras)
+        offered = self._offered(cameras)
         if self._follow and cameras and offered != self.reliable:
             self._subscribe(offered)
-        if others := sorted({p.topic_type for p in found} - {wanted}):
+        found = self._node.get_publishers_info_by_topic(self.topic)
+        if others := sorted({p.topic_type for p in found} - {TRANSPORTS[self._transport][1]}):
             self.complaint = self._other_type(others)
+        elif not cameras:
+            self.complaint = self._other_transport()
         elif self.reliable and not offered:
             self.complaint = (
                 "the camera's QoS does not fit, it offers best effort: set the parameter "
@@ -117,6 +120,15 @@ class ImageInput:
             )
         else:
             self.complaint = self._other_users(cameras)
+
+    def _cameras(self) -> list[TopicEndpointInfo]:
+        wanted = TRANSPORTS[self._transport][1]
+        found = self._node.get_publishers_info_by_topic(self.topic)
+        return [p for p in found if p.topic_type == wanted]
+
+    def _offered(self, cameras: list[TopicEndpointInfo]) -> bool:
+        """Whether all of them publish reliable."""
+        return all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in cameras)
 
     def _subscribe(self, reliable: bool) -> None:
         self.close()
@@ -155,8 +167,20 @@ class ImageInput:
                 base = self.topic.removesuffix(ending)
                 remap = f", with -r image:={base}" if ending else ""
                 advice.append(f"set the parameter image_transport to {transport}{remap}")
-        what = "; or ".join(advice) or "remap `image` to a topic of images"
+        what = "; or ".join(advice) or "remap it to a topic of images; there is none"
         return f"{self.topic} carries {', '.join(types)}, expected {wanted}: {what}"
+
+    def _other_transport(self) -> str:
+        """That images come in the other form only, "" where they do not."""
+        base = self.topic.removesuffix(TRANSPORTS[self._transport][2])
+        for transport, (_, name, ending) in TRANSPORTS.items():
+            found = self._node.get_publishers_info_by_topic(base + ending)
+            if transport != self._transport and any(p.topic_type == name for p in found):
+                return (
+                    f"no publisher on {self.topic}, but on {base}{ending}: set the parameter "
+                    f"image_transport to {transport}"
+                )
+        return ""
 
     def _other_users(self, cameras: list[TopicEndpointInfo]) -> str:
         info = self._node.get_publishers_info_by_topic("~/info")

@@ -208,7 +208,7 @@ class KdcNode(LifecycleNode):
             self._outputs_3d.open()
         self._worker = Worker(self._box, self._processing.begin, self._settings.pipeline)
         self._monitor.activated(time.monotonic())
-        self._processing.forget_rate()
+        self._processing.start_anew()
         self._teller.forget()
         self._active = True
         self._input.open(self._settings.reliability, self._settings.image_transport)
@@ -274,7 +274,7 @@ class KdcNode(LifecycleNode):
         before = self._settings
         self._settings, result = parameters.try_change(before, changes, self._configured)
         if self._settings != before and self._processing is not None:
-            self._processing.forget_rate()
+            self._processing.start_anew()
             self._publish_info()
         return result
 

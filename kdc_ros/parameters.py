@@ -114,7 +114,10 @@ class Settings:
     hri: bool = parameter(False, "Publish REP-155's topics, where hri_msgs is installed.")
     view: bool = parameter(False, "Serve a live view to a browser, where rerun is installed.")
     confidence: float = parameter(
-        0.5, "Score from which a person is published.", (0.0, 1.0), dynamic=True
+        0.5,
+        "Score from which a person is published; with tracking, who has an id from 0.6 of it.",
+        (0.0, 1.0),
+        dynamic=True,
     )
     keypoint_threshold: float = parameter(
         0.3, "Score from which a keypoint counts as visible.", (0.0, 1.0), dynamic=True
@@ -122,7 +125,7 @@ class Settings:
     mask_threshold: float = parameter(
         0.5, "Mask probability from which a pixel belongs to a person.", (0.0, 1.0), dynamic=True
     )
-    max_persons: int = parameter(32, "Most people published, best first.", (1, 32), dynamic=True)
+    max_persons: int = parameter(32, "Most people published, the best.", (1, 32), dynamic=True)
     min_area: int = parameter(
         0, "People with fewer pixels are not published.", (0, 10_000_000), dynamic=True
     )

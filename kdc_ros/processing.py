@@ -113,14 +113,18 @@ class Processing:
             self._tracker.reset()
             self._smoother = Smoother()
 
-    def forget_rate(self) -> None:
-        """Take the next frame, however soon it comes."""
+    def start_anew(self) -> None:
+        """Take the next frame, however soon it comes and however those before it went."""
         self._next_frame = 0.0
+        self._monitor.forget_frames()
 
     def begin(self, image: Message) -> Callable[[], None] | None:
         """Start on a frame; what is returned publishes its people, None = it is done with."""
         settings = self._settings()
-        if not self.enabled or self.idle or self._too_soon(settings.max_rate):
+        idle = self.idle
+        if idle:
+            self._monitor.forget_frames()
+        if not self.enabled or idle or self._too_soon(settings.max_rate):
             return None
         begun_s = time.monotonic()
         self._monitor.began(begun_s)

@@ -23,6 +23,10 @@ PARAMETERS = {
     "device": str,
     "runtime": str,
     "use_sim_time": bool,
+    "image_transport": str,
+    "enable_3d": bool,
+    "hri": bool,
+    "view": bool,
 }
 
 
@@ -40,6 +44,10 @@ def generate_launch_description() -> LaunchDescription:
         "device": ("", "auto, cpu, cuda or cuda:N; empty: as in params_file"),
         "runtime": ("", "what executes the model; empty: as in params_file"),
         "use_sim_time": ("", "take the time from /clock; empty: as in params_file"),
+        "image_transport": ("", "raw or compressed; empty: as in params_file"),
+        "enable_3d": ("", "people in metres, by depth and camera_info; empty: as in params_file"),
+        "hri": ("", "REP-155's topics; empty: as in params_file"),
+        "view": ("", "a live view for browsers; empty: as in params_file"),
         "fastdds_profile": (
             os.environ.get(env.PROFILE_SWITCH, "true"),
             "use config/fastdds_shm.xml, without which images get lost, unless the environment "

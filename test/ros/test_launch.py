@@ -40,6 +40,10 @@ DEFAULTS = {
     "device": "",
     "runtime": "",
     "use_sim_time": "",
+    "image_transport": "",
+    "enable_3d": "",
+    "hri": "",
+    "view": "",
     "fastdds_profile": "true",
     "respawn": "false",
     "log_level": "info",
@@ -147,6 +151,10 @@ def test_a_wrong_flag_is_refused(load: Load) -> None:
         ("device", "cpu", "cpu"),
         ("runtime", "torch", "torch"),
         ("use_sim_time", "true", True),
+        ("image_transport", "compressed", "compressed"),
+        ("enable_3d", "true", True),
+        ("hri", "true", True),
+        ("view", "true", True),
     ],
 )
 def test_only_what_is_given_goes_over_the_file(

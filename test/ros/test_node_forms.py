@@ -220,11 +220,13 @@ def test_an_override_of_an_output_leaves_the_others_as_they_are(
 def test_a_configure_that_fails_leaves_no_publisher(
     domain: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    override = "qos_overrides./refused/kdc/markers.publisher.reliability"
+    values: dict[str, Any] = {override: "sometimes"}
     with local_node(
         monkeypatch,
         arguments=["--ros-args", "-r", "__ns:=/refused"],
         enable_3d=True,
-        **{"qos_overrides./refused/kdc/markers.publisher.reliability": "sometimes"},
+        **values,
     ) as (node, _):
         before = len(list(node.publishers))
         assert node.trigger_configure() == TransitionCallbackReturn.FAILURE

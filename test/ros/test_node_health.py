@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from sensor_msgs.msg import CompressedImage
 
 from .local import Local, local_node
 from .peer import MakePeer
@@ -95,3 +97,57 @@ def test_diagnostics_have_percentiles_and_memory(local: Local) -> None:
     values = local.peer.values(local.peer.status())
     assert float(values["memory_mb"]) > 20
     assert float(values["model_ms_p95"]) >= float(values["model_ms_p50"]) > 0
+
+
+def test_while_nobody_listens_nothing_is_told_of_frames_before(local: Local) -> None:
+    """Of a part that reached out of them, or of people who came late."""
+    peer, node = local.peer, local.node
+    peer.set_parameters(roi="0,0,65,48", input_timeout=0.2)
+    peer.send_until(
+        lambda: any(s.level == DiagnosticStatus.ERROR for s in peer.statuses), "no usable image"
+    )
+    for subscription in peer._subscriptions:
+        peer.node.destroy_subscription(subscription)
+    peer.forget_statuses()
+    peer.send_until(
+        lambda: any(s.message.startswith("idle") for s in peer.statuses), "nobody listens"
+    )
+    for _ in range(5):
+        node._monitor.got_result(1, 2.0, 5.0, 1.0)
+    assert "people come 2.0 s" in node._monitor.behind()
+    peer.forget_statuses()
+    peer.send_until(
+        lambda: any(s.message.startswith("idle") for s in peer.statuses), "still nobody"
+    )
+    assert node._monitor.behind() == "", "whoever listens next is told of new frames"
+
+
+def test_a_changed_part_of_the_image_begins_anew(local: Local) -> None:
+    peer = local.peer
+    peer.set_parameters(roi="0,0,65,48")
+    peer.send_until(
+        lambda: any("could not be used" in s.message for s in peer.statuses), "unusable images"
+    )
+    peer.set_parameters(roi="")
+    peer.answer()
+    assert peer.status().message == "running"
+
+
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_images_in_the_other_form_are_told_with_what_to_set(
+    domain: int, monkeypatch: pytest.MonkeyPatch, peer: MakePeer, transport: str
+) -> None:
+    values: dict[str, Any] = {"autostart": True, "image_transport": transport}
+    with local_node(monkeypatch, spin=True, **values) as (node, _):
+        camera = peer(node.get_namespace(), answers={})
+        topic = f"{node.get_namespace()}/image"
+        if transport == "raw":
+            camera.node.destroy_publisher(camera.publisher)
+            kept = camera.node.create_publisher(CompressedImage, f"{topic}/compressed", 1)
+            there, other = f"{topic}/compressed", "compressed"
+        else:
+            kept, there, other = camera.publisher, topic, "raw"
+        status = camera.status(lambda s: "but on" in s.message, "the other form")
+        assert status.level == DiagnosticStatus.WARN
+        assert f"but on {there}: set the parameter image_transport to {other}" in status.message
+        assert kept is not None
