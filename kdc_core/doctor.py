@@ -39,6 +39,8 @@ PACKAGES = (
     "faster-coco-eval",
     "lightning",
     "onnx",
+    "rosbags",
+    "rerun-sdk",
 )
 CPUINFO = Path("/proc/cpuinfo")
 JETSON = Path("/etc/nv_tegra_release")
@@ -99,6 +101,7 @@ def _packages() -> Rows:
         ("CUDA of torch", _attribute("torch.version", "cuda")),
         ("ROS", _ros()),
         ("cv_bridge", _attribute("kdc_ros.bridge", "describe")),
+        *((f"{name}, for more topics", _importable(name)) for name in ("vision_msgs", "hri_msgs")),
     ]
     return rows
 
@@ -182,6 +185,10 @@ def _attribute(module: str, name: str) -> str:
         return f"cannot be imported: {error}"
     value = value() if callable(value) else value
     return ", ".join(value) if isinstance(value, list) else str(value or "none")
+
+
+def _importable(module: str) -> str:
+    return "installed" if find_spec(module) else "not installed"
 
 
 def _ros() -> str:

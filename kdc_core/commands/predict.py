@@ -112,9 +112,8 @@ def _predict_here(
 
     counts = [count_frames(source) for source in sources]
     total = None if None in counts else sum(min(c or 0, frames or c or 0) for c in counts)
-    done = failed = persons = 0
+    done = failed = persons = stills = 0
     live = False
-
     tracker = Tracker(predictor.skeleton, TIMEOUT_S)
 
     def images() -> Iterator[Frame]:
@@ -123,6 +122,8 @@ def _predict_here(
             yield from islice(read_frames(source), frames)
 
     def find(frame: Frame) -> Prediction | str:
+        nonlocal stills
+        stills += frame.time is None
         if ids and frame.time is not None:
             return people_or_error(partial(follow, predictor, tracker, frame.time), frame)
         return people_or_error(predictor, frame)
@@ -159,6 +160,8 @@ def _predict_here(
                         shown.show(frame.image, found, threshold, found.timings_ms, frame.time)
             except KdcError as error:  # a full disk, a GPU that died: what was done is kept
                 fail(str(error))
+        if ids and stills:
+            typer.echo(f"--track: {stills} still images, whose people have no ids", err=True)
         typer.echo(f"{done} images, {persons} persons, {failed} failed; overlays in '{output}'")
         stopped = stop.signal
     if stopped is not None and not (live and stopped == signal.SIGINT):

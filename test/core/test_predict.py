@@ -436,6 +436,7 @@ def test_people_of_each_video_have_ids_from_1_and_those_of_images_none(
     assert done.returncode == 0, done.stderr
     told = [entry["persons"][0].get("id") for entry in entries(tmp_path / "p.json")]
     assert told == [1, 1, 1, None, 1, 1, 1]
+    assert "--track: 1 still images, whose people have no ids" in done.stderr
     assert kdc("predict", video, *given).returncode == 0
     assert all("id" not in entry["persons"][0] for entry in entries(tmp_path / "p.json"))
 
