@@ -412,11 +412,9 @@ def test_topics_of_bodies_come_and_go_with_the_people(hri: Local) -> None:
     hri.peer.answer(COLORS)
     assert bodies(hri) == {"tracked"} | one | two, "who was seen a moment ago may come back"
     hri.peer.set_parameters(track_timeout=0.0)
-    hri.peer.answer(COLORS)
-    hri.peer.wait(lambda: bodies(hri) == {"tracked"} | one, "one body")
+    hri.peer.send_until(lambda: bodies(hri) == {"tracked"} | one, "one body")
     hri.predictor.persons = ()
-    hri.peer.answer(COLORS)
-    hri.peer.wait(lambda: bodies(hri) == {"tracked"}, "no body")
+    hri.peer.send_until(lambda: bodies(hri) == {"tracked"}, "no body")
 
 
 def test_there_are_topics_of_so_many_bodies_at_most(
