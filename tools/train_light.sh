@@ -5,6 +5,7 @@
 #
 # COCO_PERSON is the folder of the data set's parts. Every eighth image of its part `train` is held
 # out in RUN/data: choose by those, never by val. Half of the samples are of the part with masks.
+# The rates are untried: docs/results.md says what higher ones did.
 set -eu
 parts=$1 start=$2 run=$3
 shift 3
@@ -17,5 +18,5 @@ exec "$python" -m kdc_core train kdc_light --start "$start" --output "$run/run" 
     --set network.detail=true --set network.refine=true --set 'train.train=[posenet, segnet]' \
     --set train.heat=gaussian --set train.weight_score=2 --set train.weight_instance=1 \
     --set 'train.longer_side=[240, 800]' --set train.rotate_degrees=15 --set train.paste=0.3 \
-    --set train.rate=8e-4 --set train.rate_posenet=6e-5 --set train.steps=1800 \
+    --set train.rate=1e-4 --set train.rate_posenet=1e-5 --set train.accumulate=4 --set train.steps=600 \
     --set train.workers=0 "$@"
