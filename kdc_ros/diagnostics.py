@@ -40,6 +40,7 @@ class Monitor:
         self._unusable_since_s: float | None = None  # when the first in a row came
         self._unusable_cause = ""  # of the last
         self._latency: deque[float] = deque(maxlen=WINDOW)
+        self._recent: deque[float] = deque(maxlen=BEHIND_FRAMES)
         self._model: deque[float] = deque(maxlen=WINDOW)
         self._ros: deque[float] = deque(maxlen=WINDOW)
         self._rates_at = 0.0
@@ -58,7 +59,7 @@ class Monitor:
         with self._lock:
             self._unusable.clear()
             self._unusable_since_s = None
-            self._latency.clear()
+            self._recent.clear()
 
     def got_image(self, now_s: float) -> None:
         with self._lock:
@@ -90,6 +91,7 @@ class Monitor:
             self.persons = persons
             if 0 <= latency_s < CLOCKS_DISAGREE_S:
                 self._latency.append(1e3 * latency_s)
+                self._recent.append(1e3 * latency_s)
             self._model.append(model_ms)
             self._ros.append(ros_ms)
 
@@ -206,7 +208,7 @@ class Monitor:
     def behind(self) -> str:
         """That people come long after their images, "" while they do not."""
         with self._lock:
-            last = list(self._latency)[-BEHIND_FRAMES:]
+            last = list(self._recent)
         if len(last) < BEHIND_FRAMES or min(last) <= BEHIND_MS:
             return ""
         return (

@@ -297,6 +297,7 @@ class KdcNode(LifecycleNode):
             "runtime": about.get("runtime", ""),
             "device": about.get("device", ""),
             "precision": about.get("precision", ""),
+            "engine": monitor.building or ("ready" if self._predictor else "none"),
             "input_topic": self._input.topic,
             "input_reliability": "reliable" if self._input.reliable else "best_effort",
             "input_hz": f"{received:.1f}",

@@ -47,7 +47,7 @@ FILES = [
     "flicker {d}/v.mp4 --json {o}",
     "tune {d}/m.safetensors --data {d} --output {d}/n.safetensors --json {o}",
     "tune {d}/m.safetensors --data {d} --output {o}",
-    *(f"bench {what} --json {{o}}" for what in ("predictor", "node", "data", "runtimes")),
+    *(f"bench {what} --json {{o}}" for what in ("predictor", "node", "data", "runtimes", "ids")),
     "bench runtimes --plot {o}",
 ]
 FOLDERS = [

@@ -248,7 +248,8 @@ def test_60_hz_into_a_model_of_5_hz(start_once: Start, peer: MakePeer) -> None:
 def test_activated_and_deactivated_fifty_times(start_once: Start, peer: MakePeer) -> None:
     process = start_once("-r", "__ns:=/switched")
     camera = peer("/switched")
-    camera.meet()
+    for _ in range(3):  # ONNX Runtime lays out the memory of a size with its second frame
+        camera.meet()
     tasks, files = (Path(f"/proc/{process.pid}/{name}") for name in ("task", "fd"))
 
     def held() -> tuple[int, int, float]:

@@ -96,6 +96,7 @@ def test_diagnostics_have_percentiles_and_memory(local: Local) -> None:
         local.peer.answer()
     values = local.peer.values(local.peer.status())
     assert float(values["memory_mb"]) > 20
+    assert values["engine"] == "ready"
     assert float(values["model_ms_p95"]) >= float(values["model_ms_p50"]) > 0
 
 
