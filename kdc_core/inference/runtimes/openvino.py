@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # So many sizes of frames get a program of their own, which is faster than one for all sizes but
 # takes a second or more to compile; any further ones share one.
 OWN_PROGRAMS = 3
+SS_DISABLE = 2  # of sigaltstack, signal.h
 
 
 class OpenVinoRuntime:
@@ -121,11 +123,27 @@ def compile_program(
         _copy_biases(read)
         if size is not None:
             read.reshape({"frame": [*size, 3]})
-        return core.compile_model(read, "CPU", settings).create_infer_request()
+        request = core.compile_model(read, "CPU", settings).create_infer_request()
+        _leave_signal_stack()
+        return request
     except RuntimeError as error:
         raise UnusableRuntime(
             f"OpenVINO cannot compile '{model!s:.99}': {error!s:.300}"
         ) from error
+
+
+class _Stack(ctypes.Structure):
+    _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+def _leave_signal_stack() -> None:
+    """Have this thread take signals on its own stack.
+
+    With one thread OpenVINO gives the thread that compiles a stack for signals, and when a program
+    is freed the one before, which may be freed: the next signal would end the process.
+    """
+    stack = _Stack(flags=SS_DISABLE)
+    ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None)
 
 
 def _copy_biases(model: Model) -> None:
