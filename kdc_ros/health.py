@@ -36,8 +36,6 @@ class Parts:
 def health_of(parts: Parts, settings: Settings) -> Health:
     """Level and cause: the worst first, and of warnings the one that explains the others."""
     monitor, topic = parts.monitor, parts.source.topic
-    if not parts.processing.enabled:
-        return DiagnosticStatus.OK, "paused by ~/enable"
     now_s, timeout_s = time.monotonic(), settings.input_timeout
     if error := monitor.stalled(now_s, settings.stall_timeout):
         return DiagnosticStatus.ERROR, error

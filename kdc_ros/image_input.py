@@ -89,7 +89,7 @@ class ImageInput:
                 )
         self._follow = reliability == "auto"
         # Cameras that are there would warn of a QoS that does not fit.
-        offered = self._offered(self._cameras())
+        offered = _all_reliable(self._cameras(self._found()))
         self._subscribe(offered if self._follow else reliability != "best_effort")
         self.look()
 
@@ -103,12 +103,12 @@ class ImageInput:
         """Follow who publishes by now; to be called about every second."""
         if self._subscription is None:
             return
-        cameras = self._cameras()
+        found = self._found()
+        cameras = self._cameras(found)
         self.publishers = len(cameras)
-        offered = self._offered(cameras)
+        offered = _all_reliable(cameras)
         if self._follow and cameras and offered != self.reliable:
             self._subscribe(offered)
-        found = self._node.get_publishers_info_by_topic(self.topic)
         if others := sorted({p.topic_type for p in found} - {TRANSPORTS[self._transport][1]}):
             self.complaint = self._other_type(others)
         elif not cameras:
@@ -121,14 +121,12 @@ class ImageInput:
         else:
             self.complaint = self._other_users(cameras)
 
-    def _cameras(self) -> list[TopicEndpointInfo]:
-        wanted = TRANSPORTS[self._transport][1]
-        found = self._node.get_publishers_info_by_topic(self.topic)
-        return [p for p in found if p.topic_type == wanted]
+    def _found(self) -> list[TopicEndpointInfo]:
+        found: list[TopicEndpointInfo] = self._node.get_publishers_info_by_topic(self.topic)
+        return found
 
-    def _offered(self, cameras: list[TopicEndpointInfo]) -> bool:
-        """Whether all of them publish reliable."""
-        return all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in cameras)
+    def _cameras(self, found: list[TopicEndpointInfo]) -> list[TopicEndpointInfo]:
+        return [p for p in found if p.topic_type == TRANSPORTS[self._transport][1]]
 
     def _subscribe(self, reliable: bool) -> None:
         self.close()
@@ -197,3 +195,7 @@ class ImageInput:
             "share no memory, and images may be lost. Run both as one user, or both over UDP with "
             "config/fastdds_udp.xml (docs/node.md)"
         )
+
+
+def _all_reliable(cameras: list[TopicEndpointInfo]) -> bool:
+    return all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in cameras)

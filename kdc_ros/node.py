@@ -181,8 +181,8 @@ class KdcNode(LifecycleNode):
             self._convert,
             self._monitor,
             lambda: self._settings,
+            lambda: self._enabled,
         )
-        self._processing.enabled = self._enabled
         self._configured = True
         self._publish_info()
         about = ", ".join(f"{k} {v}" for k, v in predictor.runtime.describe().items())
@@ -257,8 +257,6 @@ class KdcNode(LifecycleNode):
         if request.data and not self._enabled:
             self._monitor.activated(time.monotonic())
         self._enabled = request.data
-        if self._processing is not None:
-            self._processing.enabled = request.data
         response.success = True
         response.message = "processing" if request.data else "paused"
         return response
@@ -326,6 +324,8 @@ class KdcNode(LifecycleNode):
             return DiagnosticStatus.WARN, self._monitor.building
         if not self._active or self._processing is None:
             return DiagnosticStatus.WARN, self._state_name()
+        if not self._enabled:
+            return DiagnosticStatus.OK, "paused by ~/enable"
         parts = Parts(
             self._monitor,
             self._input,

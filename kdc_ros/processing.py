@@ -75,9 +75,7 @@ class Processing:
         convert: reads messages.
         monitor: counts.
         settings: gives the parameters in force.
-
-    Attributes:
-        enabled: False leaves out every frame.
+        enabled: whether frames are processed at all.
     """
 
     def __init__(
@@ -90,11 +88,12 @@ class Processing:
         convert: Converter,
         monitor: Monitor,
         settings: Callable[[], Settings],
+        enabled: Callable[[], bool],
     ):
         self._node, self._predictor = node, predictor
         self._outputs, self._outputs_3d, self._view = outputs, outputs_3d, view
         self._convert, self._monitor, self._settings = convert, monitor, settings
-        self.enabled = True
+        self._enabled = enabled
         self._next_frame = 0.0
         self._people = threading.Lock()
         self._tracker = Tracker(predictor.skeleton, settings().track_timeout)
@@ -124,7 +123,7 @@ class Processing:
         idle = self.idle
         if idle:
             self._monitor.forget_frames()
-        if not self.enabled or idle or self._too_soon(settings.max_rate):
+        if not self._enabled() or idle or self._too_soon(settings.max_rate):
             return None
         begun_s = time.monotonic()
         self._monitor.began(begun_s)

@@ -70,8 +70,21 @@ def sample(size: str) -> np.ndarray:
     return cv2.resize(one_person_image(), SIZES[size][::-1])
 
 
-def opener(delay_s: float) -> Callable[..., Predictor]:
-    """As `open_predictor`, with a stand-in that knows the samples."""
+def after_samples(delay_s: float) -> Callable[[Runtime], StandIn]:
+    """Makes a stand-in that knows the samples."""
+
+    def made(runtime: Runtime) -> StandIn:
+        stand_in = StandIn(runtime, delay_s)
+        predictor = Predictor(stand_in)
+        for size in SIZES:
+            predictor(sample(size))
+        return stand_in
+
+    return made
+
+
+def opener(stand_in: Callable[[Runtime], Runtime]) -> Callable[..., Predictor]:
+    """As `open_predictor`, with something in the place of the runtime."""
     real = model.open_predictor
 
     def opened(
@@ -80,14 +93,12 @@ def opener(delay_s: float) -> Callable[..., Predictor]:
         cancelled: Callable[[], bool],
     ) -> Predictor:
         predictor = real(settings, progress, cancelled)
-        predictor.runtime = StandIn(predictor.runtime, delay_s)
-        for size in SIZES:
-            predictor(sample(size))
+        predictor.runtime = stand_in(predictor.runtime)
         return predictor
 
     return opened
 
 
 if __name__ == "__main__":
-    model.open_predictor = opener(float(sys.argv.pop(1)) / 1e3)
+    model.open_predictor = opener(after_samples(float(sys.argv.pop(1)) / 1e3))
     sys.exit(main())

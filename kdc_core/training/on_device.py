@@ -1,7 +1,7 @@
 """Training samples made on the device: pictures stay there, and what is drawn is all that comes.
 
-`TrainingSamples` makes a sample with OpenCV in a loader process. On a GPU that is the slower side,
-so there the loader draws recipes and this module makes the same samples of them, a batch at once.
+`TrainingSamples` makes a sample with OpenCV in a loader process. On a GPU the loader only draws
+recipes, and this module makes the same samples of them, a batch at once.
 Pixels are interpolated otherwise and edges of pasted people are not blended; where people and
 keypoints come to lie is the same.
 """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -119,6 +121,30 @@ def test_every_runtime_says_what_it_is(runtime: Runtime) -> None:
     about = runtime.describe()
     assert about["runtime"] == runtime.name and about["device"] == "cpu"
     assert about["precision"] == "fp32" and about["threads"] == "1"
+
+
+SIGNALLED = """
+import os, signal, numpy as np
+from kdc_core.inference.runtimes import openvino
+from kdc_core.inference.runtimes.choice import choose_runtime
+runtime = choose_runtime("kdc_light", "openvino", threads=1).runtime
+for size in ((448, 576), (576, 448)):
+    runtime.submit(np.zeros((*size, 3), np.uint8)).collect()
+while runtime._programs:
+    del runtime._programs[next(iter(runtime._programs))]
+signal.signal(signal.SIGINT, lambda *_: print("taken", flush=True))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.all
+def test_a_signal_after_openvino_freed_its_programs_is_taken() -> None:
+    """In any order: it hands the thread that compiled stacks for signals, and takes them back."""
+    pytest.importorskip("openvino")
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "taken\n"), done.stderr
 
 
 @pytest.mark.all

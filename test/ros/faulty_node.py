@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from kdc_core.inference.assembly import Raw
-from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes.protocol import Pending, Runtime
 from kdc_ros import model
 from kdc_ros.main import main
-from kdc_ros.parameters import Settings
+from kdc_ros.stand_in import opener
 
 RAISES, GIVES_NAN, TAKES_LONG, SUBMIT_RAISES, NO_MEMORY = 50, 100, 150, 200, 250
 LONG_S = 2.5
@@ -56,22 +54,6 @@ class Faulty:
         return Pending(collect)
 
 
-def opener() -> Callable[..., Predictor]:
-    """As `open_predictor`, with a faulty runtime."""
-    real = model.open_predictor
-
-    def opened(
-        settings: Settings,
-        progress: Callable[[str, int, int], None],
-        cancelled: Callable[[], bool],
-    ) -> Predictor:
-        predictor = real(settings, progress, cancelled)
-        predictor.runtime = Faulty(predictor.runtime)
-        return predictor
-
-    return opened
-
-
 if __name__ == "__main__":
-    model.open_predictor = opener()
+    model.open_predictor = opener(Faulty)
     sys.exit(main())

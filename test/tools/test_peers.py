@@ -93,21 +93,19 @@ def test_bodypix_finds_nobody_in_empty_maps() -> None:
     assert len(prediction) == 0 and not prediction.labels.any()
 
 
+def on_two_samples(*words: str) -> subprocess.CompletedProcess[str]:
+    """The script on two sample images, ended well."""
+    script = (sys.executable, str(Path(peers.__file__)), "--limit", "2")
+    data = ("--annotations", str(SAMPLES / "annotations.json"), "--images", str(SAMPLES))
+    done = subprocess.run([*script, *data, *words], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 @needs_weights
 @pytest.mark.all
 def test_the_script_writes_all_figures(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(Path(peers.__file__)),
-            *("--annotations", str(SAMPLES / "annotations.json"), "--images", str(SAMPLES)),
-            *("--limit", "2", "--json", str(tmp_path / "peers.json")),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
+    done = on_two_samples("--json", str(tmp_path / "peers.json"))
     assert done.stdout.startswith("2 images, ") and "keypoint_ap50" in done.stdout
     written = json.loads((tmp_path / "peers.json").read_text())
     assert written["pictures"] == 2 and written["threads"] >= 1
@@ -133,19 +131,8 @@ def test_missing_weights_and_images_are_named(tmp_path: Path) -> None:
 @pytest.mark.all
 def test_sizes_are_compared_in_precision_and_time(tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="compares with OpenVINO")
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(Path(peers.__file__)),
-            *("--annotations", str(SAMPLES / "annotations.json"), "--images", str(SAMPLES)),
-            *("--limit", "2", "--json", str(tmp_path / "sizes.json"), "--sides", "128,320"),
-            *("--rounds", "1", "--plot", str(tmp_path / "sizes.png")),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
+    given = ("--json", str(tmp_path / "sizes.json"), "--plot", str(tmp_path / "sizes.png"))
+    done = on_two_samples("--sides", "128,320", "--rounds", "1", *given)
     written = json.loads((tmp_path / "sizes.json").read_text())
     ours = written["precision"]["kdc_light fp32"]
     assert ours["320"]["keypoint_ap"] > ours["128"]["keypoint_ap"]
