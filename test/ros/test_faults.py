@@ -213,6 +213,12 @@ def test_a_camera_stops_and_another_of_other_reliability_comes(
         with closing(Peer("/comes_and_goes", reliable)) as camera:
             camera.meet()
             assert set(camera.answer()) == set(OUTPUTS)
+            camera.forget_statuses()
+            # It looks once a second: a camera that is gone before was never there.
+            camera.send_until(
+                lambda: any(s.message == "running" for s in camera.statuses),  # noqa: B023
+                "the node sees it",
+            )
         gone = observer.status(lambda s: s.message.startswith("no publisher on "), "it is gone")
         assert gone.level == DiagnosticStatus.WARN
     assert process.log.count("no publisher on /comes_and_goes/image") >= 3
