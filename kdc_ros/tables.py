@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from kdc_core.codec.results import Person, Prediction
+from kdc_core.codec.results import Person, Prediction, number_of
 from kdc_core.codec.skeleton import Skeleton
 
 KEYPOINT = np.dtype(
@@ -80,19 +80,17 @@ def label_pixels(prediction: Prediction) -> np.ndarray:
     """
     labels = np.zeros(prediction.size, "<u2")
     for index, person in reversed(list(enumerate(prediction.persons))):
-        np.copyto(labels[person.mask_window], id_of(person, index), where=person.mask)
+        np.copyto(labels[person.mask_window], number_of(person, index), where=person.mask)
     return labels
 
 
 def people_by_id(prediction: Prediction) -> list[tuple[int, Person]]:
-    """The people with their ids, the lowest first: the order in every output."""
-    people = [(id_of(person, index), person) for index, person in enumerate(prediction.persons)]
+    """The people with their ids, by score where nobody is followed, the lowest first: the order in
+    every output."""
+    people = [
+        (number_of(person, index), person) for index, person in enumerate(prediction.persons)
+    ]
     return sorted(people, key=itemgetter(0))
-
-
-def id_of(person: Person, index: int) -> int:
-    """Ids are 1..n by score where people are not followed over frames."""
-    return index + 1 if person.id is None else person.id
 
 
 def fill_cloud(

@@ -86,6 +86,11 @@ class Prediction:
         return len(self.persons)
 
 
+def number_of(person: Person, index: int) -> int:
+    """The person's id, else its number among the people of the image, from 1."""
+    return index + 1 if person.id is None else person.id
+
+
 def _expect(name: str, array: np.ndarray, shape: tuple[int | None, ...]) -> None:
     """Of a shape the number of axes and the last, where it is given."""
     got = array.shape

@@ -7,7 +7,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from kdc_core.codec.results import Person, Prediction
+from kdc_core.codec.results import Person, Prediction, number_of
 from kdc_core.codec.skeleton import Skeleton
 
 # RGB, far apart in hue and lightness; a person keeps the color of its id.
@@ -74,11 +74,6 @@ def draw_people(
 def color_of(person: Person, index: int) -> np.ndarray:
     """(3,) uint8 RGB of a person: by its id, else by its index among the people of the image."""
     return PALETTE[(number_of(person, index) - 1) % len(PALETTE)]
-
-
-def number_of(person: Person, index: int) -> int:
-    """The person's id, else its number among the people of the image, from 1."""
-    return index + 1 if person.id is None else person.id
 
 
 def _size(person: Person) -> float:

@@ -9,9 +9,9 @@ import numpy as np
 import rerun as rr
 import rerun.blueprint as rrb
 
-from kdc_core.codec.results import Prediction
+from kdc_core.codec.results import Prediction, number_of
 from kdc_core.codec.skeleton import Skeleton
-from kdc_core.show.drawing import MASK_ALPHA, PALETTE, color_of, number_of
+from kdc_core.show.drawing import MASK_ALPHA, PALETTE, color_of
 
 JPEG_QUALITY = 80
 TIMEOUT_S = 5.0  # for the server to begin, to take a frame, and to end
