@@ -12,8 +12,8 @@ import numpy as np
 from kdc_core.codec.skeleton import COCO17, Skeleton
 from kdc_core.errors import KdcError
 
-# A person's area where the file gives none, as a fraction of its box: CrowdPose's rule, also
-# that of xtcocotools.
+# A person's area where the file gives none and no mask, as a fraction of its box: CrowdPose's
+# rule, also that of xtcocotools.
 BOX_FRACTION = 0.53
 
 

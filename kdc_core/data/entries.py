@@ -23,7 +23,7 @@ NOTES = {
     "nested": "points in lists of their own, read as one row",
     "null": "null, read as if nothing were given",
     "ids": "annotation ids that are missing, 0, repeated or no whole numbers; numbered anew",
-    "area": "no area, taken as .53 of the box",
+    "area": "no area, taken of the mask, else as .53 of the box",
     "category": "no category, taken for persons",
     "other": "a category that is not listed; left out",
     "polygons": "polygons of fewer than three points, left out",

@@ -223,3 +223,8 @@ def as_rle(segmentation: Segmentation, size: tuple[int, int]) -> Rle:
     parts = rle_tools.frPyObjects(polygons or empty, *size)
     merged: Rle = rle_tools.merge(parts) if polygons else parts
     return merged
+
+
+def mask_area(segmentation: Segmentation | None, size: tuple[int, int]) -> float:
+    """Pixels of a mask of `read_mask`, size as for `as_rle`; 0 where there is none."""
+    return 0.0 if segmentation is None else float(rle_tools.area(as_rle(segmentation, size)))

@@ -28,7 +28,7 @@ from kdc_core.data.entries import (
     read_entry,
 )
 from kdc_core.data.faults import NO_PIXEL, Fault
-from kdc_core.data.masks import OtherSizeError, Segmentation, read_mask
+from kdc_core.data.masks import OtherSizeError, Segmentation, mask_area, read_mask
 
 LARGEST_ID = 2**63 - 1  # that the scorer takes
 
@@ -166,9 +166,9 @@ class Reader:
             return
         where = (image.file_name, index, shown)
         note = partial(self.found.notes.add, place=place, number=shown)
-        mask = None
+        mask, size = None, (image.height, image.width)
         try:
-            mask = read_mask(entry.segmentation, (image.height, image.width), note)
+            mask = read_mask(entry.segmentation, size, note)
             if mask is None and entry.segmentation:
                 self.found.left_out.append(Fault("mask", NO_PIXEL, *where))
         except OtherSizeError as error:
@@ -176,7 +176,7 @@ class Reader:
         except AnnotationError as error:
             self._refuse("mask", str(error), *where)
         try:
-            person = make_person(entry, number, len(self.found.keypoints), mask, note)
+            person = make_person(entry, number, len(self.found.keypoints), mask, size, note)
             self._persons[key].append(person)
         except AnnotationError as error:
             self._refuse("bad_annotation", str(error), *where)
@@ -197,6 +197,7 @@ def make_person(
     number: int,
     keypoints: int,
     mask: Segmentation | None,
+    size: tuple[int, int],
     note: Callable[[str], None],
 ) -> AnnotatedPerson:
     """A person of an entry.
@@ -206,6 +207,7 @@ def make_person(
         number: its id.
         keypoints: how many it should have.
         mask: of `read_mask`.
+        size: (height, width) of the image.
         note: takes kinds of `NOTES`.
 
     Raises:
@@ -222,7 +224,7 @@ def make_person(
     area = entry.area
     if not area:
         note("area")
-        area = BOX_FRACTION * max(width, 0.0) * max(height, 0.0)
+        area = mask_area(mask, size) or BOX_FRACTION * max(width, 0.0) * max(height, 0.0)
     labelled = entry.num_keypoints
     if labelled < 0:
         labelled = int((points[:, 2] > 0).sum())

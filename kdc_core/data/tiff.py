@@ -81,7 +81,8 @@ class Tiff:
             for _ in range(entries):
                 tag, kind, count = self._get(layout.entry, where)
                 where += struct.calcsize("=" + layout.entry)
-                if kind in NUMBERS and count == 1:
+                whole = where + struct.calcsize("=" + NUMBERS.get(kind, "")) <= len(self._data)
+                if kind in NUMBERS and count == 1 and whole:
                     numbers[tag] = where, NUMBERS[kind]
                 where += struct.calcsize("=" + layout.offset)
             return _Directory(numbers, self._get(layout.offset, where)[0])
@@ -96,7 +97,9 @@ class Tiff:
             return 0
 
     def _get(self, fields: str, where: int) -> tuple[int, ...]:
-        return struct.unpack_from(self._layout.order + fields, self._data, where)
+        form = self._layout.order + fields
+        # A slice: unpack_from refuses an offset of 64 bits with another error.
+        return struct.unpack(form, self._data[where : where + struct.calcsize(form)])
 
 
 def is_tiff(data: bytes) -> bool:

@@ -190,6 +190,23 @@ def test_a_tiff_whose_directories_lead_in_a_circle() -> None:
     assert len(list(decode_pages(bytes(data), "a circle"))) == 3
 
 
+def test_an_offset_that_no_file_reaches_leads_nowhere() -> None:
+    for offset in (100, 2**63, 2**64 - 1):
+        data = b"II+\0" + struct.pack("<HHQ", 8, 0, offset)
+        assert Tiff(data).orientation() == 0 and read_orientation(data) == 1
+        assert count_pages(data) == 1
+
+
+def test_an_orientation_that_is_cut_off_is_not_there() -> None:
+    """A little-endian file that ends behind the entry's count, or in the number itself."""
+    entry = struct.pack("<HHI", 274, 3, 1)
+    data = b"II" + struct.pack("<HI", 42, 8) + struct.pack("<H", 1) + entry + b"\x06\0"
+    assert Tiff(data).orientation() == 6
+    for cut in (1, 2):
+        tiff = Tiff(data[:-cut])
+        assert tiff.orientation() == 0 and tiff.alone(8) == data[:-cut]
+
+
 @pytest.mark.parametrize("kind", PAGED)
 def test_of_a_cut_file_the_pages_that_are_there_are_read(kind: str) -> None:
     data = paged(pages(40), kind, **({} if kind == "tiff" else {"duration": 100}))
