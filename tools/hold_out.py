@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
+import script
 import typer
 
 from kdc_core.data.datasets import find_data
 from kdc_core.data.reading import read_entries
-from kdc_core.errors import KdcError
 from kdc_core.files import write_json
 
 
@@ -35,8 +34,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except (KdcError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    script.run(main)

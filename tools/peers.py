@@ -6,13 +6,13 @@ The peers are rebuilt from published weights, which are no part of the package.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import script
 import sizes
 import typer
 from bodypix import open_bodypix
@@ -243,8 +243,4 @@ def weights_file(folder: Path, peer: str) -> Path:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except (KdcError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    script.run(main)

@@ -111,17 +111,14 @@ def _people(samples: Samples, codec: Codec) -> _People:
     h, w = codec.grid.size(height), codec.grid.size(width)
     x, y = (torch.from_numpy(cells).to(device) for cells in codec.grid.cells(h, w))
     # Pixels of each mask, and the mean of their places (equation 1).
-    flat = samples.labels.flatten(1)
-    ones = torch.ones(flat.shape, device=device)
-    columns = torch.arange(width, device=device).float().repeat(height).expand_as(ones)
-    rows = torch.arange(height, device=device).float().repeat_interleave(width).expand_as(ones)
-    sums = [
-        torch.zeros(len(flat), count + 1, device=device).scatter_add_(1, flat, value)[:, 1:]
-        for value in (ones, columns, rows)
-    ]
-    pixels = sums[0].clamp(min=1)
-    middle = torch.stack((sums[1] / pixels, sums[2] / pixels), -1)
-    masked = sums[0] > 0
+    columns, rows = marginals(samples.labels, count)
+    counted = columns.sum(-1)
+    sums = (
+        (columns * torch.arange(width, device=device)).sum(-1),
+        (rows * torch.arange(height, device=device)).sum(-1),
+    )
+    middle = torch.stack(sums, -1) / counted.clamp(min=1)[..., None]
+    masked = counted > 0
     box_middle = (samples.boxes[..., :2] + samples.boxes[..., 2:]) / 2
     center = torch.where(masked[..., None], middle, box_middle)
     seen = (samples.keypoints[..., 2] > 0) & samples.present[..., None]
@@ -135,6 +132,21 @@ def _people(samples: Samples, codec: Codec) -> _People:
     cover = _coverage(samples.labels, count, codec.grid, h, w)
     known = torch.cat((seen, known_center[..., None]), 2)
     return _People(points, known, sides.prod(-1).sqrt(), cover, cover.sum((2, 3)), x, y)
+
+
+def marginals(labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Pixels of each label from 1 to count, by column (B, count, W) and by row (B, count, H).
+
+    One look at all labels for each: adding them up by label, as `scatter_add_` does, has a GPU's
+    threads wait for each other.
+    """
+    batch, height, width = labels.shape
+    by_column = torch.zeros(batch, count, width, device=labels.device)
+    by_row = torch.zeros(batch, count, height, device=labels.device)
+    for person in range(count):
+        mask = labels == person + 1
+        by_column[:, person], by_row[:, person] = mask.sum(1), mask.sum(2)
+    return by_column, by_row
 
 
 def _coverage(labels: Tensor, count: int, grid: Grid, h: int, w: int) -> Tensor:

@@ -12,6 +12,7 @@ import lightning
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from kdc_core.errors import KdcError
 from kdc_core.evaluation.coco import Result, coco_results
@@ -78,7 +79,7 @@ class TrainingModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Any]:
         """Return the loss, and under `losses` it and its parts for the table of metrics."""
-        self._numbers += batch.numbers.tolist()
+        self._numbers += batch.numbers
         train = self.config.train
         image = batch.image.float().contiguous(memory_format=torch.channels_last)
         # The losses' sums need float32, whatever the network computed in.
@@ -181,8 +182,13 @@ def young_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor]
     @torch.no_grad()
     def update(means: list[Tensor], values: list[Tensor], count: Tensor) -> None:
         now = min(decay, (1 + int(count)) / (10 + int(count)))
-        for mean, value in zip(means, values, strict=True):
-            mean.lerp_(value, 1 - now) if mean.is_floating_point() else mean.copy_(value)
+        pairs = list(zip(means, values, strict=True))
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        if floats:  # all at once: a GPU would wait for the calls
+            get_ema_multi_avg_fn(now)(*map(list, zip(*floats, strict=True)), count)
+        for mean, value in pairs:
+            if not mean.is_floating_point():
+                mean.copy_(value)
 
     return update
 

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from kdc_core.codec.encode_batch import encode_batch
+from kdc_core.codec.encode_batch import encode_batch, marginals
 from kdc_core.codec.sample import Sample, Samples
 from kdc_core.data.paste import LEAST_VISIBLE
 from kdc_core.errors import KdcError
-from kdc_core.training.samples import Batch, TrainingSamples
+from kdc_core.training.samples import Batch, TrainingSamples, stack
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Recipes(NamedTuple):
         matrix: (B, 2, 3) float32, pixels of the picture to pixels of the crop.
         mirror: (B,) bool.
         color: (B, 3, 4) float32.
-        numbers: (B,) int64, sample numbers.
+        numbers: of the B samples; they stay on the CPU, which would wait for the device.
     """
 
     image: Tensor
@@ -55,7 +55,7 @@ class Recipes(NamedTuple):
     matrix: Tensor
     mirror: Tensor
     color: Tensor
-    numbers: Tensor
+    numbers: list[int]
 
 
 class DrawnSamples(Dataset[Recipes]):
@@ -84,13 +84,13 @@ class DrawnSamples(Dataset[Recipes]):
             _tensor(recipe.view.matrix),
             torch.tensor([recipe.view.mirror]),
             _tensor(recipe.view.color),
-            torch.tensor([number]),
+            [number],
         )
 
 
 def collate_recipes(recipes: list[Recipes]) -> Recipes:
     """Stack recipes along the batch axis."""
-    return Recipes(*map(torch.cat, zip(*recipes, strict=True)))
+    return Recipes(*map(stack, zip(*recipes, strict=True)))
 
 
 class Pictures:
@@ -180,24 +180,25 @@ class Pictures:
         to_donor = _after(_inverse(recipes.donor_matrix), to_picture)
 
         fine = _lattice(crop, FINER, to_picture.device)
-        image = self._pixels(recipes.image, _spread(to_picture, fine))
-        over = self._pixels(recipes.donor, _spread(to_donor, fine))
-        taken = self._taken(recipes, to_picture, to_donor, fine)
+        places, donated = _spread(to_picture, fine), _spread(to_donor, fine)
+        image = self._pixels(recipes.image, places)
+        over = self._pixels(recipes.donor, donated)
+        taken = self._taken(recipes, places, donated)
         image = F.avg_pool2d(torch.where(taken[:, None], over, image), FINER)
         matrix, offset = recipes.color[..., :3], recipes.color[..., 3]
         image = torch.einsum("bij,bjhw->bihw", matrix, image) + offset[..., None, None]
 
         pixels = _lattice(crop, 1, to_picture.device)
-        places = _spread(to_picture, pixels)
+        places, donated = _spread(to_picture, pixels), _spread(to_donor, pixels)
         labels = self._pick(self._labels, recipes.image, places).long()
         regions = self._pick(self._regions, recipes.image, places)
-        before = _count(labels, people)
-        taken = self._taken(recipes, to_picture, to_donor, pixels)
+        before = marginals(labels, people)[0].sum(-1)
+        taken = self._taken(recipes, places, donated)
         labels = labels.masked_fill(taken, people + 1)  # after all others
         regions = regions.masked_fill(taken, 0)
         keypoints, boxes, present = self._geometry(recipes)
         # A person of whom almost nothing is left is gone.
-        left = _count(labels, people)
+        left = marginals(labels, people)[0].sum(-1)
         present[:, :-1] &= (left >= LEAST_VISIBLE * before) | (before == 0)
         there = F.pad(present, (1, 0)).gather(1, labels.flatten(1)).view_as(labels)
         labels = labels * there
@@ -211,13 +212,10 @@ class Pictures:
             (regions & UNMASKED) > 0,
         )
 
-    def _taken(
-        self, recipes: Recipes, to_picture: Tensor, to_donor: Tensor, lattice: Tensor
-    ) -> Tensor:
-        """(B, n, n) bool, which places of the crop the pasted person covers."""
-        places = _spread(to_picture, lattice)
+    def _taken(self, recipes: Recipes, places: Tensor, donated: Tensor) -> Tensor:
+        """(B, n, n) bool, where the pasted person covers: places of picture and donor."""
         height, width = self._size[recipes.image, :, None, None].unbind(1)
-        found = self._pick(self._labels, recipes.donor, _spread(to_donor, lattice))
+        found = self._pick(self._labels, recipes.donor, donated)
         wanted = recipes.person[:, None, None]
         return (found == wanted) & (wanted > 0) & ~_outside(places, height, width)
 
@@ -296,8 +294,9 @@ def _at(matrix: Tensor, places: Tensor) -> Tensor:
 
 def _spread(matrix: Tensor, lattice: Tensor) -> Tensor:
     """(B, n, n, 2) places of a lattice (n, n, 2) moved by each affine (B, 2, 3)."""
-    moved = torch.einsum("bij,hwj->bhwi", matrix[..., :2], lattice)
-    return moved + matrix[:, None, None, :, 2]
+    x, y = lattice[0, :, 0], lattice[:, 0, 1]
+    along, down, shift = matrix[:, None, None].unbind(-1)
+    return along * x[:, None] + (down * y[:, None, None] + shift)
 
 
 def _inverse(matrix: Tensor) -> Tensor:
@@ -321,11 +320,3 @@ def _box_of(matrix: Tensor, boxes: Tensor) -> Tensor:
 def _outside(places: Tensor, height: Tensor | int, width: Tensor | int) -> Tensor:
     x, y = places.unbind(-1)
     return (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
-
-
-def _count(labels: Tensor, people: int) -> Tensor:
-    """(B, people) pixels of each label from 1 on."""
-    flat = labels.flatten(1)
-    counts = torch.zeros(len(flat), people + 2, device=labels.device)
-    ones = torch.ones((), device=labels.device).expand(flat.shape)
-    return counts.scatter_add_(1, flat, ones)[:, 1 : people + 1]

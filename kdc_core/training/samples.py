@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -43,14 +44,14 @@ class Batch(NamedTuple):
         targets: of the network's maps.
         weights: of their losses.
         instances: the persons one by one.
-        numbers: (B,) sample numbers.
+        numbers: of the B samples.
     """
 
     image: Tensor
     targets: Fields[Tensor]
     weights: Fields[Tensor]
     instances: Instances[Tensor]
-    numbers: Tensor
+    numbers: list[int]
 
 
 class _Entry(NamedTuple):
@@ -181,7 +182,7 @@ class TrainingSamples(Dataset[Batch]):
             targets.map(torch.from_numpy),
             weights.map(torch.from_numpy),
             Instances(**{name: torch.from_numpy(value) for name, value in instances.items()}),
-            torch.tensor([number]),
+            [number],
         )
 
     def recipe(self, number: int, readable: Callable[[int], int]) -> Recipe:
@@ -294,11 +295,14 @@ class FromStep(Sampler[int]):
 
 def collate(samples: list[Batch]) -> Batch:
     """Stack batches of one along the batch axis."""
-
-    def stack(parts: tuple[Any, ...]) -> Any:
-        if isinstance(parts[0], Tensor):
-            return torch.cat(parts)
-        values = zip(*(vars(part).values() for part in parts), strict=True)
-        return type(parts[0])(*map(stack, values))
-
     return Batch(*map(stack, zip(*samples, strict=True)))
+
+
+def stack(parts: tuple[Any, ...]) -> Any:
+    """Stack tensors, lists, or what has them as attributes, along the batch axis."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat(parts)
+    if isinstance(parts[0], list):
+        return list(chain(*parts))
+    values = zip(*(vars(part).values() for part in parts), strict=True)
+    return type(parts[0])(*map(stack, values))

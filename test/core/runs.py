@@ -32,7 +32,9 @@ def small(*changes: str) -> Config:
 
 def make_start(folder: Path) -> Path:
     """Weights to start from: the shipped trunk with a small SegNet."""
-    network = KDC(small())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = KDC(small())
     shipped, _ = load_model(find_model("kdc_light", (".safetensors",)))
     network.posenet.load_state_dict(shipped.posenet.state_dict())
     save_model(network, folder / "start.safetensors", {})

@@ -55,7 +55,7 @@ def both(samples: TrainingSamples, pictures: Pictures, recipes: Recipes) -> tupl
 def test_what_is_drawn_has_people_pasted_and_mirrored(recipes: Recipes) -> None:
     assert 0 < (recipes.person > 0).sum() < len(NUMBERS)
     assert 0 < recipes.mirror.sum() < len(NUMBERS)
-    assert recipes.numbers.tolist() == list(NUMBERS)
+    assert recipes.numbers == list(NUMBERS)
 
 
 def test_the_pictures_look_alike(both: tuple[Batch, Batch]) -> None:
@@ -93,9 +93,9 @@ def test_the_module_makes_batches_of_what_was_drawn(
 ) -> None:
     module = TrainingModule(KDC(samples.config), samples.steps, samples.names)
     module.make = pictures.make
-    few = Recipes(*(part[:2] for part in recipes))
+    few = Recipes(*(part[:2] for part in recipes))  # type: ignore[arg-type]
     batch = module.on_after_batch_transfer(few, 0)
-    assert isinstance(batch, Batch) and batch.numbers.tolist() == list(NUMBERS)[:2]
+    assert isinstance(batch, Batch) and batch.numbers == list(NUMBERS)[:2]
     module.on_train_start()
     assert torch.isfinite(module.training_step(batch, 0)["loss"])
     assert module.on_after_batch_transfer(batch, 0) is batch

@@ -115,7 +115,7 @@ def test_samples_of_a_batch_are_stacked() -> None:
     assert batch.image.shape == (2, 3, 384, 384)
     assert batch.targets.heat.shape == batch.weights.heat.shape == (2, 18, 96, 96)
     assert batch.instances.cover.shape == (2, 8, 96, 96)
-    assert batch.numbers.tolist() == [0, 1]
+    assert batch.numbers == [0, 1]
 
 
 def test_a_broken_image_is_left_out_of_training(

@@ -7,7 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
 from core.conftest import SAMPLES
+
+from kdc_core.config import load_preset
+from kdc_core.data.masks import decode_mask, read_mask
+from kdc_core.data.reading import read_annotations
+from kdc_core.inference.runtimes.choice import find_model
+from kdc_core.network.kdc import KDC
+from kdc_core.network.weights import load_model, save_model
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -53,3 +61,68 @@ def test_losses_of_several_stages_are_drawn(tmp_path: Path) -> None:
     done = run("plot_metrics.py", tmp_path / "one.csv", tmp_path / "two.csv", tmp_path / "l.png")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "l.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_people_with_keypoints_alone_get_a_models_masks_where_they_fill_the_box(
+    tmp_path: Path,
+) -> None:
+    whole = json.loads((SAMPLES / "annotations.json").read_text())
+    truth = {entry["id"]: entry for entry in whole["annotations"] if entry["num_keypoints"]}
+    moved = whole["annotations"][0]
+    stripped = [
+        {key: value for key, value in entry.items() if key != "segmentation"}
+        if entry["id"] in truth
+        else entry
+        for entry in whole["annotations"]
+    ]
+    stripped[0]["bbox"] = [x - 40 for x in moved["bbox"]]  # no mask can fill this one
+    data = tmp_path / "bare.json"
+    data.write_text(json.dumps({**whole, "annotations": stripped}))
+    (tmp_path / "bare").symlink_to(SAMPLES)
+    model = find_model("kdc_light", (".safetensors",))
+    done = run("pseudo_masks.py", model, data, tmp_path / "out.json", "--scales", "320")
+    assert done.returncode == 0, done.stderr
+    found = read_annotations(tmp_path / "out.json")
+    scored = []
+    for image in found.images:
+        for person in image.people:
+            if person.id not in truth:
+                assert person.segmentation is not None, "masks that were there stay"
+            elif person.segmentation is not None:
+                ours = decode_mask(person.segmentation, image.size)
+                polygons = read_mask(truth[person.id]["segmentation"], image.size, print)
+                assert polygons is not None
+                theirs = decode_mask(polygons, image.size)
+                scored.append((ours & theirs).sum() / (ours | theirs).sum())
+    assert len(scored) > len(truth) / 2 and sum(scored) / len(scored) > 0.75
+    entries = json.loads((tmp_path / "out.json").read_text())["annotations"]
+    assert "segmentation" not in entries[0]
+    assert (tmp_path / "out").is_dir(), "the images lie beside it"
+
+
+def test_weights_are_averaged_with_those_of_the_start(tmp_path: Path) -> None:
+    start, trained, output = (tmp_path / f"{name}.safetensors" for name in ("a", "b", "c"))
+    network, provenance = load_model(find_model("kdc_light", (".safetensors",)))
+    save_model(network, trained, provenance)
+    before = {name: values.clone() for name, values in network.state_dict().items()}
+    for values in network.state_dict().values():
+        if values.is_floating_point():
+            values.mul_(0.5)
+    save_model(network, start, {})
+    done = run("average_weights.py", trained, start, output, "--weight", 0.25)
+    assert done.returncode == 0, done.stderr
+    average, told = load_model(output)
+    assert (
+        told["averaged_with"] == {"a.safetensors": 0.25} and told["start"] == provenance["start"]
+    )
+    for name, values in average.state_dict().items():
+        wanted = before[name] * (0.875 if values.is_floating_point() else 1)
+        torch.testing.assert_close(values, wanted, rtol=2e-3, atol=1e-4)
+
+
+def test_weights_of_another_structure_are_not_averaged(tmp_path: Path) -> None:
+    model, other = find_model("kdc_light", (".safetensors",)), tmp_path / "other.safetensors"
+    save_model(KDC(load_preset("kdc_light", ["network.segnet_depth=1"])), other, {})
+    done = run("average_weights.py", model, other, tmp_path / "out.safetensors")
+    assert done.returncode == 2 and "networks of other structure" in done.stderr
+    assert not (tmp_path / "out.safetensors").exists()
