@@ -6,9 +6,11 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from io import TextIOWrapper
+from typing import Annotated
 
 import typer
 
+import kdc_core
 from kdc_core import opencv
 from kdc_core.commands import (
     ablate,
@@ -34,6 +36,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(f"kdc {kdc_core.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_tell_version,
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """What may be given before a command."""
+
+
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("flicker")(flicker.flicker)

@@ -8,6 +8,7 @@ import os
 import platform
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,18 +55,17 @@ def report(progress: Progress = ignore) -> Rows:
         progress: told what the build of an engine does, where TensorRT needs one.
     """
     tried = {name: _try_runtime(name, progress) for name in RUNTIMES}
-    working = [name for name, (works, _) in tried.items() if works]
-    refused = {name: text for name, (works, text) in tried.items() if not works}
+    working = [name for name, trial in tried.items() if trial.device]
     return [
         *_machine(),
         *_packages(),
         *_gpu(),
         *(
-            (f"runtime {name}", text if works else f"cannot be used: {text}")
-            for name, (works, text) in tried.items()
+            (f"runtime {name}", trial.text if trial.device else f"cannot be used: {trial.text}")
+            for name, trial in tried.items()
         ),
         ("auto takes", _taken(working)),
-        ("for a faster one", advise(_first(working, one_size=True), refused)),
+        ("for a faster one", _advice(_first(working, one_size=True), tried)),
     ]
 
 
@@ -122,8 +122,19 @@ def _gpu() -> Rows:
     return rows
 
 
-def _try_runtime(runtime: str, progress: Progress) -> tuple[bool, str]:
-    """Whether it runs the shipped model on an empty image, and how fast, or why not."""
+class Trial(NamedTuple):
+    """How a runtime did with the shipped model on an empty image.
+
+    Attributes:
+        device: that it ran on; None = it cannot be used.
+        text: how fast it was, or why it cannot be used.
+    """
+
+    device: str | None
+    text: str
+
+
+def _try_runtime(runtime: str, progress: Progress) -> Trial:
     try:
         engines = Cache(progress=progress)
         predictor = Predictor.from_pretrained("kdc_light", runtime=runtime, engines=engines)
@@ -131,11 +142,13 @@ def _try_runtime(runtime: str, progress: Progress) -> tuple[bool, str]:
         about = predictor.runtime.describe()
         predictor.close()
     except KdcError as error:
-        return False, str(error)
+        return Trial(None, str(error))
     except Exception as error:  # whatever a library raises belongs into the report
-        return False, f"{type(error).__name__}: {error}"
+        return Trial(None, f"{type(error).__name__}: {error}")
     first = f"first image {prediction.timings_ms['model']:.0f} ms"
-    return True, f"works on {about['device']} ({about['runtime_version']}); {first}"
+    where = f"works on {about['device']} in {about['precision']}"
+    text = f"{where} ({about['runtime_version']}); {first}"
+    return Trial(about["device"], text)
 
 
 def _taken(working: list[str]) -> str:
@@ -143,11 +156,19 @@ def _taken(working: list[str]) -> str:
     any_size, one_size = (_first(working, one_size) for one_size in (False, True))
     if any_size == one_size:
         return any_size
-    return f"{any_size}; {one_size} with an input size, for frames of one size"
+    return f"{any_size}; {one_size} for frames of one size, as the node has"
 
 
 def _first(working: list[str], one_size: bool) -> str:
     return next((name for name in order(one_size) if name in working), "none")
+
+
+def _advice(taken: str, tried: dict[str, Trial]) -> str:
+    refused = {name: trial.text for name, trial in tried.items() if not trial.device}
+    advice = advise(taken, refused)
+    if taken in CPU and (tried["torch"].device or "").startswith("cuda"):
+        return f"torch, asked for by name, uses the GPU already; or {advice}"
+    return advice
 
 
 def advise(taken: str, refused: dict[str, str], cpuinfo: Path = CPUINFO) -> str:
@@ -166,7 +187,7 @@ def advise(taken: str, refused: dict[str, str], cpuinfo: Path = CPUINFO) -> str:
         return "; or ".join(f"{name}: {refused[name]}" for name in faster if name in refused)
     ahead = f" {OPENVINO_AHEAD} " in _read(cpuinfo)
     if ahead and taken == "onnxruntime" and find_spec("openvino") is None:
-        return "pip install 'kdc_ros[openvino]', ahead on this processor with an input size"
+        return "pip install 'kdc_ros[openvino]', ahead on this processor for the node"
     return "nothing, without an NVIDIA GPU: no driver's kernel module is loaded"
 
 

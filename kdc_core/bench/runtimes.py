@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
-from kdc_core.bench.frames import FRAME, SAMPLES, paste_people
+from kdc_core.bench.frames import FRAME, paste_people
 from kdc_core.bench.movenet import open_movenet
 from kdc_core.bench.predictor import interleave
 from kdc_core.inference.assembly import Thresholds
-from kdc_core.inference.export import change_precision, cut_before_decode
-from kdc_core.inference.manifest import read_file
+from kdc_core.inference.export import cut_before_decode
+from kdc_core.inference.manifest import Precision
 from kdc_core.inference.predictor import Predictor, letterbox_image
 from kdc_core.inference.program import level_fields
-from kdc_core.inference.quantize import training_frames
 from kdc_core.inference.runtimes.choice import RUNTIMES, find_program, order
 from kdc_core.inference.runtimes.onnxruntime import Session
 from kdc_core.inference.runtimes.openvino import OpenVinoRuntime, compile_program
@@ -31,6 +31,11 @@ from kdc_core.network.weights import load_model
 THREADS = 2
 # Frames after which the process has all the memory that it needs.
 SETTLED = 100
+# Of OpenVINO, and what each is called over ONNX Runtime in fp32.
+PRECISIONS: dict[Precision, str] = {
+    "fp32": "openvino_over_onnxruntime",
+    "int8-cpu": "openvino_int8_over_onnxruntime",
+}
 Call = Callable[[], object]
 
 
@@ -61,15 +66,15 @@ def bench_runtimes(
         movenet: MoveNet's published weights; None = beside the repository, else random ones.
 
     Returns:
-        Among the figures, of the predictor in the runtime `auto` takes on the CPU:
-        end_to_end_over_network, over its network alone in that runtime; over_movenet, over
-        MoveNet MultiPose whole in ONNX Runtime, at 512 px. Of whole
-        programs: openvino_over_onnxruntime, and openvino_int8_over_onnxruntime with a network
-        that is calibrated on the sample images here. Of the default: configure_cached_s, opening
-        it, its self-test and a frame to warm it up, with all files and engines in their caches;
-        first_frame_s, the frame after that; memory_growth, of the process from frame SETTLED to
-        the last, as a fraction. With CUDA: end_to_end_over_network_cuda, of torch;
-        frames_per_second_cuda, of the fastest runtime there.
+        Among the figures, of the predictor in the runtime and precision that `auto` takes on the
+        CPU for frames of one size: end_to_end_over_network, over its network alone in both;
+        over_movenet, over MoveNet MultiPose whole in ONNX Runtime, at 512 px. Of whole programs:
+        openvino_over_onnxruntime, and openvino_int8_over_onnxruntime where there is an int8
+        file. Of the default: configure_cached_s, opening it, its self-test and a frame to warm it
+        up, with all files and engines in their caches; first_frame_s, the frame after that;
+        memory_growth, of the process from frame SETTLED to the last, as a fraction. With CUDA:
+        end_to_end_over_network_cuda, of torch; frames_per_second_cuda, of the fastest runtime
+        there.
     """
     image = paste_people(30)
     figures = {}
@@ -81,7 +86,7 @@ def bench_runtimes(
     stages: dict[str, list[dict[str, float]]] = {name: [] for name in predictors}
     calls = {name: _staged(run, image, stages[name]) for name, run in predictors.items()}
     frame = letterbox_image(image, predictors["onnxruntime"].letterbox(FRAME))
-    calls |= _parts(find_program(model, "fp32"), predictors, frame)
+    calls |= _parts(model, predictors, frame)
     peer = open_movenet(THREADS, movenet)
     calls["movenet"] = lambda: peer(image)
     # On a CPU torch is the reference, and its threads take the cores from all others.
@@ -90,19 +95,17 @@ def bench_runtimes(
 
     figures["end_to_end_over_network"] = _over(times, on_cpu, f"{on_cpu} network")
     figures["over_movenet"] = _over(times, on_cpu, "movenet")
-    if "openvino" in predictors:
-        figures["openvino_over_onnxruntime"] = _over(
-            times, "openvino program", "onnxruntime program"
-        )
-        figures["openvino_int8_over_onnxruntime"] = _over(
-            times, "openvino int8", "onnxruntime program"
-        )
+    for precision, name in PRECISIONS.items():
+        if f"openvino {precision}" in times:
+            figures[name] = _over(times, f"openvino {precision}", "onnxruntime program")
     if on_gpu:
         fastest = min(float(np.median(times[name])) for name in on_gpu)
         figures["frames_per_second_cuda"] = 1e3 / fastest
     if "torch network" in times:
         figures["end_to_end_over_network_cuda"] = _over(times, "torch", "torch network")
     figures["memory_growth"] = memory_growth(lambda: predictors[ranked[0]](image), frames)
+    for predictor in predictors.values():
+        predictor.close()
     return RuntimeFigures(
         {name: round(value, 4) for name, value in figures.items()},
         {name: _medians(rows[1:]) for name, rows in stages.items()},
@@ -168,35 +171,35 @@ def _staged(predictor: Predictor, image: np.ndarray, rows: list[dict[str, float]
     return lambda: rows.append(predictor(image).timings_ms)
 
 
-def _parts(path: Path, predictors: dict[str, Predictor], frame: np.ndarray) -> dict[str, Call]:
+def _parts(model: str, predictors: dict[str, Predictor], frame: np.ndarray) -> dict[str, Call]:
     """Programs and networks alone."""
-    size = (frame.shape[0], frame.shape[1])
-    cut = cut_before_decode(path).SerializeToString()
-    session = Session(cut, THREADS)
+    path = find_program(model, "fp32")
+    session = Session(cut_before_decode(path).SerializeToString(), THREADS)
     calls: dict[str, Call] = {
         "onnxruntime network": lambda: session.run(None, {"frame": frame}),
-        "onnxruntime program": lambda: predictors["onnxruntime"].runtime.submit(frame).collect(),
+        "onnxruntime program": partial(_execute, predictors["onnxruntime"].runtime, frame),
     }
     if "openvino" in predictors:
-        int8, network = _open_int8(path, size), compile_program(cut, size, THREADS)
-        calls["openvino network"] = lambda: network.infer({"frame": frame})
-        calls["openvino program"] = lambda: predictors["openvino"].runtime.submit(frame).collect()
-        calls["openvino int8"] = lambda: int8.submit(frame).collect()
+        calls |= _parts_in_openvino(model, predictors["openvino"].runtime, frame)
     if "torch" in predictors and _on_gpu(predictors["torch"]):
         calls["torch network"] = _torch_network(path.with_suffix(".safetensors"), frame)
     return calls
 
 
-def _open_int8(path: Path, size: tuple[int, int]) -> Runtime:
-    """The program with a network in int8, calibrated on the sample images, in OpenVINO."""
-    # How long it takes does not depend on the images it was calibrated on.
-    frames = training_frames(SAMPLES, read_file(path).config, size, count=2)
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "int8.onnx"
-        change_precision(path, file, "int8-cpu", frames)
-        runtime = OpenVinoRuntime(file, "cpu", THREADS)
-        runtime.submit(np.zeros((*size, 3), np.uint8)).collect()  # compiles, which reads the file
-    return runtime
+def _parts_in_openvino(model: str, taken: Runtime, frame: np.ndarray) -> dict[str, Call]:
+    """The network in the precision that is taken, and the program in each that there is."""
+    cut = cut_before_decode(find_program(model, taken.manifest.precision)).SerializeToString()
+    network = compile_program(cut, (frame.shape[0], frame.shape[1]), THREADS)
+    calls: dict[str, Call] = {"openvino network": lambda: network.infer({"frame": frame})}
+    for precision in PRECISIONS:
+        with suppress(UnusableRuntime):  # no such file
+            runtime = OpenVinoRuntime(find_program(model, precision), "cpu", THREADS)
+            calls[f"openvino {precision}"] = partial(_execute, runtime, frame)
+    return calls
+
+
+def _execute(runtime: Runtime, frame: np.ndarray) -> object:
+    return runtime.submit(frame).collect()
 
 
 def _torch_network(weights: Path, frame: np.ndarray) -> Call:

@@ -123,9 +123,17 @@ def _measure_loss(data: str, original: Path, program: Path) -> None:
         typer.echo(f"'{data}' has no validation images: what AP it loses is not measured")
         return
     images = Images(folder)
-    scores = []
-    for path in (original, program):
-        done = by_predictor(str(path), images, "onnxruntime").evaluate(annotations, path.stem)
-        scores.append(done.figures["keypoint_ap"])
-    write_ap_loss(program, round(scores[0] - scores[1], 4))
-    typer.echo(f"keypoint AP on '{annotations}': {scores[0]:.3f} -> {scores[1]:.3f}")
+    before, after = (
+        by_predictor(str(path), images, "onnxruntime").evaluate(annotations, path.stem).figures
+        for path in (original, program)
+    )
+    losses = []
+    for name, figure in (("keypoint", "keypoint_ap"), ("mask", "mask_ap_keypoint_persons")):
+        one, other = before.get(figure, -1.0), after.get(figure, -1.0)
+        if one >= 0:  # else nobody there has any
+            losses.append(one - other)
+            typer.echo(f"{name} AP on '{annotations}': {one:.3f} -> {other:.3f}")
+    if losses:
+        write_ap_loss(program, round(max(losses), 4))
+    else:
+        typer.echo(f"'{annotations}' has nobody to score: what AP it loses is not measured")

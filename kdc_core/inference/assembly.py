@@ -188,7 +188,7 @@ def _labels(
     size = image[::-1]
     inverse = cv2.WARP_INVERSE_MAP
     owner = cv2.warpAffine(
-        rank[raw.owner],
+        rank.take(raw.owner),
         matrix,
         size,
         flags=cv2.INTER_NEAREST | inverse,

@@ -42,8 +42,8 @@ class Manifest(BaseModel):
         weights_sha256: of the model file the program was exported from.
         precision: of the network.
         size: (H, W) of the only frame it takes; None = any that fits the backbone's rule.
-        ap_loss: keypoint AP on validation images that fp32 has and this precision has not;
-            None = not measured.
+        ap_loss: AP on validation images that fp32 has and this precision has not, of keypoints or
+            masks, whichever lose more; None = not measured.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -95,6 +95,7 @@ class Predictor:
         precision: Precision | Literal["auto"] = "auto",
         size: tuple[int, int] | None = None,
         engines: Cache | None = None,
+        one_size: bool = False,
     ) -> Predictor:
         """Open a model by name or file.
 
@@ -108,12 +109,16 @@ class Predictor:
             precision: of the network: `auto`, `fp32`, `fp16`, `int8-trt` or `int8-cpu`.
             size: (H, W) of the network's input, whatever the image; None = as it needs.
             engines: where TensorRT's engines are kept; None = in the user's cache folder.
+            one_size: whether all images will be of one size, as a camera's are: `auto` may take
+                another runtime and precision for them.
 
         Raises:
             UnusableRuntime, ManifestError, ModelFileError: says what is wrong with which file.
             ValueError: no such image format.
         """
-        choice = choose_runtime(model, runtime, device, threads, precision, size, engines)
+        choice = choose_runtime(
+            model, runtime, device, threads, precision, size, engines, one_size
+        )
         predictor = cls(choice.runtime, image_format=image_format, size=size)
         predictor.refused = choice.refused
         default = predictor.thresholds

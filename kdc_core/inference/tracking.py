@@ -17,7 +17,7 @@ from kdc_core.inference.assembly import Thresholds
 if TYPE_CHECKING:
     from kdc_core.inference.predictor import Predictor
 
-LAST_ID = 65535
+LAST_ID = 65534  # vision_msgs calls 65535 unlabeled
 TIMEOUT_S = 1.0  # for which a lost person is waited for, where nobody says otherwise
 BACKWARDS_S = 1.0  # a time that goes back further begins a new recording
 LOST_S = 0.75  # for which a person may not be found before it is lost
@@ -73,7 +73,7 @@ class Tracker:
     """Gives people ids that stay from frame to frame; of one camera or recording.
 
     A person is lost once it was not found for LOST_S, which may begin while it is half hidden, and
-    has its id again if it is found within the timeout from then on. Ids count from 1 to 65535,
+    has its id again if it is found within the timeout from then on. Ids count from 1 to 65534,
     then begin again, past those in use. With an image of another size, or a time more than a
     second before the last, everybody is new.
 
@@ -195,7 +195,8 @@ class Tracker:
             middles = (boxes[:, axis] + boxes[:, axis + 2]) / 2 + shift[:, axis]
             new_middles = (new_boxes[:, axis] + new_boxes[:, axis + 2]) / 2
             offsets.append(mean(away[axis], new_middles[None] - middles[:, None]))
-        areas = BOX_FRACTION * np.maximum(_areas(boxes)[:, None], _areas(new_boxes)[None])
+        areas = np.maximum(_areas(boxes)[:, None], _areas(new_boxes)[None])
+        areas = BOX_FRACTION * np.minimum(areas, np.prod(self._size))  # else near is everywhere
         spread = 2 * areas * doubt[:, None] ** 2
         near = np.exp(-(offsets[0] ** 2 + offsets[1] ** 2) / (REACH**2 * spread))
         squares = away[0] ** 2 + away[1] ** 2

@@ -24,6 +24,7 @@ import pytest
 import typer
 from pycocotools.coco import COCO
 
+import kdc_core
 from kdc_core.cli import app, join_commands
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.codec.skeleton import COCO17, SKELETONS
@@ -48,6 +49,10 @@ def paths(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]
     yield path
     for name, below in getattr(command, "commands", {}).items():
         yield from paths(below, (*path, name))
+
+
+def test_the_version_is_told() -> None:
+    assert kdc("--version").stdout == f"kdc {kdc_core.__version__}\n"
 
 
 def test_every_command_tells_what_it_does() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from core.commands import kdc
 from kdc_core import doctor
+from kdc_core.doctor import Trial
 from kdc_core.inference.engine import driver
 from kdc_core.inference.engine.driver import Gpu
 from kdc_core.inference.predictor import Predictor
@@ -23,8 +24,8 @@ def working(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the runtimes that work; all others are broken."""
     names = ["onnxruntime"]
 
-    def try_runtime(name: str, progress: object) -> tuple[bool, str]:
-        return (True, "works on cpu") if name in names else (False, f"{name} is broken")
+    def try_runtime(name: str, progress: object) -> Trial:
+        return Trial("cpu", "works on cpu") if name in names else Trial(None, f"{name} is broken")
 
     monkeypatch.setattr(doctor, "_try_runtime", try_runtime)
     return names
@@ -106,7 +107,22 @@ def test_frames_of_one_size_may_have_a_runtime_of_their_own(
 
     monkeypatch.setattr(doctor, "order", order)
     working.append("openvino")
-    assert dict(doctor.report())["auto takes"].startswith("onnxruntime; openvino with an input")
+    assert dict(doctor.report())["auto takes"].startswith(
+        "onnxruntime; openvino for frames of one"
+    )
+
+
+def test_torch_on_the_gpu_is_named_where_auto_stays_on_the_cpu(
+    working: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def try_runtime(name: str, progress: object) -> Trial:
+        devices = {"onnxruntime": "cpu", "torch": "cuda:0"}
+        return Trial(devices.get(name), "as told")
+
+    monkeypatch.setattr(doctor, "_try_runtime", try_runtime)
+    rows = dict(doctor.report())
+    assert rows["auto takes"] == "onnxruntime"
+    assert rows["for a faster one"].startswith("torch, asked for by name, uses the GPU already")
 
 
 REFUSED = {"tensorrt": "install it", "tensorrt-rtx": "pip install it", "onnxruntime-cuda": "why"}

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from kdc_core.codec.grid import Letterbox
+from kdc_core.commands import export
 from kdc_core.config import load_preset
 from kdc_core.errors import KdcError
 from kdc_core.inference.check import check_program
@@ -43,6 +45,7 @@ from kdc_core.network.weights import load_model, save_model
 from .commands import assert_refused, kdc
 from .test_parity import ALLOWED
 
+KEPT = "mask_ap_keypoint_persons"
 PROGRAM, WEIGHTS = MODELS / "kdc_light.onnx", MODELS / "kdc_light.safetensors"
 MAPS = field_names(load_preset("kdc_light"))
 
@@ -98,14 +101,19 @@ def test_folded_batch_norms_give_the_same_maps(
         assert np.abs(one - other).max() < 1e-3 * one.std()
 
 
-def test_the_shipped_fp16_program_is_that_of_the_shipped_weights() -> None:
-    path = MODELS / "kdc_light.fp16.onnx"
+@pytest.mark.parametrize(
+    ("precision", "most_bytes", "within_px"), [("fp16", 11e6, 0.1), ("int8-cpu", 7e6, 3.0)]
+)
+def test_the_shipped_programs_are_those_of_the_shipped_weights(
+    precision: str, most_bytes: float, within_px: float
+) -> None:
+    path = MODELS / f"kdc_light.{precision}.onnx"
     manifest, whole = read_file(path), read_file(PROGRAM)
-    assert path.stat().st_size < 11e6
-    assert manifest.precision == "fp16" and manifest.weights_sha256 == whole.weights_sha256
+    assert path.stat().st_size < most_bytes
+    assert manifest.precision == precision and manifest.weights_sha256 == whole.weights_sha256
     assert manifest.config == whole.config
     difference = self_test(OnnxRuntime(path, "cpu", 1))
-    assert difference.people == 4 and difference.keypoint_px < 0.1
+    assert difference.people == 4 and difference.keypoint_px < within_px
 
 
 # int8
@@ -241,6 +249,39 @@ def test_export_measures_what_int8_loses_on_validation_images(
     said = "keypoint AP on" if split else "has no validation images"
     assert said in done.stdout
     assert read_file(tmp_path / "m.onnx").ap_loss == (0.0 if split else None)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "loss"),
+    [
+        ({"keypoint_ap": 0.5, KEPT: 0.4}, {"keypoint_ap": 0.49, KEPT: 0.37}, 0.03),
+        ({"keypoint_ap": 0.5, KEPT: -1.0}, {"keypoint_ap": 0.49, KEPT: -1.0}, 0.01),
+        ({"keypoint_ap": 0.5}, {"keypoint_ap": 0.52}, -0.02),
+        ({"keypoint_ap": -1.0}, {"keypoint_ap": -1.0}, None),
+    ],
+)
+def test_the_loss_is_that_of_what_loses_most(
+    before: dict[str, float],
+    after: dict[str, float],
+    loss: float | None,
+    data_set: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("train", "val"):
+        data_set.with_name(f"{name}.json").write_text(data_set.read_text())
+        data_set.with_name(name).symlink_to("few")
+    written: list[float] = []
+    figures = iter((before, after))
+
+    def by_predictor(*others: object) -> SimpleNamespace:
+        return SimpleNamespace(evaluate=lambda *_: SimpleNamespace(figures=next(figures)))
+
+    monkeypatch.setattr(export, "by_predictor", by_predictor)
+    monkeypatch.setattr(
+        "kdc_core.inference.export.write_ap_loss", lambda path, value: written.append(value)
+    )
+    export._measure_loss(str(data_set.parent), PROGRAM, PROGRAM)
+    assert written == ([] if loss is None else [pytest.approx(loss)])
 
 
 # Manifests

@@ -139,7 +139,7 @@ def test_bgr_images_give_what_rgb_images_give(predictor: Predictor, image: np.nd
 
 
 def test_the_arithmetic_of_the_caller_stays_as_it_is(image: np.ndarray) -> None:
-    """ONNX Runtime computes without denormal numbers; nobody else does."""
+    """No runtime has the process compute without denormal numbers."""
     denormal = np.array([1e-40], np.float32)
     Predictor.from_pretrained("kdc_light", "onnxruntime")(image)
     assert (denormal * np.float32(0.5))[0] > 0

@@ -24,6 +24,7 @@ from kdc_core.inference.manifest import OUTPUTS, FrameError, Manifest, Precision
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes import choice
 from kdc_core.inference.runtimes.choice import (
+    LARGEST_AP_LOSS,
     MODELS,
     choose_runtime,
     find_program,
@@ -43,7 +44,7 @@ PROGRAM = MODELS / "kdc_light.onnx"
 def runtime(request: pytest.FixtureRequest) -> Runtime:
     if request.param == "openvino":
         pytest.importorskip("openvino")
-    return choose_runtime("kdc_light", request.param, threads=1).runtime
+    return choose_runtime("kdc_light", request.param, threads=1, precision="fp32").runtime
 
 
 # What runs
@@ -362,6 +363,33 @@ def test_auto_takes_int8_where_it_loses_little(
     assert opened.tried == [("openvino", "m.int8-cpu.onnx" if taken else "m.onnx")]
 
 
+def test_why_the_first_file_is_not_taken_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str, path: Path, *others: object) -> str:
+        if ".int8" in path.name:
+            raise UnusableRuntime("it finds nobody")
+        return name
+
+    monkeypatch.setattr(choice, "_open", refuse)
+    assert choose_runtime("kdc_light", "openvino").refused == {
+        "openvino int8-cpu": "it finds nobody"
+    }
+
+
+@pytest.mark.parametrize("said", [{"one_size": True}, {"size": (448, 576)}, {}])
+def test_frames_of_one_size_are_ordered_so(
+    said: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def order_and_note(one_size: bool) -> tuple[str, ...]:
+        asked.append(one_size)
+        return ("onnxruntime",)
+
+    monkeypatch.setattr(choice, "order", order_and_note)
+    Predictor.from_pretrained("kdc_light", threads=1, **said).close()
+    assert asked == [bool(said)]
+
+
 def test_auto_takes_fp16_with_tensorrt_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Opened(("tensorrt", "tensorrt-rtx", "onnxruntime-cuda"), monkeypatch)
     chosen = choose_runtime("kdc_light")
@@ -487,6 +515,14 @@ def straight() -> Runtime:
 def test_a_runtime_that_finds_everybody_passes(runtime: Runtime) -> None:
     difference = self_test(runtime)
     assert difference.people == 4 and difference.keypoint_px < 0.05 < 0.99 < difference.mask_iou
+
+
+def test_openvino_takes_the_shipped_int8_file() -> None:
+    pytest.importorskip("openvino")
+    runtime = choose_runtime("kdc_light", "openvino", threads=1).runtime
+    assert runtime.describe()["precision"] == "int8-cpu"
+    loss = runtime.manifest.ap_loss
+    assert loss is not None and loss <= LARGEST_AP_LOSS
 
 
 @pytest.mark.parametrize("size", [(352, 448), (480, 640)])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kdc_core.bench.runtimes import PRECISIONS
 from kdc_core.inference.runtimes import choice
 from kdc_core.inference.selftest import BOUNDS
 
@@ -70,7 +71,7 @@ def test_every_trouble_is_one_that_is_told() -> None:
 
 def test_the_keys_of_the_bench_are_all_there() -> None:
     source = (ROOT / "kdc_core" / "bench" / "runtimes.py").read_text(encoding="utf-8")
-    keys = set(re.findall(r'figures\["(\w+)"\]', source))
+    keys = {*re.findall(r'figures\["(\w+)"\]', source), *PRECISIONS.values()}
     assert len(keys) == 9
     assert keys == {cell.strip("`") for cell in first_cells(section("How fast"))}
 

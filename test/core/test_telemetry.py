@@ -1,4 +1,4 @@
-"""ONNX Runtime's telemetry stays off unless the user turns it on."""
+"""Telemetry stays off: ONNX Runtime's unless the user turns it on, OpenVINO's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 VARIABLE = "ORT_DISABLE_TELEMETRY"
+# Where one of these is set, OpenVINO tells nobody.
+QUIET = ("CI", "TF_BUILD", "JENKINS_URL")
+NOWHERE = "http://127.0.0.1:9"  # a proxy that is not there: this test tells nobody, either
 # Where no network is, what would have been sent has no route, and the kernel counts it.
 PREDICT_AND_WATCH = """
 import sys, time
@@ -53,6 +56,20 @@ def test_it_is_off_before_anything_else_is_imported(
         timeout=60,
     )
     assert done.stdout.strip() == found, done.stderr
+
+
+def test_openvino_tells_nobody_that_it_was_imported(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    code = "from kdc_core import Predictor; Predictor.from_pretrained('kdc_light', 'openvino')"
+    plain, ours = tmp_path / "plain", tmp_path / "ours"
+    for home, text in ((plain, "import openvino"), (ours, code)):
+        home.mkdir()
+        kept = {k: v for k, v in environment(home, None).items() if k not in QUIET}
+        kept |= dict.fromkeys(("http_proxy", "https_proxy"), NOWHERE)
+        subprocess.run([sys.executable, "-c", text], env=kept, check=True, timeout=120)
+    if not list(plain.rglob("*")):
+        pytest.skip("this OpenVINO has no telemetry")
+    assert not list(ours.rglob("*")), "OpenVINO wrote an id to send"
 
 
 @pytest.mark.all

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kdc_core.bench import ids as ids_bench
@@ -222,6 +222,7 @@ POINTS = st.sampled_from([np.nan, np.inf, -np.inf, 0.0, 1e30, -1e30, 250.0])
 
 @settings(max_examples=50, deadline=None)
 @given(values=st.lists(POINTS, min_size=4, max_size=4), seed=st.integers(0, 99))
+@example(values=[-1e30, -1e30, 1e30, 1e30], seed=0)
 def test_whatever_is_no_number_has_an_id_and_harms_nobody(values: list[float], seed: int) -> None:
     tracker, rng = Tracker(COCO17, 1.0), np.random.default_rng(seed)
     bad = person(300)

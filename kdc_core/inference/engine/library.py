@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from threading import Lock
 from types import ModuleType
 from typing import Literal
 
@@ -137,3 +140,34 @@ def _has(module: ModuleType, path: str) -> bool:
             return False
         at = getattr(at, name)
     return True
+
+
+class _Calls:
+    """Calls of TensorRT that are under way in any thread."""
+
+    def __init__(self) -> None:
+        self.lock, self.count, self.collected = Lock(), 0, False
+
+
+_calls = _Calls()
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """For calls in which TensorRT calls Python back, as its logger.
+
+    It holds a lock meanwhile that freeing a builder takes too: were the garbage collector to find
+    an older one just then, the call would never end.
+    """
+    with _calls.lock:
+        if not _calls.count:
+            _calls.collected = gc.isenabled()
+            gc.disable()
+        _calls.count += 1
+    try:
+        yield
+    finally:
+        with _calls.lock:
+            _calls.count -= 1
+            if not _calls.count and _calls.collected:
+                gc.enable()

@@ -19,7 +19,7 @@ from typing import Any
 from kdc_core.inference.engine import driver
 from kdc_core.inference.engine.header import LENGTH
 from kdc_core.inference.engine.job import Answer, Built, Job
-from kdc_core.inference.engine.library import Library, find_library
+from kdc_core.inference.engine.library import Library, find_library, no_collection
 from kdc_core.inference.engine.lock import never
 from kdc_core.inference.engine.messages import BuildCancelled, EngineError, explain
 from kdc_core.inference.engine.timing import keep_timing, start_timing
@@ -70,7 +70,8 @@ class Builder:
         workspace = self._workspace()
         started = time.monotonic()
         try:
-            plan = self._plan(workspace)
+            with no_collection():
+                plan = self._plan(workspace)
         except EngineError:
             raise
         except Exception as error:  # of the bindings: TypeError, RuntimeError, their own

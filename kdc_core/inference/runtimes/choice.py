@@ -33,7 +33,7 @@ RUNTIMES = (*GPU, *CPU, "torch")
 # size, for which it compiles a program of its own: those with this flag in /proc/cpuinfo.
 OPENVINO_AHEAD = "avx512f"
 # What `auto` takes of a model given by name, if its file is there and its self-test passes; int8
-# only if it loses no more than this in keypoint AP.
+# only if it loses no more than this in AP.
 FASTER: dict[str, Precision] = {
     "tensorrt": "fp16",
     "tensorrt-rtx": "fp16",
@@ -127,6 +127,7 @@ def choose_runtime(
     precision: Precision | Literal["auto"] = "auto",
     size: tuple[int, int] | None = None,
     engines: Cache | None = None,
+    one_size: bool = False,
 ) -> Choice:
     """Open a model with the runtime asked for, or with the first of `order` that can be used here.
 
@@ -143,6 +144,7 @@ def choose_runtime(
         size: (H, W) of the frames to come, if known.
         engines: where TensorRT's engines are kept, and whether they may be built; None = in the
             user's cache folder, and they may.
+        one_size: whether all frames will be of one size, also where it is not known yet.
 
     Raises:
         UnusableRuntime: it cannot be had here.
@@ -154,7 +156,7 @@ def choose_runtime(
         raise UnusableRuntime(f"no device '{device}': expected auto, cpu, cuda or cuda:N")
     find_model(model, (".onnx", ".safetensors"))  # else every runtime would say that there is none
     request = Request(device, threads or default_threads(), size, engines)
-    names = order(size is not None) if runtime == "auto" else (runtime,)
+    names = order(one_size or size is not None) if runtime == "auto" else (runtime,)
     refused: dict[str, str] = {}
     return Choice(_first_of(names, model, precision, request, refused), refused)
 
@@ -180,7 +182,9 @@ def _first_of(
         try:
             for title, path in _files(model, name, precision):
                 try:
-                    return _open(name, path, request, otherwise)
+                    opened = _open(name, path, request, otherwise)
+                    refused |= tried
+                    return opened
                 except UnusableRuntime as refusal:
                     tried[title], error = str(refusal), refusal
         except UnusableRuntime as refusal:

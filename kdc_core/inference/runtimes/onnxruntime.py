@@ -52,11 +52,7 @@ GPU_PROVIDERS = {
 
 
 class Session:
-    """An ONNX file opened with the options used everywhere, in a thread of its own.
-
-    In that thread denormal numbers are zero: what pixels far from a person give is denormal, and
-    some processors take many times as long for it. ONNX Runtime sets this for whichever thread
-    opens a session, and nobody else's arithmetic should change.
+    """An ONNX file opened with the options used everywhere, run in a thread of its own.
 
     Its threads spin for SPIN_US at most: the next of hundreds of operators mostly comes within
     that time, and waking a thread takes longer than it runs. On a robot whose cores are busy,
@@ -77,17 +73,13 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
         version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
         spin = version >= BOUNDED_SPIN_SINCE  # older versions would spin without end
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
         options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
         options.log_severity_level = 3
         self._thread = ThreadPoolExecutor(1, "kdc_onnxruntime")
-        opened = self._thread.submit(
-            onnxruntime.InferenceSession, model, options, providers=providers or [CPU]
-        )
-        self.raw: onnxruntime.InferenceSession = opened.result()
+        self.raw = onnxruntime.InferenceSession(model, options, providers=providers or [CPU])
 
     def run(self, outputs: list[str] | None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Execute; None = all outputs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ from kdc_core.inference.runtimes.protocol import Pending, UnusableRuntime
 
 if TYPE_CHECKING:
     from openvino import InferRequest, Model
+
+# Once imported, OpenVINO tells its maker so by this package of its own; without it it does not.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 # So many sizes of frames get a program of their own, which is faster than one for all sizes but
 # takes a second or more to compile; any further ones share one.

@@ -17,7 +17,13 @@ from kdc_core.inference.engine import driver
 from kdc_core.inference.engine.cache import Cache, EngineFile, get_engine
 from kdc_core.inference.engine.kernels import Kernels
 from kdc_core.inference.engine.key import Target
-from kdc_core.inference.engine.library import Family, Library, check_installed, find_library
+from kdc_core.inference.engine.library import (
+    Family,
+    Library,
+    check_installed,
+    find_library,
+    no_collection,
+)
 from kdc_core.inference.engine.messages import BrokenEngine, EngineError, explain
 from kdc_core.inference.engine.session import EngineSession
 from kdc_core.inference.engine.worker import make_logger
@@ -59,7 +65,8 @@ class TensorRtRuntime:
         self._refused: set[Size] = set()
         self._said: list[str] = []
         self._logger = make_logger(library.module, self._said)
-        self._trt_runtime = library.module.Runtime(self._logger)
+        with no_collection():
+            self._trt_runtime = library.module.Runtime(self._logger)
 
     @classmethod
     def open(
@@ -164,14 +171,16 @@ class TensorRtRuntime:
             EngineError: there is no memory for it.
         """
         self._said.clear()
-        loaded = self._trt_runtime.deserialize_cuda_engine(plan)
+        with no_collection():
+            loaded = self._trt_runtime.deserialize_cuda_engine(plan)
         if loaded is None:
             text = self._explain(f"the engine '{engine.path}' could not be loaded", "loading")
             # A good engine for which there is no memory just now is kept.
             raise EngineError(text) if "out of GPU memory" in text else BrokenEngine(text)
         kernels = Kernels(Path(engine.path), driver.describe())
         try:
-            session = EngineSession(self._library.module, loaded, str(engine.path), kernels)
+            with no_collection():
+                session = EngineSession(self._library.module, loaded, str(engine.path), kernels)
         except cuda.CudaError as error:
             raise EngineError(self._why(error, "loading")) from error
         try:

@@ -1,12 +1,13 @@
 """torch on CUDA: the next frame is uploaded while this one runs, each run one CUDA graph.
 
-Nothing here has run on a GPU yet: its logic is tested against a stand-in for torch.cuda.
+Its logic is tested against a stand-in for torch.cuda, and on a GPU by the tests marked `gpu`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -52,7 +53,7 @@ class CudaProgram:
         pinned = torch.from_numpy(frame).pin_memory()
         # Whoever changes the weights does so on the caller's stream.
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.inference_mode():
+        with torch.inference_mode(), precise():
             run = self._run_for((frame.shape[0], frame.shape[1]))
             with torch.cuda.stream(self._uploads):
                 uploaded = pinned.to(self._device, non_blocking=True)
@@ -117,6 +118,11 @@ class CudaProgram:
             raise RuntimeError("the graph gives something else than the program")
         self._constants.append(constants)
         return replay
+
+
+def precise() -> AbstractContextManager[None]:
+    """Convolutions in float32 proper: TF32, torch's default, moves a keypoint by pixels."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 class Constants(TorchFunctionMode):
