@@ -18,6 +18,9 @@ from kdc_ros.stand_in import SIZES, sample
 from kdc_ros.stream import Streamed, Streamer
 
 NAMESPACE = "/kdc_bench"
+# Of the node and of the predictor beside it, so that ratios of two machines can be compared.
+RUNTIME = "onnxruntime"
+SAME_RUNTIME = ("-p", f"runtime:={RUNTIME}")
 WARM_UP = 5  # rounds that are not counted
 FASTER = 3  # frames a camera shows in the time that the predictor takes for one
 TURNS = 3  # of two nodes that are shown such frames
@@ -53,11 +56,12 @@ def bench_node(rounds: int) -> dict[str, float]:
     env.prepare()
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     image = one_person_image()
-    with _camera_at_node(NAMESPACE) as (camera, plain):
+    with _camera_at_node(NAMESPACE, *SAME_RUNTIME) as (camera, plain):
         node_ms, bare_ms = _compare(camera, image, rounds)
         predictor_ms = float(np.median(bare_ms))
         rate_hz, turn_s = 1e3 * FASTER / predictor_ms, 1e-3 * rounds * predictor_ms / TURNS
-        with _camera_at_node(f"{NAMESPACE}_pipeline", "-p", "pipeline:=true") as (_, pipelined):
+        pipeline = ("-p", "pipeline:=true")
+        with _camera_at_node(f"{NAMESPACE}_pipeline", *pipeline, *SAME_RUNTIME) as (_, pipelined):
             turns = [
                 [node.run(image, rate_hz, max(turn_s, WARM_UP_S)) for node in (plain, pipelined)]
                 for _ in range(TURNS)
@@ -127,7 +131,7 @@ def _camera_at_node(
 def _compare(camera: Camera, image: np.ndarray, rounds: int) -> tuple[np.ndarray, np.ndarray]:
     """Milliseconds of the node and of a predictor here, for one frame after the other."""
     pairs = []
-    with closing(Predictor.from_pretrained("kdc_light")) as predictor:
+    with closing(Predictor.from_pretrained("kdc_light", RUNTIME)) as predictor:
         for _ in range(WARM_UP + rounds):
             node_s = camera.ask(camera.image(image))[1]
             pairs.append((1e3 * node_s, sum(predictor(image).timings_ms.values())))

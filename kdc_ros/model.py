@@ -48,6 +48,7 @@ def open_predictor(
             progress=progress,
             cancelled=cancelled,
         ),
+        one_size=True,  # a camera's
     )
     predictor.thresholds = settings.thresholds
     # An engine is for one size of input, known only with the first image.

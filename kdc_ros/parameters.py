@@ -90,7 +90,9 @@ class Settings:
     runtime: str = parameter("auto", "What executes the model.", choices=("auto", *RUNTIMES))
     device: str = parameter("auto", "auto, cpu, cuda or cuda:N.")
     precision: str = parameter(
-        "auto", "Of the network; auto tries fp16 on TensorRT.", choices=("auto", *PRECISIONS)
+        "auto",
+        "Of the network; auto tries fp16 on TensorRT and int8 in OpenVINO.",
+        choices=("auto", *PRECISIONS),
     )
     input_size: str = parameter(
         "",

@@ -35,7 +35,7 @@ from kdc_ros.stream import Streamer, resident_mb
 from .faulty_node import GIVES_NAN, NO_MEMORY, RAISES, SUBMIT_RAISES, TAKES_LONG
 from .peer import OUTPUTS, MakePeer, Peer, persons
 from .process import NodeProcess, Start
-from .test_node_lifecycle import shared_memory
+from .shared_memory import SharedFile, all_files, files_in_use, files_of
 
 pytestmark = [pytest.mark.ros, pytest.mark.all]
 
@@ -350,13 +350,13 @@ def test_two_signals_soon_after_the_start_end_it_cleanly(
 def test_a_killed_node_is_replaced_by_the_next(start_once: Start, peer: MakePeer) -> None:
     """Also in the middle of a frame; what it leaves in /dev/shm is in nobody's way."""
     camera = peer("/killed")
-    left: set[Path] = set()
+    left: set[SharedFile] = set()
     for _ in range(3):
-        others = set(Path("/dev/shm").iterdir())
+        others = all_files()
         process = start_once("-r", "__ns:=/killed")
         camera.meet()
         camera.publisher.publish(camera.frame())
-        left |= shared_memory(process.pid) - others - shared_memory(os.getpid())
+        left |= files_of(process.pid) - others - files_of(os.getpid())
         process.process.kill()
         assert process.process.wait(10) == -signal.SIGKILL
     process = start_once("-r", "__ns:=/killed")
@@ -365,7 +365,7 @@ def test_a_killed_node_is_replaced_by_the_next(start_once: Start, peer: MakePeer
         assert set(camera.answer()) == set(OUTPUTS)
     process.process.send_signal(signal.SIGINT)
     process.assert_ends_well()
-    for path in left - shared_memory(os.getpid()):
+    for path, _ in left & all_files() - files_in_use():
         path.unlink(missing_ok=True)
 
 

@@ -29,6 +29,7 @@ def test_parameters_reach_the_choice_of_the_runtime(
         predictor.while_opening = asked.update
         assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
         assert asked["precision"] == "fp16" and asked["size"] == (448, 576)
+        assert asked["one_size"] is True, "a camera's frames are"
         engines = asked["engines"]
         assert engines.folder == tmp_path and engines.policy == "prebuilt"
         assert not engines.cancelled()

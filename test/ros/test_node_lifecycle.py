@@ -17,6 +17,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from .peer import MakePeer, Peer, persons
 from .process import NodeProcess, Start
+from .shared_memory import SharedFile, all_files, files_in_use, files_of
 
 pytestmark = pytest.mark.ros
 
@@ -47,13 +48,17 @@ def waiting(start: Start, module_peers: MakePeer) -> Peer:
     return observer
 
 
-@pytest.mark.parametrize("reliable", [True, False], ids=["reliable", "best effort"])
-def test_node_before_camera(waiting: Peer, peer: MakePeer, reliable: bool) -> None:
-    """Whether the node is found by the camera, or has to follow it first."""
-    waiting.status(
+def see_nobody_publish(observer: Peer) -> None:
+    observer.status(
         lambda status: status.message == "no publisher on /node_first/image",
         "the node subscribes and nobody publishes",
     )
+
+
+@pytest.mark.parametrize("reliable", [True, False], ids=["reliable", "best effort"])
+def test_node_before_camera(waiting: Peer, peer: MakePeer, reliable: bool) -> None:
+    """Whether the node is found by the camera, or has to follow it first."""
+    see_nobody_publish(waiting)
     camera = peer("/node_first", reliable)
     camera.meet()
     wanted = "reliable" if reliable else "best_effort"
@@ -62,6 +67,7 @@ def test_node_before_camera(waiting: Peer, peer: MakePeer, reliable: bool) -> No
 
 @pytest.mark.timed
 def test_the_input_follows_cameras_both_ways_within_three_seconds(waiting: Peer) -> None:
+    see_nobody_publish(waiting)
     for reliable in (False, True, False):
         wanted = "reliable" if reliable else "best_effort"
         with closing(Peer("/node_first", reliable, answers={})):
@@ -192,15 +198,6 @@ def test_a_misspelt_parameter_is_warned_of(managed: Peer, by_hand: ByHand) -> No
 # The end
 
 
-def shared_memory(pid: int) -> set[Path]:
-    """Files in /dev/shm that a process has mapped."""
-    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
-    fields = [line.split(maxsplit=5) for line in lines]
-    return {
-        Path(parts[5]) for parts in fields if len(parts) == 6 and parts[5].startswith("/dev/shm/")
-    }
-
-
 @pytest.fixture(scope="module")
 def staying(module_peers: MakePeer) -> Peer:
     """A camera that stays while nodes come and go."""
@@ -219,10 +216,10 @@ def test_a_signal_ends_the_node_cleanly(
 
     That the camera stays shows that a node can be started anew.
     """
-    others = set(Path("/dev/shm").iterdir())
+    others = all_files()
     process = start("-r", "__ns:=/stop")
     staying.meet()
-    own_memory = shared_memory(process.pid) - others
+    own_memory = files_of(process.pid) - others
     staying.publisher.publish(staying.frame())
     for name in signals:
         process.process.send_signal(getattr(signal, name))
@@ -230,9 +227,10 @@ def test_a_signal_ends_the_node_cleanly(
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)  # it was started as the head of a group
 
-    def left() -> set[Path]:
-        # What this side still has open, to send to the node, is not the node's.
-        return {path for path in own_memory if path.exists()} - shared_memory(os.getpid())
+    def left() -> set[SharedFile]:
+        # The camera has the node's port open until it sees the node leave, and until then a node
+        # of the tests beside may take it as its own.
+        return (own_memory & all_files()) - files_in_use()
 
     staying.wait(lambda: not left(), f"shared memory is freed: {left()}")
     staying.wait(lambda: not staying.publisher.get_subscription_count(), "the node is gone")
