@@ -142,10 +142,16 @@ class DecodeConfig(Section):
     centroid: Literal["static", "dynamic", "dynamic_multi", "personlab"] = Field(
         "dynamic_multi",
         description="centroids of a person; static: body center, dynamic: most confident "
-        "keypoint, dynamic_multi: the `centroids` most confident, personlab: all visible alike",
+        "keypoint, dynamic_multi: the `centroids` of most weight, personlab: all visible alike",
     )
     centroids: int = Field(
-        5, ge=1, le=17, description="K', most confident keypoints that `dynamic_multi` uses"
+        5, ge=1, le=17, description="K', centroids of a person that `dynamic_multi` uses"
+    )
+    center_weight: float = Field(
+        0.0,
+        ge=0,
+        description="factor on the body center's score where it is one of the centroids of "
+        "`dynamic_multi`; 0 = it is one only where no keypoint is confident",
     )
     visible: Fraction = Field(0.3, description="score from which `personlab` counts a keypoint")
     sigma_scale: Positive = Field(

@@ -18,6 +18,8 @@ from kdc_core.config import DecodeConfig
 PIECES = 16
 # Where no phi is above it, nobody is near.
 NOBODY = 1e-3
+# Far away, exp would give denormal numbers, for each of which processors take many times as long.
+LEAST_EXPONENT = -60.0
 # Weight of the body center where no keypoint is confident enough to be a centroid.
 FALLBACK = 1e-4
 
@@ -26,8 +28,8 @@ def centroid_weights(poses: Poses, config: DecodeConfig) -> tuple[Tensor, Tensor
     """Choose each person's centroids; every choice is one set of weights over the types.
 
     static: the body center (SM_c). dynamic: the single most confident keypoint (DM_c).
-    dynamic_multi: the K' most confident keypoints by their scores. personlab: every visible
-    keypoint alike.
+    dynamic_multi: the K' best of the keypoints, by their scores, and of the body center, by
+    `center_weight` times its own. personlab: every visible keypoint alike.
 
     Returns:
         weight, types: (B, P, K') weights with sum 1 and their types.
@@ -41,7 +43,8 @@ def centroid_weights(poses: Poses, config: DecodeConfig) -> tuple[Tensor, Tensor
     elif config.centroid == "dynamic":
         weight, count = keypoints + FALLBACK * center, 1
     elif config.centroid == "dynamic_multi":
-        weight, count = keypoints + FALLBACK * center, config.centroids
+        least = FALLBACK + config.center_weight * score
+        weight, count = keypoints + least * center, config.centroids
     else:
         weight = (keypoints > config.visible).to(score.dtype) + FALLBACK * center
         count = score.shape[-1]
@@ -79,7 +82,10 @@ def assign(
     """
     num_types, _, height, width = embedding.shape[1:]
     pointed = _pointed_at(embedding, grid)
-    square = (pointed * pointed).sum(2)
+    # As a matrix product: in OpenVINO a sum over an axis of two takes longer.
+    flat = pointed.flatten(1, 2).flatten(2)
+    pairs = torch.eye(num_types, device=at.device).repeat_interleave(2, 1)
+    square = (pairs @ (flat * flat)).unflatten(2, (height, width))
     columns = torch.cat((pointed.flatten(1, 2), square, torch.ones_like(square[:, :1])), 1)
 
     # All in pixels of the reduced image, as the embedding is.
@@ -99,7 +105,7 @@ def assign(
     )
     rows = rows.flatten(1, 2)
     parts = [
-        torch.exp(rows @ part).unflatten(1, types.shape[1:]).sum(2)
+        torch.exp((rows @ part).clamp(min=LEAST_EXPONENT)).unflatten(1, types.shape[1:]).sum(2)
         for part in _pieces(columns.flatten(2), round(PIECES / level.factor**2))
     ]
     return torch.cat(parts, -1).unflatten(2, (height, width))

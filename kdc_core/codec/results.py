@@ -19,7 +19,8 @@ class Person:
             where the mask is empty.
         mask: (h, w) bool, cut out at `mask_origin`; (0, 0) where the person has no pixel.
         mask_origin: (x, y) of the mask's top-left pixel in the image.
-        centroids: (n, 4) float32 keypoint index, x, y, weight of the dynamic centroids used.
+        centroids: (n, 4) float32 keypoint index (that after the last: the body center), x, y,
+            weight of the dynamic centroids used.
         id: number of the person over several frames, or None.
 
     Raises:

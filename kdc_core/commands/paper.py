@@ -42,6 +42,7 @@ CENTROIDS = {
     "dynamic": "DM_c",
     "dynamic_multi": "DM_c, the K' best",
     "personlab": "all visible keypoints",
+    "center too": "DM_c, the K' best and the center",
 }
 AS_POSE2SEG = ("as Pose2Seg: keypoints given, scores alike", KEYPOINT_PERSONS)
 given_keypoints = partial(by_test_time, given=True)

@@ -54,12 +54,16 @@ def _over(key: str, values: Iterable[str | float], *others: str) -> list[Setting
 
 
 CENTROIDS = ("static", "dynamic", "dynamic_multi", "personlab")
+KEYPOINTS_ALONE = ("decode.centroid=dynamic_multi", "decode.center_weight=0")
 # On a network's maps; what varies is decode alone.
 ON_MAPS = {
-    "centroids": _over("decode.centroid", CENTROIDS),
+    "centroids": [
+        *_over("decode.centroid", CENTROIDS, "decode.center_weight=0"),
+        Setting("center too", ("decode.centroid=dynamic_multi", "decode.center_weight=3")),
+    ],
     "sigma": _over("decode.sigma_scale", (0.15, 0.2, 0.25, 0.32, 0.4, 0.5)),
     "igo": _over("decode.igo_sigma_cells", (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)),
-    "kprime": _over("decode.centroids", (1, 2, 3, 5, 8, 12), "decode.centroid=dynamic_multi"),
+    "kprime": _over("decode.centroids", (1, 2, 3, 5, 8, 12), *KEYPOINTS_ALONE),
     "phi_threshold": _over("decode.phi_threshold", (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)),
     "mask_threshold": _over("predict.mask_threshold", (0.3, 0.4, 0.5, 0.6, 0.7)),
     "mean_embedding": [

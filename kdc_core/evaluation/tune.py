@@ -61,6 +61,7 @@ RANGES = (
     Range("decode.skip_radius_px", 4, 24, log=True),
     Range("decode.same_pose_oks", 0.2, 0.9),
     Range("decode.score_power", 0.1, 1.0),
+    Range("decode.center_weight", 0, 20),
     Range("decode.sigma_scale", 0.1, 0.6),
     Range("decode.sigma_min_px", 1, 8, log=True),
     Range("decode.level_px", 50, 220, log=True),

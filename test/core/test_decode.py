@@ -204,6 +204,8 @@ def test_weights_of_every_centroid_choice() -> None:
     assert chosen(centroid="dynamic") == {0: pytest.approx(1.0)}
     multi = chosen(centroid="dynamic_multi", centroids=2)
     assert multi == {0: pytest.approx(0.6), 2: pytest.approx(0.4)}
+    led = chosen(centroid="dynamic_multi", centroids=2, center_weight=1.5)
+    assert led == {17: pytest.approx(1.2 / 2.1, abs=1e-3), 0: pytest.approx(0.9 / 2.1, abs=1e-3)}
     alike = chosen(centroid="personlab", visible=0.3)
     assert alike == {0: pytest.approx(0.5, abs=1e-3), 2: pytest.approx(0.5, abs=1e-3)}
     blind = dataclasses.replace(poses, keypoint_score=score * (torch.arange(18) == 17))
@@ -264,6 +266,20 @@ def test_torch_decodes_alike_on_one_and_two_threads(oracle_config: Config) -> No
     finally:
         torch.set_num_threads(before)
     assert torch.allclose(one.keypoints, two.keypoints, atol=1e-4)
+
+
+def test_phi_of_far_pixels_is_no_denormal_number() -> None:
+    """Processors take many times as long for those, and most pixels are far from everybody."""
+    person = make_person(20, 10, 30)
+    fields = perfect_fields(make_people([person], SIZE))
+    poses, grid = poses_of(person), Grid(4, 1.5)
+    weight, types = centroid_weights(poses, DecodeConfig())
+    at = poses.position.gather(3, types[:, None].expand(-1, 2, -1, -1))
+    for reach in (1.0, 2.0, 4.0, 8.0, 16.0):  # wherever exp comes to be denormal
+        spread = reach * torch.randn(fields.embedding.shape) * 10
+        config, level = DecodeConfig(sigma_min_px=3.0), Level.of(grid, 1)
+        phi = assign(fields.embedding + spread, poses, at, weight, types, grid, level, config)
+        assert phi.min() > torch.finfo(torch.float32).tiny
 
 
 def test_mean_embedding_moves_a_wrong_centroid_to_where_pixels_point() -> None:

@@ -581,8 +581,9 @@ def test_one_plain_pass_finds_what_the_predictor_finds(samples: Path) -> None:
         found = plain(image, annotated).persons
         assert len(wanted)
         for person in wanted:
-            gaps = [np.abs(person.keypoints[:, :2] - f.keypoints[:, :2]).mean() for f in found]
-            assert min(gaps) < 4, "the coarser level is warped otherwise, by half a pixel"
+            # Of all keypoints: a single one may jump to another peak.
+            gaps = [np.median(np.abs(person.keypoints[:, :2] - f.keypoints[:, :2])) for f in found]
+            assert min(gaps) < 2, "far from what the program finds"
 
 
 def test_given_keypoints_come_out_as_they_went_in(samples: Path) -> None:
@@ -672,9 +673,9 @@ def test_centroids_are_compared_on_one_pass_of_the_network(
     out, plot = tmp_path / "ablation.json", tmp_path / "plot.png"
     kdc("ablate", "centroids", "--model", "kdc_light", *few, "--json", out, "--plot", plot)
     figures = json.loads(out.read_text())
-    names = ("static", "dynamic", "dynamic_multi", "personlab")
+    names = ("static", "dynamic", "dynamic_multi", "personlab", "center too")
     values = [figures[f"mask_ap_{name}"] for name in names]
-    assert all(0.1 < value < 1 for value in values) and len(set(values)) > 2
+    assert all(0.1 < value < 1 for value in values) and len(set(values)) > 3
     assert plot.read_bytes()[:4] == b"\x89PNG"
 
 

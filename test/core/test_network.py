@@ -49,7 +49,7 @@ def test_fields_lie_on_the_grid_of_any_size(size: tuple[int, int]) -> None:
     assert fields.heat.shape == (2, 18, h, w)
     assert fields.short.shape == (2, 18, 2, h, w)
     assert fields.mid.shape == (2, len(network.codec.edges), 2, h, w)
-    assert fields.mask.shape == (2, 1, h, w)
+    assert fields.mask.shape == (2, 1, 2 * h, 2 * w), "from the finer map"
     assert fields.embedding.shape == (2, 18, 2, h, w)
 
 
@@ -214,7 +214,7 @@ def test_towers_start_from_shallower_and_deeper_ones(samples: Path, tmp_path: Pa
     batch = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     with torch.no_grad():
         one, other = light(batch), deeper(batch)
-    assert torch.equal(one.heat, other.heat)
+        assert torch.equal(light.posenet(batch).heat, deeper.posenet(batch).heat)
     same = (one.mask > 0) == (other.mask > 0)
     assert 0.97 < same.float().mean() and (one.mask != other.mask).any()
     shallower = start_from(load_preset("kdc_light", ["network.segnet_depth=1"]), shipped)
@@ -231,14 +231,24 @@ def test_towers_start_from_shallower_and_deeper_ones(samples: Path, tmp_path: Pa
         start_from(load_preset("kdc_light"), damaged)
 
 
+PLAIN = ["network.detail=false", "network.refine=false"]
 REFINED = ["network.detail=true", "network.refine=true"]
 
 
-def test_a_refined_network_starts_from_a_plain_one_as_what_it_was(samples: Path) -> None:
+def test_a_plain_network_does_not_start_from_a_refined_one() -> None:
+    with pytest.raises(ModelFileError, match="segnet.mask.weight"):
+        start_from(load_preset("kdc_light", PLAIN), find_model("kdc_light", (".safetensors",)))
+
+
+def test_a_refined_network_starts_from_a_plain_one_as_what_it_was(
+    samples: Path, tmp_path: Path
+) -> None:
     """The finer map and the refinement add nothing at first; the person map is repeated."""
-    shipped = find_model("kdc_light", (".safetensors",))
+    plain = KDC(load_preset("kdc_light", PLAIN)).eval()
+    save_model(plain, tmp_path / "plain.safetensors", {})
     plain, refined = (
-        start_from(load_preset("kdc_light", changes), shipped).eval() for changes in ([], REFINED)
+        start_from(load_preset("kdc_light", changes), tmp_path / "plain.safetensors").eval()
+        for changes in (PLAIN, REFINED)
     )
     source = Images(samples)
     frame = torch.from_numpy(source.read("000000000885.jpg")[:320, :320].copy())
