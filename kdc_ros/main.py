@@ -9,10 +9,16 @@ import signal
 import sys
 import threading
 import traceback
+from typing import TYPE_CHECKING
 
 from kdc_core import opencv
 from kdc_core.stopping import SIGNALS
 from kdc_ros import env
+
+if TYPE_CHECKING:
+    from rclpy.executors import Executor
+
+    from kdc_ros.node import KdcNode
 
 USAGE = "kdc_node [-h] [--ros-args -r FROM:=TO ... -p NAME:=VALUE ... --params-file FILE]"
 HELP = """
@@ -73,7 +79,7 @@ def main(args: list[str] | None = None) -> int:
 
     def spin() -> None:
         try:
-            executor.spin()
+            spin_past_lost_answers(executor, node)
         except ExternalShutdownException:
             pass
         except Exception:
@@ -96,6 +102,21 @@ def main(args: list[str] | None = None) -> int:
     rclpy.try_shutdown()
     ignore_signals()
     return 1 if failed.is_set() else 0
+
+
+def spin_past_lost_answers(executor: Executor, node: KdcNode) -> None:
+    """Run callbacks until the executor is shut down.
+
+    Where a service cannot send its answer, because whoever asked is not seen, Humble's rclpy
+    raises; later ones warn.
+    """
+    while True:
+        try:
+            return executor.spin()
+        except RuntimeError as error:
+            if not str(error).startswith("failed to send response"):
+                raise
+            node.get_logger().warning(str(error))
 
 
 def catch_signals() -> tuple[int, int]:

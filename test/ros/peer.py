@@ -12,8 +12,10 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters
+from rclpy.client import Client
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.task import Future
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
@@ -51,7 +53,7 @@ class Peer(Camera):
         self.statuses: list[DiagnosticStatus] = []
         self._statuses_from = 0
         self._stamps = 1000
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[str, Client] = {}
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._keep_status, 10)
 
     def _keep_status(self, array: DiagnosticArray) -> None:
@@ -151,14 +153,36 @@ class Peer(Camera):
 
     # Services
 
+    def client(self, service: Any, name: str) -> Client:
+        """A client of the node to whom its answers come.
+
+        That this side has found a service does not say that the service has found where its
+        answers go; those that it cannot send in 0.1 s are lost. A node finds in the order in
+        which things were made, so who answers a client knows the one made before.
+        """
+        if name in self._clients:
+            return self._clients[name]
+        services = f"{self.namespace}/kdc"
+        made: Client = self.node.create_client(service, f"{services}/{name}")
+        probe: Client = self.node.create_client(GetState, f"{services}/get_state")
+        self.wait(lambda: made.service_is_ready() and probe.service_is_ready(), f"service {name}")
+        asked: list[Future] = []
+
+        def answered() -> bool:
+            return any(future.done() for future in asked)
+
+        end = time.monotonic() + TIMEOUT_S
+        while not answered():
+            assert time.monotonic() < end, f"not within {TIMEOUT_S} s: an answer of get_state"
+            asked.append(probe.call_async(GetState.Request()))
+            self.spin_until(answered, 1.0)
+        self.node.destroy_client(probe)
+        self._clients[name] = made
+        return made
+
     def call(self, service: Any, name: str, request: Any) -> Any:
         """Call a service of the node."""
-        if name not in self._clients:
-            full = f"{self.namespace}/kdc/{name}"
-            self._clients[name] = self.node.create_client(service, full)
-        client = self._clients[name]
-        self.wait(client.service_is_ready, f"service {name}")
-        future = client.call_async(request)
+        future = self.client(service, name).call_async(request)
         self.wait(future.done, f"answer of service {name}")
         return future.result()
 

@@ -150,6 +150,7 @@ def test_no_node_of_the_name(publish: Any, kdc_echo: Any, monkeypatch: pytest.Mo
     assert (code, out) == (1, "")
     assert err.startswith("error: no node publishes '/nobody/kdc/persons'")
     name = publish(table(TWO))
+    monkeypatch.setattr(echo, "TIMEOUT_S", 4.0)  # in which it finds the other
     code, _, err = kdc_echo("--topic", "/nobody/kdc")
     assert code == 1 and name in err and "--topic" in err
     for name in ("no name", "{robot}"):

@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.srv import GetState
 from rcl_interfaces.srv import SetParameters
 from rclpy.client import Client
 from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.task import Future
 from sensor_msgs.msg import Image
 
@@ -41,6 +43,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.all]
 
 HERE = Path(__file__).parent
 FAULTY = (sys.executable, str(HERE / "faulty_node.py"))
+STRICT = (sys.executable, str(HERE / "strict_node.py"))
 LARGEST = 2**32 - 1  # of a size in a message
 
 
@@ -301,8 +304,7 @@ def test_a_storm_of_parameters_while_frames_come(start_once: Start, peer: MakePe
     process = start_once("-r", "__ns:=/storm")
     camera = peer("/storm")
     camera.meet()
-    client: Client = camera.node.create_client(SetParameters, "/storm/kdc/set_parameters")
-    camera.wait(client.service_is_ready, "the service")
+    client = camera.client(SetParameters, "set_parameters")
     changes = [Parameter(name, value=value).to_parameter_msg() for name, value, _ in STORM]
     for _ in range(50):
         camera.publisher.publish(camera.frame())
@@ -318,6 +320,24 @@ def test_a_storm_of_parameters_while_frames_come(start_once: Start, peer: MakePe
     assert (parameters["confidence"], parameters["max_rate"]) == (0.25, 1000.0)
     assert set(camera.answer()) == set(OUTPUTS)
     assert process.runs and "Traceback" not in process.log
+
+
+def test_who_cannot_be_answered_does_not_end_the_node(start_once: Start, peer: MakePeer) -> None:
+    """With an rclpy that raises then, as Humble's; the QoS of who asks takes no answers."""
+    process = start_once("-r", "__ns:=/lost", command=STRICT)
+    camera = peer("/lost")
+    camera.meet()
+    deaf = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    client: Client = camera.node.create_client(GetState, "/lost/kdc/get_state", qos_profile=deaf)
+    end = time.monotonic() + 30
+    while "failed to send response" not in process.log:
+        assert time.monotonic() < end, process.log
+        client.call_async(GetState.Request())
+        camera.spin_until(lambda: not process.runs, 0.5)
+    assert camera.state() == "active"
+    assert set(camera.answer()) == set(OUTPUTS)
+    process.process.send_signal(signal.SIGINT)
+    process.assert_ends_well()
 
 
 # Ends and starts
