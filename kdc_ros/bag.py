@@ -53,7 +53,9 @@ def bag(
     def open_predictor() -> Predictor:
         from kdc_core.inference.predictor import Predictor
 
-        predictor = Predictor.from_pretrained(model, runtime, device, confidence=confidence)
+        predictor = Predictor.from_pretrained(
+            model, runtime, device, confidence=confidence, one_size=True
+        )
         predictor.rotate = cast("Degrees", rotate)  # the option takes no others
         return predictor
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,7 +44,7 @@ class RuntimeFigures:
 
     Attributes:
         figures: by name.
-        stages: median milliseconds of each stage of the predictor, by runtime.
+        stages: median milliseconds of each stage of the predictor, by runtime and precision.
         refused: why a runtime cannot be had here, by runtime.
     """
 
@@ -104,11 +103,12 @@ def bench_runtimes(
     if "torch network" in times:
         figures["end_to_end_over_network_cuda"] = _over(times, "torch", "torch network")
     figures["memory_growth"] = memory_growth(lambda: predictors[ranked[0]](image), frames)
+    precisions = {name: run.runtime.manifest.precision for name, run in predictors.items()}
     for predictor in predictors.values():
         predictor.close()
     return RuntimeFigures(
         {name: round(value, 4) for name, value in figures.items()},
-        {name: _medians(rows[1:]) for name, rows in stages.items()},
+        {f"{name} {precisions[name]}": _medians(rows[1:]) for name, rows in stages.items()},
         refused,
     )
 
@@ -192,9 +192,12 @@ def _parts_in_openvino(model: str, taken: Runtime, frame: np.ndarray) -> dict[st
     network = compile_program(cut, (frame.shape[0], frame.shape[1]), THREADS)
     calls: dict[str, Call] = {"openvino network": lambda: network.infer({"frame": frame})}
     for precision in PRECISIONS:
-        with suppress(UnusableRuntime):  # no such file
-            runtime = OpenVinoRuntime(find_program(model, precision), "cpu", THREADS)
-            calls[f"openvino {precision}"] = partial(_execute, runtime, frame)
+        try:
+            path = find_program(model, precision)
+        except UnusableRuntime:  # there is no such file
+            continue
+        runtime = OpenVinoRuntime(path, "cpu", THREADS)
+        calls[f"openvino {precision}"] = partial(_execute, runtime, frame)
     return calls
 
 

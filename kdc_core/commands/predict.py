@@ -60,7 +60,7 @@ def predict(
     people of images go to the output folder in parts, and nothing is drawn. All machines need
     the same paths. With --device cuda each worker holds one GPU.
     """
-    from kdc_core.data.sources import list_sources
+    from kdc_core.data.sources import is_image, list_sources
 
     if ray is not None and (json_file is not None or frames is not None):
         raise KdcError("--json and --frames do not go with --ray, which writes to --output")
@@ -80,7 +80,10 @@ def predict(
         return
     from kdc_core.inference.predictor import Predictor
 
-    predictor = Predictor.from_pretrained(model, runtime, device, confidence=confidence)
+    one_size = len(sources) == 1 and not is_image(sources[0])
+    predictor = Predictor.from_pretrained(
+        model, runtime, device, confidence=confidence, one_size=one_size
+    )
     predictor.rotate = _degrees(rotate)
     _predict_here(sources, frames, predictor, ids, output, json_file, view)
 

@@ -44,6 +44,11 @@ class Finder:
     def __init__(self, real: Predictor):
         self.config, self.skeleton, self.thresholds = real.config, real.skeleton, real.thresholds
         self.rotate: Degrees = 0
+        self.asked: dict[str, Any] = {}
+
+    def open(self, *_: object, **settings: Any) -> Finder:
+        self.asked = settings
+        return self
 
     def __call__(self, image: np.ndarray) -> Prediction:
         height, width = image.shape[:2]
@@ -62,7 +67,7 @@ def predictor() -> Predictor:
 def finder(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> Finder:
     """In place of every predictor."""
     found = Finder(predictor)
-    monkeypatch.setattr(Predictor, "from_pretrained", lambda *a, **settings: found)
+    monkeypatch.setattr(Predictor, "from_pretrained", found.open)
     return found
 
 
@@ -245,6 +250,22 @@ def test_a_full_disk_keeps_the_people_so_far(samples: Path, tmp_path: Path) -> N
     assert 0 < len(kept) < 8 and done.stdout.startswith(f"{len(kept)} images")
     assert [entry["frame"] for entry in kept] == list(range(len(kept)))
     assert {path.name for path in tmp_path.rglob("*")} == {"p.json", "kdc_output"}
+
+
+@pytest.mark.parametrize(
+    ("names", "one_size"),
+    [(("a.mp4",), True), (("a.mp4", "b.mp4"), False), (("a.png",), False)],
+    ids=["video", "videos", "image"],
+)
+def test_a_runtime_for_frames_of_one_size_is_asked_for_one_video(
+    finder: Finder, tmp_path: Path, names: tuple[str, ...], one_size: bool
+) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        make_video(tmp_path / name, 1)
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    done = kdc("predict", *(tmp_path / name for name in names), "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert finder.asked["one_size"] is one_size
 
 
 def test_an_overlay_that_cannot_be_written_costs_no_people(
