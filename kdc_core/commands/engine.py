@@ -74,7 +74,7 @@ def list_engines(cache: CacheFolder = None) -> None:
     table.columns[0].no_wrap = True
     for entry in list_entries(folder):
         table.add_row(*map(escape, _row(entry)))
-    Console().print(f"engines in '{folder}'", markup=False)
+    typer.echo(f"engines in '{folder}'")
     Console().print(table)
 
 
@@ -160,7 +160,8 @@ def _at_hand() -> Target:
 def _folder(cache: Path | None) -> Path:
     from kdc_core.inference.engine.folder import default_folder, open_folder
 
-    return open_folder(cache or default_folder(), create=False)
+    # The user's own is no mistake where nothing was built yet.
+    return open_folder(cache or default_folder(), create=cache is None)
 
 
 def _used(folder: Path) -> int:
