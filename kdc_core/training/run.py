@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import math
 import os
-import pickle
 import platform
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -26,7 +23,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 import kdc_core
-from kdc_core.config import Config, ConfigError, parse_config
+from kdc_core.config import Config, ConfigError
 from kdc_core.data.annotations import AnnotationError
 from kdc_core.data.datasets import find_data
 from kdc_core.files import write_json
@@ -37,6 +34,7 @@ from kdc_core.network.weights import save_model, start_from
 from kdc_core.stopping import Stopped, leave_signals, stop_by_signal
 from kdc_core.training.callbacks import Bar, Steps, WholeFiles
 from kdc_core.training.evaluation import Evaluation
+from kdc_core.training.folder import LOCK_SECONDS, check_same_run, only_run, step_of
 from kdc_core.training.metrics import Metrics
 from kdc_core.training.module import TrainingModule, young_average
 from kdc_core.training.on_device import (
@@ -51,8 +49,6 @@ from kdc_core.training.samples import Batch, FromStep, TrainingSamples, collate
 
 log = logging.getLogger(__name__)
 
-# The loader processes of a run that was killed hold its lock for a few seconds more.
-LOCK_SECONDS = 8.0
 PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -103,7 +99,7 @@ def train(
     accelerator = _accelerator(device)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    with _only_run(folder, lock_seconds):
+    with only_run(folder, lock_seconds):
         sets = _Data(data, images, val, val_images, category)
         return _train(config, sets, folder, start, end, accelerator)
 
@@ -145,10 +141,10 @@ def _train(
     }
     if data.category is not None:
         inputs["category"] = data.category
-    _check_same_run(config, inputs, folder)
+    check_same_run(config, inputs, folder)
     versions = {"kdc": kdc_core.__version__, "torch": torch.__version__}
     made = {**inputs, "versions": {**versions, "python": platform.python_version()}}
-    first = _step_of(folder / "last.ckpt")
+    first = step_of(folder / "last.ckpt")
     network = start_from(config, start) if start else KDC(config)
     module = TrainingModule(network, samples.steps, samples.names)
     metrics = Metrics(folder, samples, first)
@@ -273,50 +269,6 @@ def _check_config(config: Config, start: str | None) -> None:
         )
 
 
-def _check_same_run(config: Config, inputs: dict[str, Any], folder: Path) -> None:
-    """Raise ConfigError if the folder holds another run."""
-    settings, made_from = folder / "config.json", folder / "inputs.json"
-    if settings.exists():
-        known = parse_config(settings.read_text(), settings)
-        if differences := _differences(config, known):
-            raise ConfigError(
-                f"'{folder}' holds a run with another configuration ('{settings}', which differs "
-                f"in {differences}): give the same preset and settings to go on, or another "
-                "folder to start anew"
-            )
-    if made_from.exists() and json.loads(made_from.read_text()) != inputs:
-        raise ConfigError(
-            f"'{folder}' holds a run from other weights or data ('{made_from}'), not from "
-            f"{inputs}: give the same to go on, or another folder to start anew"
-        )
-
-
-def _differences(one: Config, other: Config) -> str:
-    """The settings that matter to training and in which two configurations differ."""
-    a, b = one.model_dump(), other.model_dump()
-    keys = [(s, key) for s in ("fields", "network", "train") for key in a[s]]
-    # Of decode the instance loss uses sigma.
-    keys += [("decode", "sigma_scale"), ("decode", "sigma_min_px")]
-    names = [f"{s}.{key}" for s, key in keys if a[s][key] != b[s][key]]
-    return ", ".join(names + (["name"] if one.name != other.name else []))
-
-
-def _step_of(checkpoint: Path) -> int:
-    """The step a checkpoint was written at; 0 without one."""
-    if not checkpoint.exists():
-        return 0
-    try:
-        state = torch.load(checkpoint, weights_only=False, mmap=True, map_location="cpu")
-        if "averaging_state" in state:
-            return int(state["global_step"])
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
-        pass
-    raise ConfigError(
-        f"'{checkpoint}' is damaged or not of this version: delete it and start anew, from "
-        f"'{checkpoint.with_name('model.safetensors')}' if that is there"
-    )
-
-
 def _on_device(module: TrainingModule, samples: TrainingSamples) -> DrawnSamples | None:
     """Put the pictures on this process's GPU, if they fit; samples are then made there."""
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
@@ -368,19 +320,3 @@ def _processes(config: Config) -> dict[str, Any]:
     unused = "segnet" not in config.train.train
     strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=unused)
     return {"devices": local, "num_nodes": world() // local, "strategy": strategy}
-
-
-@contextmanager
-def _only_run(folder: Path, lock_seconds: float) -> Iterator[None]:
-    """Keep a second run out of the folder."""
-    until = time.monotonic() + lock_seconds
-    with open(folder / "lock", "w") as lock:
-        while rank() == 0:  # of a torchrun the first process holds the lock
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > until:
-                    raise ConfigError(f"another run is training in '{folder}'") from error
-                time.sleep(0.2)
-        yield

@@ -1,0 +1,80 @@
+"""The folder of a run: one run at a time, always the same one, gone on with where it stopped."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import pickle
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdc_core.config import Config, ConfigError, parse_config
+from kdc_core.training.processes import rank
+
+# The loader processes of a run that was killed hold its lock for a few seconds more.
+LOCK_SECONDS = 8.0
+
+
+@contextmanager
+def only_run(folder: Path, lock_seconds: float) -> Iterator[None]:
+    """Keep a second run out of the folder."""
+    until = time.monotonic() + lock_seconds
+    with open(folder / "lock", "w") as lock:
+        while rank() == 0:  # of a torchrun the first process holds the lock
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > until:
+                    raise ConfigError(f"another run is training in '{folder}'") from error
+                time.sleep(0.2)
+        yield
+
+
+def check_same_run(config: Config, inputs: dict[str, Any], folder: Path) -> None:
+    """Raise ConfigError if the folder holds another run."""
+    settings, made_from = folder / "config.json", folder / "inputs.json"
+    if settings.exists():
+        known = parse_config(settings.read_text(), settings)
+        if differences := _differences(config, known):
+            raise ConfigError(
+                f"'{folder}' holds a run with another configuration ('{settings}', which differs "
+                f"in {differences}): give the same preset and settings to go on, or another "
+                "folder to start anew"
+            )
+    if made_from.exists() and json.loads(made_from.read_text()) != inputs:
+        raise ConfigError(
+            f"'{folder}' holds a run from other weights or data ('{made_from}'), not from "
+            f"{inputs}: give the same to go on, or another folder to start anew"
+        )
+
+
+def _differences(one: Config, other: Config) -> str:
+    """The settings that matter to training and in which two configurations differ."""
+    a, b = one.model_dump(), other.model_dump()
+    keys = [(s, key) for s in ("fields", "network", "train") for key in a[s]]
+    # Of decode the instance loss uses sigma.
+    keys += [("decode", "sigma_scale"), ("decode", "sigma_min_px")]
+    names = [f"{s}.{key}" for s, key in keys if a[s][key] != b[s][key]]
+    return ", ".join(names + (["name"] if one.name != other.name else []))
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step a checkpoint was written at; 0 without one."""
+    if not checkpoint.exists():
+        return 0
+    try:
+        state = torch.load(checkpoint, weights_only=False, mmap=True, map_location="cpu")
+        if "averaging_state" in state:
+            return int(state["global_step"])
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
+        pass
+    raise ConfigError(
+        f"'{checkpoint}' is damaged or not of this version: delete it and start anew, from "
+        f"'{checkpoint.with_name('model.safetensors')}' if that is there"
+    )
