@@ -6,7 +6,7 @@ import fcntl
 import importlib.util
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
@@ -54,6 +54,7 @@ NEED_RCLPY = (
     "test_soak.py",
     "test_viewer_files.py",
 )
+LOGS: list[Path] = []  # of the nodes that run
 HAS_RCLPY = importlib.util.find_spec("rclpy") is not None
 
 
@@ -148,9 +149,20 @@ def starts(stack: ExitStack, tmp_path_factory: pytest.TempPathFactory) -> Start:
     def start(*ros_args: str, command: Sequence[str] = NODE) -> NodeProcess:
         log = tmp_path_factory.mktemp("node") / "log.txt"
         process = stack.enter_context(node_process(*ros_args, log=log, command=command))
+        LOGS.append(log)
+        stack.callback(LOGS.remove, log)
         return NodeProcess(process, log)
 
     return start
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows what the nodes that run then have written."""
+    report = yield
+    if report.failed:
+        report.sections += [(f"log of a node, {log}", log.read_text()[-4000:]) for log in LOGS]
+    return report
 
 
 @pytest.fixture(scope="module")
