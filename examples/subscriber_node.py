@@ -1,7 +1,7 @@
 """A ROS 2 node that reads the people a running kdc node publishes, and prints them.
 
 ros2 launch kdc_ros kdc.launch.py image:=/camera/image_raw
-python3 examples/subscriber_node.py
+python3 examples/subscriber_node.py  # without ROS: .venv/bin/python, with the node beside it
 """
 
 from __future__ import annotations

@@ -25,6 +25,11 @@ from kdc_ros.images import BadFrame, to_rgb
 from kdc_ros.tables import fill_cloud, keypoint_rows, label_pixels, person_rows
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+# How the topics end on which a node publishes images: none is a camera's.
+OUTPUTS = tuple(
+    f"/kdc/{name}"
+    for name in ("labels", "mask", "annotated", "annotated/compressed", "anonymized")
+)
 CLOUD, FIELD = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/PointField"
 ENDINGS = {".mcap": StoragePlugin.MCAP, ".db3": StoragePlugin.SQLITE3}
 BAG_VERSION: Literal[8] = 8  # Humble cannot read how later ones write QoS
@@ -78,25 +83,27 @@ class ImageBag:
         }
 
     def choose(self, topic: str | None) -> str:
-        """The topic that is asked for, or the only one that has images.
+        """The topic that is asked for, or the only one that has images and is no node's output.
 
         Raises:
             KdcError: it has no images, or several topics have; says which.
         """
         full = [name for name, count in self.topics.items() if count]
+        cameras = [name for name in full if not name.endswith(OUTPUTS)]
         there = f"topics with images: {', '.join(map(repr, sorted(full))) or 'none'}"
         if topic is not None:
             topic = f"/{topic.removeprefix('/')}"
             if topic not in full:
                 raise KdcError(f"'{self._path}' has no images on '{topic}'; {there}")
             return topic
-        if not full:
+        if not cameras:
             raise KdcError(
-                f"'{self._path}' has no images: expected a topic of {IMAGE} or {COMPRESSED}"
+                f"'{self._path}' has no images of a camera: expected a topic of {IMAGE} or "
+                f"{COMPRESSED}; {there}"
             )
-        if len(full) > 1:
+        if len(cameras) > 1:
             raise KdcError(f"'{self._path}' has several {there}; choose one with --image")
-        return full[0]
+        return cameras[0]
 
     def read(self, topic: str) -> Iterator[Recorded]:
         """The images of a topic, in the order in which they were recorded.

@@ -113,6 +113,7 @@ def _find_people(
     if read < count:
         _say(f"{read} of {count} images could be read")
     typer.echo(f"{done} images of {topic!r}, {persons} persons, {failed} failed")
+    typer.echo(f"by {predictor.about}")
     if not done:
         raise DamagedBag("no image could be used: no bag is written")
     return not failed and read >= count

@@ -42,12 +42,15 @@ def main(args: list[str] | None = None) -> int:
     """
     awake, wake = catch_signals()
     # Only now, for importing takes the better part of a second, in which a signal may come.
-    import rclpy
-    from lifecycle_msgs.msg import State as StateId
-    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-    from rclpy.lifecycle import State
-    from rclpy.signals import SignalHandlerOptions
-
+    try:
+        import rclpy
+        from lifecycle_msgs.msg import State as StateId
+        from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+        from rclpy.lifecycle import State
+        from rclpy.signals import SignalHandlerOptions
+    except ModuleNotFoundError as error:
+        print(f"kdc_node: {about_missing(error)}", file=sys.stderr)
+        return 2
     try:
         check_words(sys.argv if args is None else args)
     except RuntimeError as error:

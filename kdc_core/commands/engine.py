@@ -49,7 +49,8 @@ def build(
     from kdc_core.inference.runtimes.choice import find_program
 
     if (size is None) == (profile is None):
-        raise KdcError("expected either --size HEIGHTxWIDTH or --profile, got both or none")
+        given = "none" if size is None else "both"
+        raise KdcError(f"expected either --size HEIGHTxWIDTH or --profile, got {given}")
     shapes = parse_profile(profile) if profile else Shapes.fixed(parse_size(size or ""))
     path = find_program(model, cast("Precision", precision))
     place = Target.named(target) if target else _at_hand()

@@ -166,6 +166,7 @@ def _predict_here(
         if ids and stills:
             typer.echo(f"--track: {stills} still images, whose people have no ids", err=True)
         typer.echo(f"{done} images, {persons} persons, {failed} failed; overlays in '{output}'")
+        typer.echo(f"by {predictor.about}")
         stopped = stop.signal
     if stopped is not None and not (live and stopped == signal.SIGINT):
         say_stopped(stopped)

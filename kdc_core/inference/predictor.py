@@ -130,6 +130,12 @@ class Predictor:
         )
         return predictor
 
+    @property
+    def about(self) -> str:
+        """Runtime, precision and device in words: people differ a little between precisions."""
+        about = self.runtime.describe()
+        return f"{about['runtime']} in {about['precision']} on {about['device']}"
+
     def __call__(self, image: np.ndarray) -> Prediction:
         """Find the people of one image.
 

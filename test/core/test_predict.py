@@ -44,6 +44,7 @@ class Finder:
     def __init__(self, real: Predictor):
         self.config, self.skeleton, self.thresholds = real.config, real.skeleton, real.thresholds
         self.rotate: Degrees = 0
+        self.about = "a finder"
         self.asked: dict[str, Any] = {}
 
     def open(self, *_: object, **settings: Any) -> Finder:

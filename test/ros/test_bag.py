@@ -143,7 +143,7 @@ class Stub:
     def __init__(self) -> None:
         self.skeleton, self.config = COCO17, SimpleNamespace(name="stub")
         self.thresholds = Thresholds(0.5, 0.3, 0.5)
-        self.rotate = 0
+        self.rotate, self.about = 0, "a stub"
         self.seen: list[float] = []
 
     def __call__(self, image: np.ndarray) -> Prediction:
@@ -175,6 +175,7 @@ class Model:
 
     def __init__(self, predictor: Predictor):
         self._predictor, self.skeleton = predictor, predictor.skeleton
+        self.about = predictor.about
         self.thresholds = predictor.thresholds
         self.found: list[Prediction] = []
 
@@ -314,6 +315,17 @@ def test_a_topic_is_chosen_where_several_have_images(bag: Any, stub: Stub, tmp_p
         output = tmp_path / topic.replace("/", "_")
         assert bag(given, "--output", output, "--image", topic).code == 0
         assert log_times(output) == numbers
+
+
+def test_what_a_node_publishes_is_no_camera(bag: Any, stub: Stub, tmp_path: Path) -> None:
+    mine = raw(1, gray(0), topic="/robot/kdc/labels")
+    given = write_bag(tmp_path / "in", raw(0, gray(200)), mine)
+    assert bag(given, "--output", tmp_path / "out").code == 0
+    assert log_times(tmp_path / "out") == [0]
+    done = bag(tmp_path / "out", "--output", tmp_path / "again")
+    assert done.code == 2 and "has no images of a camera" in done.err
+    done = bag(tmp_path / "out", "--output", tmp_path / "again", "--image", "/kdc/labels")
+    assert done.code == 0, done.err
 
 
 def test_a_topic_without_images_is_refused(bag: Any, stub: Stub, tmp_path: Path) -> None:

@@ -54,15 +54,16 @@ def test_the_node_needs_no_extra() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("name", ["pydantic", "rclpy"])
 def test_a_python_without_the_packages_is_named(
-    domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    (tmp_path / "pydantic.py").write_text("raise ModuleNotFoundError('None', name='pydantic')")
+    (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('None', name='{name}')")
     done = run_node()
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
-    assert line.startswith(f"kdc_node: 'pydantic' is not installed for {sys.executable}: activate")
+    assert line.startswith(f"kdc_node: '{name}' is not installed for {sys.executable}: activate")
 
 
 def test_without_opencv_it_says_what_to_install(
