@@ -7,11 +7,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kdc_core.errors import KdcError
 
 LONGEST_NAME = 255  # bytes
+Json = TypeVar("Json")
 
 
 @contextmanager
@@ -45,6 +46,15 @@ def shortened(stem: str, others: str) -> str:
     """A stem cut so that it and the rest of a name are no more than a file system takes."""
     room = LONGEST_NAME - len(os.fsencode(others))
     return os.fsdecode(os.fsencode(stem)[: max(1, room)])
+
+
+def read_json(path: Path, otherwise: Json) -> Json:
+    """What a JSON file holds; `otherwise` where it is absent, damaged or of another type."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return otherwise
+    return content if isinstance(content, type(otherwise)) else otherwise
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

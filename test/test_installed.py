@@ -36,10 +36,11 @@ def test_help_is_printed(command: str) -> None:
 
 
 def test_the_folder_of_engines_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also before anything was built."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert f"engines in '{tmp_path}" in kdc("engine", "list")
-    assert "removed 0 files" in kdc("engine", "clean")
+    """Also before anything was built, and without making it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for command in ("list", "clean"):
+        assert "nothing was built yet" in kdc("engine", command)
+    assert not any(tmp_path.iterdir())
 
 
 def test_predict_finds_people_in_images_and_a_video(tmp_path: Path) -> None:

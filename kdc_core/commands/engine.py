@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -84,7 +85,7 @@ def inspect(name: Name, cache: CacheFolder = None) -> None:
     """What an engine was made of and for, whether it is unchanged, and whether it runs here."""
     from kdc_core.inference.engine.entries import find_entry
 
-    entry = find_entry(_folder(cache), name)
+    entry = find_entry(_folder(cache, needed=True), name)
     typer.echo(f"{'name':18} {entry.digest}")
     if entry.engine is not None:
         sidecar = entry.engine.sidecar
@@ -108,7 +109,7 @@ def clean(
     folder = _folder(cache)
     before = _used(folder)
     removed, busy = entries.clean(folder, everything)
-    freed = (before - _used(folder)) / 1e6
+    freed = max(0, before - _used(folder)) / 1e6
     typer.echo(f"removed {len(removed)} files, {freed:.1f} MB, from '{folder}'")
     for lock in busy:
         typer.echo(f"left alone, in use by another process: {lock.stem[:12]}")
@@ -158,15 +159,23 @@ def _at_hand() -> Target:
         ) from None
 
 
-def _folder(cache: Path | None) -> Path:
+def _folder(cache: Path | None, needed: bool = False) -> Path:
+    """The folder of engines; of the user's own, if absent and not needed, a sentence is enough."""
     from kdc_core.inference.engine.folder import default_folder, open_folder
 
-    # The user's own is no mistake where nothing was built yet.
-    return open_folder(cache or default_folder(), create=cache is None)
+    folder = cache or default_folder()
+    if cache is None and not needed and not os.path.lexists(folder):
+        typer.echo(f"no engines: nothing was built yet, '{folder}' is not there")
+        raise typer.Exit
+    return open_folder(folder, create=False)
 
 
 def _used(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
+    used = 0
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            used += path.lstat().st_size
+    return used
 
 
 def _row(entry: Entry) -> list[str]:

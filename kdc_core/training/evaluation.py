@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import zlib
 from pathlib import Path
@@ -21,7 +20,7 @@ from kdc_core.data.images import ImageError, Images
 from kdc_core.evaluation.absent import absent_rows
 from kdc_core.evaluation.coco import COMMON_FIGURES, Result, protocol_of, score
 from kdc_core.evaluation.run import read_truth
-from kdc_core.files import write_json
+from kdc_core.files import read_json, write_json
 from kdc_core.inference.predictor import Predictor, default_thresholds
 from kdc_core.network.weights import save_model
 from kdc_core.show.drawing import draw_people
@@ -124,7 +123,7 @@ class Evaluation(Callback):
 
     def _keep_best(self, network: Any, step: int, figures: dict[str, float]) -> None:
         best, note = self.folder / "best.safetensors", self.folder / "best.json"
-        before = json.loads(note.read_text()) if note.exists() else {}
+        before: dict[str, Any] = read_json(note, {})
         known = before.get("val_crc32") == self.val["val_crc32"]
         if not known or _worth(figures) > _worth(before):
             save_model(network, best, {**self.made, "steps": step, "figures": figures})

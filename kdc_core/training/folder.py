@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import pickle
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from kdc_core.config import Config, ConfigError, parse_config
+from kdc_core.files import read_json
 from kdc_core.training.processes import rank
 
 # The loader processes of a run that was killed hold its lock for a few seconds more.
@@ -47,7 +47,12 @@ def check_same_run(config: Config, inputs: dict[str, Any], folder: Path) -> None
                 f"in {differences}): give the same preset and settings to go on, or another "
                 "folder to start anew"
             )
-    if made_from.exists() and json.loads(made_from.read_text()) != inputs:
+    if not made_from.exists():
+        return
+    known_inputs: dict[str, Any] = read_json(made_from, {})
+    if not known_inputs:
+        raise ConfigError(f"'{made_from}' is damaged: delete it to go on, or give another folder")
+    if known_inputs != inputs:
         raise ConfigError(
             f"'{folder}' holds a run from other weights or data ('{made_from}'), not from "
             f"{inputs}: give the same to go on, or another folder to start anew"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -26,7 +25,7 @@ import kdc_core
 from kdc_core.config import Config, ConfigError
 from kdc_core.data.annotations import AnnotationError
 from kdc_core.data.datasets import find_data
-from kdc_core.files import write_json
+from kdc_core.files import read_json, write_json
 from kdc_core.memory import keep_freed_memory
 from kdc_core.network.backbones import side_rule
 from kdc_core.network.kdc import KDC
@@ -246,7 +245,7 @@ def _write_model(
     state = torch.load(last, weights_only=False)
     module.load_state_dict(state["state_dict"])
     step = state["global_step"]
-    seconds += json.loads(known.read_text()) if known.exists() else 0.0
+    seconds += read_json(known, 0.0)
     write_json(known, seconds)
     save_model(module.network, model, {**made, "steps": step, "seconds": round(seconds)})
     log.info("step %d of %d; wrote %s", step, steps, model)

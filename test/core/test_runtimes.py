@@ -375,6 +375,29 @@ def test_why_the_first_file_is_not_taken_is_told(monkeypatch: pytest.MonkeyPatch
     }
 
 
+def test_a_damaged_faster_file_is_told_and_the_next_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    whole = (MODELS / "kdc_light.int8-cpu.onnx").read_bytes()
+    (tmp_path / "m.int8-cpu.onnx").write_bytes(whole[: len(whole) // 2])
+    _copy(tmp_path, "m.onnx", "fp32")
+    monkeypatch.setattr(choice, "MODELS", tmp_path)
+    found = choose_runtime("m", "openvino", one_size=True)
+    assert found.runtime.manifest.precision == "fp32"
+    assert list(found.refused) == ["openvino int8-cpu"]
+    assert "it ends at byte" in found.refused["openvino int8-cpu"]
+
+
+def test_a_shipped_file_of_another_precision_than_its_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _copy(tmp_path, "m.fp16.onnx", "fp32")
+    monkeypatch.setattr(choice, "MODELS", tmp_path)
+    with pytest.raises(UnusableRuntime, match="is fp32, expected fp16"):
+        find_program("m", "fp16")
+
+
 @pytest.mark.parametrize("said", [{"one_size": True}, {"size": (448, 576)}, {}])
 def test_frames_of_one_size_are_ordered_so(
     said: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -350,6 +350,16 @@ def test_a_damaged_checkpoint_is_named(start: Path, run: Path) -> None:
         train(start, run, STEPS)
 
 
+def test_damaged_notes_of_a_run_are_named_or_done_without(start: Path, run: Path) -> None:
+    (run / "seconds.json").write_text("{")
+    train(start, run, STEPS, max_seconds=0.0)
+    (run / "inputs.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"inputs\.json' is damaged: delete it"):
+        train(start, run, STEPS)
+    (run / "inputs.json").unlink()
+    train(start, run, STEPS, max_seconds=0.0)
+
+
 def test_a_full_disk_ends_the_run_with_its_name_and_the_old_checkpoint(
     start: Path, run: Path
 ) -> None:

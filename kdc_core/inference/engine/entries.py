@@ -79,7 +79,7 @@ def clean(folder: Path, everything: bool = False) -> tuple[list[Path], list[Path
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         found = FILE.fullmatch(path.name)
-        if found is not None:
+        if found is not None and not path.is_dir():
             files.setdefault(found[1], []).append(path)
     installed = _installed()
     removed, busy = [], []

@@ -39,10 +39,15 @@ def open_folder(path: Path, create: bool) -> Path:
     path = path.expanduser().absolute()
     try:
         if create:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for part in (*reversed(path.parents), path):  # a mode is for the last made alone
+                part.mkdir(mode=0o700, exist_ok=True)
         path = Path(os.path.realpath(path, strict=True))  # of links in a circle an OSError
         if not path.is_dir():
             raise EngineError(f"'{path}' is no folder: name a folder for the engines")
+    except FileExistsError as error:
+        raise EngineError(
+            f"'{error.filename}' is no folder: name a folder for the engines"
+        ) from error
     except FileNotFoundError as error:
         raise EngineError(f"there is no folder of engines '{path}'") from error
     except OSError as error:

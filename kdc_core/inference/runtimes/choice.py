@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from kdc_core.inference.manifest import Precision, read_file
+from kdc_core.inference.manifest import ManifestError, Precision, read_file
 from kdc_core.inference.runtimes.onnxruntime import OnnxRuntime
 from kdc_core.inference.runtimes.openvino import OpenVinoRuntime
 from kdc_core.inference.runtimes.protocol import Runtime, UnusableRuntime
@@ -104,12 +104,12 @@ def find_program(model: str, precision: Precision) -> Path:
         ManifestError: the file given is none of ours.
     """
     ending = ".onnx" if precision == "fp32" else f".{precision}.onnx"
-    if not _is_path(model):
-        return find_model(model, (ending,))
-    path = find_model(model, ())
+    path = find_model(model, () if _is_path(model) else (ending,))
     have = read_file(path).precision
     if have == precision:
         return path
+    if not _is_path(model):
+        raise UnusableRuntime(f"'{path}' is {have}, expected {precision}: install kdc_ros again")
     other = path.with_name(path.name.removesuffix(".onnx").removesuffix(f".{have}") + ending)
     if not other.is_file():
         raise UnusableRuntime(
@@ -173,7 +173,7 @@ def _first_of(
     Raises:
         UnusableRuntime: none can.
     """
-    error: UnusableRuntime | None = None
+    error: UnusableRuntime | ManifestError | None = None
     for place, name in enumerate(names):
         rest = names[place + 1 :]
         # Frames of sizes that a runtime turns out not to serve go to the next one.
@@ -186,6 +186,10 @@ def _first_of(
                     refused |= tried
                     return opened
                 except UnusableRuntime as refusal:
+                    tried[title], error = str(refusal), refusal
+                except ManifestError as refusal:
+                    if title == name:  # the file that was asked for
+                        raise
                     tried[title], error = str(refusal), refusal
         except UnusableRuntime as refusal:
             tried[name], error = str(refusal), refusal
@@ -245,8 +249,11 @@ def _files(
 
 
 def _is_exact(path: Path) -> bool:
-    """Whether a file says that its precision loses little."""
-    loss = read_file(path).ap_loss
+    """Whether a file says that its precision loses little; one that is damaged says why later."""
+    try:
+        loss = read_file(path).ap_loss
+    except ManifestError:
+        return True
     return loss is not None and loss <= LARGEST_AP_LOSS
 
 
