@@ -267,6 +267,7 @@ class Camera:
         self.config, self.skeleton = SimpleNamespace(name="fake"), COCO17
         self.thresholds = SimpleNamespace(keypoint=0.3)
         self._frames, self._before_each = frames, before_each
+        self.about = "a stub"
         self._arrays: list[weakref.ref[np.ndarray]] = []
 
     def read(self, source: str) -> Iterator[Frame]:
