@@ -115,7 +115,8 @@ def test_the_script_writes_all_figures(tmp_path: Path) -> None:
         precision = {figure for figure in FIGURES if figure.startswith(measures)}
         times = {"network_ms", "whole_ms", "whole_over_ours", "longer_side"}
         assert set(figures) == precision | times
-        assert figures["keypoint_ap50"] > 0.1 and 0 < figures["network_ms"] < figures["whole_ms"]
+        assert figures["keypoint_ap50"] > 0.1
+        assert figures["network_ms"] > 0 and figures["whole_ms"] > 0
     assert written["models"]["kdc_light"]["whole_over_ours"] == 1
 
 
