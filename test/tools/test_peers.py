@@ -104,6 +104,7 @@ def on_two_samples(*words: str) -> subprocess.CompletedProcess[str]:
 
 @needs_weights
 @pytest.mark.all
+@pytest.mark.timed  # our network is timed in a call of its own
 def test_the_script_writes_all_figures(tmp_path: Path) -> None:
     done = on_two_samples("--json", str(tmp_path / "peers.json"))
     assert done.stdout.startswith("2 images, ") and "keypoint_ap50" in done.stdout
@@ -115,8 +116,7 @@ def test_the_script_writes_all_figures(tmp_path: Path) -> None:
         precision = {figure for figure in FIGURES if figure.startswith(measures)}
         times = {"network_ms", "whole_ms", "whole_over_ours", "longer_side"}
         assert set(figures) == precision | times
-        assert figures["keypoint_ap50"] > 0.1
-        assert figures["network_ms"] > 0 and figures["whole_ms"] > 0
+        assert figures["keypoint_ap50"] > 0.1 and 0 < figures["network_ms"] < figures["whole_ms"]
     assert written["models"]["kdc_light"]["whole_over_ours"] == 1
 
 
