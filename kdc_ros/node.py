@@ -280,12 +280,13 @@ class KdcNode(LifecycleNode):
         self._input.look()
         if self._outputs_3d is not None:
             self._outputs_3d.look()
+        health = self._health()  # once, so that log and diagnostics tell the same
         if self._active:
-            self._teller.tell(*self._health())
-        self._publish_status()
+            self._teller.tell(*health)
+        self._publish_status(health)
 
-    def _publish_status(self) -> None:
-        level, text = self._health()
+    def _publish_status(self, health: Health | None = None) -> None:
+        level, text = health or self._health()
         monitor = self._monitor
         received, published = monitor.rates(time.monotonic())
         about = self._predictor.runtime.describe() if self._predictor else {}

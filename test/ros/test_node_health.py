@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import string
 import threading
 from typing import Any
 
@@ -34,6 +36,20 @@ def test_a_warning_is_logged_once_when_it_begins_and_once_when_it_ends(
     peer.status(lambda s: s.message == "running", "running")
     peer.status()
     assert lines(capfd) == [f"no images on {peer.namespace}/image for 0 s", "running"]
+
+
+def test_log_and_diagnostics_tell_the_same_at_each_look(
+    local: Local, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where something crosses a bound just between the two, too."""
+    healths = (f"health {letter}" for letter in itertools.cycle(string.ascii_lowercase))
+    lines(capfd)
+    monkeypatch.setattr(local.node, "_health", lambda: (DiagnosticStatus.WARN, next(healths)))
+    local.peer.forget_statuses()
+    local.peer.wait(lambda: len(local.peer.statuses) >= 4, "four looks")
+    told = [s.message for s in local.peer.statuses if s.message.startswith("health")]
+    monkeypatch.undo()
+    assert [line for line in lines(capfd) if line in told] == told
 
 
 def test_pausing_is_logged_and_no_warning(local: Local, capfd: pytest.CaptureFixture[str]) -> None:
