@@ -117,6 +117,19 @@ def data_set(tmp_path: Path) -> Path:
     return tmp_path / "few.json"
 
 
+@pytest.fixture
+def few(data_set: Path) -> tuple[str | Path, ...]:
+    """Options that name two annotated images."""
+    content = json.loads(data_set.read_text())
+    data_set.write_text(json.dumps({**content, "images": content["images"][:2]}))
+    return ("--annotations", data_set, "--images", data_set.with_name("few"))
+
+
+def untracked(items: Any, total: int) -> Any:
+    """Stands in for a progress bar."""
+    return items
+
+
 # Checking data sets: the package's images, changed
 
 

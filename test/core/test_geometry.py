@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdc_core.codec.grid import Grid, Letterbox, Level
-from kdc_core.codec.skeleton import COCO17
+from kdc_core.codec.skeleton import COCO17, CROWDPOSE14, Skeleton
 
 
 def test_flip_is_its_own_inverse_and_swaps_sides() -> None:
@@ -89,3 +89,15 @@ def test_letterbox_fits_and_comes_back(height: int, width: int, longer: int) -> 
     assert inside[0] == pytest.approx([-0.5, -0.5])
     assert inside[1] == pytest.approx([box.content[1] - 0.5, box.content[0] - 0.5])
     assert box.to_image(inside) == pytest.approx(corners, abs=1e-6)
+
+
+@pytest.mark.parametrize("skeleton", [COCO17, CROWDPOSE14])
+def test_skeletons_hang_together(skeleton: Skeleton) -> None:
+    count = skeleton.num_keypoints
+    assert len(skeleton.flip) == len(skeleton.sigmas) == count
+    assert [skeleton.flip[i] for i in skeleton.flip] == list(range(count)), "mirrored twice"
+    for index, name in enumerate(skeleton.keypoints):
+        twin = skeleton.keypoints[skeleton.flip[index]]
+        assert twin.replace("right_", "left_") == name.replace("right_", "left_")
+    depth = skeleton.hops(skeleton.edges(("tree",)))[2]
+    assert (depth[:count, :count] >= 0).all(), "the tree joins all keypoints"
