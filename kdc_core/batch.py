@@ -100,6 +100,7 @@ def predict_batch(
     summary = Summary(sum(s in before for s in sources), 0, 0, failed)
     if not todo:
         return summary
+    _join(address)  # before a bar is drawn
     try:
         for row in progress(_run(todo, job, address, workers), len(todo)):
             if row["error"]:
@@ -119,13 +120,12 @@ def predict_batch(
     return summary
 
 
-def _run(todo: list[str], job: Job, address: str, workers: int | None) -> Iterable[dict[str, Any]]:
-    """Yield source, error, part and persons of every image once its part is written."""
+def _join(address: str) -> None:
+    """Start a cluster here, or join the one that runs at the address."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
         import ray.data
-        import ray.exceptions
     except ModuleNotFoundError as error:
         raise KdcError(f"--ray needs '{error.name}': pip install 'kdc_ros[ray]'") from error
 
@@ -149,6 +149,13 @@ def _run(todo: list[str], job: Job, address: str, workers: int | None) -> Iterab
             "ray://host:port of a running one (with RAY_AUTH_MODE=token if it asks for a "
             f"token). {error}"
         ) from error
+
+
+def _run(todo: list[str], job: Job, address: str, workers: int | None) -> Iterable[dict[str, Any]]:
+    """Yield source, error, part and persons of every image once its part is written."""
+    import ray
+    import ray.exceptions
+
     try:
         if address.startswith("ray://"):  # Ray Data runs only inside a cluster
             task = ray.remote(num_cpus=0)(_predict_all)

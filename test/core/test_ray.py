@@ -199,6 +199,7 @@ def test_what_to_install_for_ray_is_said(
     monkeypatch.setitem(sys.modules, "ray", None)
     done = refused(samples, tmp_path, "--ray", "local")
     assert_refused(done, "--ray needs 'ray': pip install 'kdc_ros[ray]'")
+    assert done.stderr.startswith("error: "), "no bar comes first"
 
 
 @pytest.mark.parametrize(

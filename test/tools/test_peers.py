@@ -130,6 +130,7 @@ def test_missing_weights_and_images_are_named(tmp_path: Path) -> None:
 
 @needs_weights
 @pytest.mark.all
+@pytest.mark.timed  # smaller pictures take less time
 def test_sizes_are_compared_in_precision_and_time(tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="compares with OpenVINO")
     given = ("--json", str(tmp_path / "sizes.json"), "--plot", str(tmp_path / "sizes.png"))
