@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 import threading
+import time
 import traceback
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from kdc_ros.node import KdcNode
 
+STOP_S = 9.0  # for the callback under way at a signal; ros2 launch kills after 10
 USAGE = "kdc_node [-h] [--ros-args -r FROM:=TO ... -p NAME:=VALUE ... --params-file FILE]"
 HELP = """
   kdc_node --ros-args -r image:=/camera/image_raw -p confidence:=0.4
@@ -94,11 +96,16 @@ def main(args: list[str] | None = None) -> int:
     thread.start()
     os.read(awake, 1)
     node.stopping.set()
-    executor.shutdown(timeout_sec=5.0)
-    thread.join(timeout=5.0)
+    end = time.monotonic() + STOP_S
+    executor.shutdown(timeout_sec=STOP_S)  # it may not wait, whatever it is given
+    thread.join(timeout=max(0.0, end - time.monotonic()))
     if thread.is_alive():
         # A callback hangs; tearing the node down under it would crash.
-        print("kdc: a callback did not end within 10 s of the signal", file=sys.stderr)
+        print(
+            f"kdc: a callback did not end within {STOP_S:.0f} s of the signal; it is in",
+            file=sys.stderr,
+        )
+        traceback.print_stack(sys._current_frames().get(thread.ident or 0))
         os._exit(1)
     node.on_shutdown(State("shuttingdown", StateId.TRANSITION_STATE_SHUTTINGDOWN))
     node.destroy_node()

@@ -29,7 +29,7 @@ def open_predictor(
         settings: which model, on what.
         progress: told what the build of an engine does: phase, steps done, steps in all (0 =
             unknown). Also later, with the first image of another size.
-        cancelled: asked now and then whether a build should end.
+        cancelled: asked now and then whether a build should end; then nothing is run, either.
 
     Raises:
         KdcError: it cannot be opened so; the text says why.
@@ -55,6 +55,8 @@ def open_predictor(
     if size is not None or predictor.runtime.name not in TENSORRT:
         try:
             for _ in range(2):
+                if cancelled():  # what remains to do is to close it
+                    break
                 predictor(np.zeros((*WARM_UP_SIZE, 3), np.uint8))
         except Exception:
             predictor.close()

@@ -6,7 +6,7 @@ import pytest
 
 from kdc_ros.bench import bench_node
 
-pytestmark = [pytest.mark.ros, pytest.mark.all]
+pytestmark = [pytest.mark.ros, pytest.mark.all, pytest.mark.timed]
 
 
 STREAMED = {"latency_ms", "latency_ms_p95", "answered_share", "delivered_share", "cpu_share"}

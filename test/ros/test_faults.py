@@ -31,18 +31,20 @@ from sensor_msgs.msg import Image
 from kdc_core.inference.runtimes.choice import MODELS
 from kdc_ros.camera import stamp_of
 from kdc_ros.images import LARGEST_SIDE
+from kdc_ros.main import STOP_S
 from kdc_ros.stand_in import sample
 from kdc_ros.stream import Streamer, resident_mb
 
 from .faulty_node import GIVES_NAN, NO_MEMORY, RAISES, SUBMIT_RAISES, TAKES_LONG
 from .peer import OUTPUTS, MakePeer, Peer, persons
-from .process import NodeProcess, Start
+from .process import STOP_TIMEOUT_S, NodeProcess, Start
 from .shared_memory import SharedFile, all_files, files_in_use, files_of
 
 pytestmark = [pytest.mark.ros, pytest.mark.all]
 
 HERE = Path(__file__).parent
 FAULTY = (sys.executable, str(HERE / "faulty_node.py"))
+SLOW = (sys.executable, str(HERE / "slow_node.py"))
 STRICT = (sys.executable, str(HERE / "strict_node.py"))
 LARGEST = 2**32 - 1  # of a size in a message
 
@@ -369,6 +371,24 @@ def test_two_signals_soon_after_the_start_end_it_cleanly(
         process.process.send_signal(signal.SIGINT)
         time.sleep(0.02)
     process.assert_ends_well()
+
+
+@pytest.mark.parametrize("seconds", [6, 60])
+def test_a_model_that_is_being_loaded_is_waited_for_and_not_for_ever(
+    start_once: Start, seconds: int
+) -> None:
+    process = start_once("-r", "__ns:=/slow", command=(*SLOW, str(seconds)))
+    end = time.monotonic() + 30
+    while "it begins" not in process.log:
+        assert process.runs and time.monotonic() < end, process.log
+        time.sleep(0.02)
+    process.process.send_signal(signal.SIGINT)
+    if seconds < STOP_S:
+        process.assert_ends_well()
+    else:
+        assert process.process.wait(STOP_TIMEOUT_S) == 1
+        told = "did not end within 9 s of the signal; it is in"
+        assert told in process.log and "in slowly" in process.log, "and where"
 
 
 def test_a_killed_node_is_replaced_by_the_next(start_once: Start, peer: MakePeer) -> None:

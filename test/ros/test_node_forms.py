@@ -172,6 +172,17 @@ def test_threads_reach_the_model(domain: int, monkeypatch: pytest.MonkeyPatch) -
         assert predictor.opened_with[3] == 3
 
 
+@pytest.mark.parametrize("stopping", [False, True])
+def test_a_model_is_warmed_up_unless_the_node_is_to_stop(
+    domain: int, monkeypatch: pytest.MonkeyPatch, stopping: bool
+) -> None:
+    with local_node(monkeypatch) as (node, predictor):
+        if stopping:
+            node.stopping.set()
+        node.trigger_configure()
+        assert predictor.submitted == (0 if stopping else 2)
+
+
 def test_an_override_of_the_input_s_reliability_goes_over_the_parameter(
     domain: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,14 @@ class InWork:
     def _begun_since(before: int, predictor: StubPredictor) -> bool:
         return predictor.submitted > before
 
+    def release_once_the_node_stops(self) -> None:
+        """A moment after it takes no more frames."""
+        box = self.node._box
+        while not box._closed:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        self.release.set()
+
     def answered(self) -> list[bool]:
         """Which frames have all their answers."""
         return [
@@ -145,8 +153,7 @@ def test_frames_in_work_are_published_when_the_node_stops(local: Local, transiti
     """And the one that waits counts as dropped, also after the node was activated again."""
     work, peer = InWork(local), local.peer
     dropped = local.node._box.dropped
-    timer = threading.Timer(0.2, work.release.set)
-    timer.start()
+    threading.Thread(target=work.release_once_the_node_stops, daemon=True).start()
     assert peer.change_state(transition)
     assert work.release.is_set(), "it did not wait for the frames in work"
     peer.wait(lambda: work.answered() == [True, True, False], "answers to those in work")
