@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import time
 from collections.abc import Iterator
@@ -102,12 +103,12 @@ def words(command: str, folder: Path, output: Path) -> list[str]:
 
 @pytest.mark.parametrize("command", FILES)
 def test_a_file_in_no_folder_is_refused(command: str, inputs: Path, tmp_path: Path) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     output = tmp_path / "none" / "o.png"
     assert_refused(
         kdc(*words(command, inputs, output)), f"cannot write '{output}': there is no folder"
     )
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2
     folder = kdc(*words(command, inputs, inputs))
     assert folder.returncode == 2 and "expected" in folder.stderr
 
@@ -160,16 +161,22 @@ def test_an_overlay_beside_a_linked_image_would_overwrite_it(inputs: Path, tmp_p
         assert_refused(done, f"'{output}' would overwrite")
 
 
+def used_by_children() -> float:
+    """Seconds of processors that processes of this one took, of those that ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared beside the checkout")
 def test_the_case_of_a_folder_into_itself(tmp_path: Path) -> None:
     case = SHARED / "cases" / "annotations" / "predict_output_is_input"
     folder = tmp_path / "case"
     shutil.copytree(case, folder)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    begun = time.monotonic()
+    begun = used_by_children()
     done = kdc_process("predict", folder, "--output", folder)
     assert_refused(done, "would overwrite")
-    assert time.monotonic() - begun < 5  # a process of its own, on a machine that others share
+    assert used_by_children() - begun < 5
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 

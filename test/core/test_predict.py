@@ -364,9 +364,9 @@ def test_a_name_that_no_text_holds_in_a_process(samples: Path, tmp_path: Path) -
 def test_names_of_overlays_take_no_longer_with_more_files(finder: Finder, tmp_path: Path) -> None:
     """Of files that are all named alike; quadratic, these take far longer."""
     writer = OverlayWriter(tmp_path, cast(Predictor, finder), pytest.fail)
-    begun = time.monotonic()
+    begun = time.process_time()
     paths = {writer._path(Frame(f"{n}/a.png", None, None), ".jpg") for n in range(20_000)}
-    assert len(paths) == 20_000 and time.monotonic() - begun < 5
+    assert len(paths) == 20_000 and time.process_time() - begun < 5
 
 
 # Turned cameras
