@@ -119,7 +119,7 @@ def run(arguments: Sequence[str]) -> int:
 
     Returns:
         The exit code: 0 done; 1 some input failed or the work broke off, the rest is written; 2
-        refused before the work; 130 or 143 stopped by SIGINT or SIGTERM, what was done is written.
+        refused before the work; 130 or 143 stopped by SIGINT or SIGTERM.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names of files may be in no encoding

@@ -39,21 +39,25 @@ def build(
         typer.Option(help="Compute capability such as 8.9, where its GPU is not at hand."),
     ] = None,
     precision: Annotated[
-        str, choice("fp32", "fp16", "int8-trt", help="Of the network: fp32, fp16 or int8-trt.")
-    ] = "fp32",
+        str,
+        choice(
+            *("auto", "fp32", "fp16", "int8-trt"),
+            help="Of the network: fp32, fp16, int8-trt, or what the node takes by itself.",
+        ),
+    ] = "auto",
     cache: CacheFolder = None,
 ) -> None:
     """Build the engine of a model for one size of frames, or take it from the cache."""
     from kdc_core.inference.engine.cache import Cache, get_engine
     from kdc_core.inference.engine.key import Target
     from kdc_core.inference.engine.shapes import Shapes, parse_profile, parse_size
-    from kdc_core.inference.runtimes.choice import find_program
+    from kdc_core.inference.runtimes.choice import files_to_try
 
     if (size is None) == (profile is None):
         given = "none" if size is None else "both"
         raise KdcError(f"expected either --size HEIGHTxWIDTH or --profile, got {given}")
     shapes = parse_profile(profile) if profile else Shapes.fixed(parse_size(size or ""))
-    path = find_program(model, cast("Precision", precision))
+    _, path = next(files_to_try(model, "tensorrt", cast("Precision", precision)))
     place = Target.named(target) if target else _at_hand()
     with progress_bar() as progress, saying_so_when_stopped():
         engine = get_engine(path, shapes, place, cache=Cache(cache, progress=progress))

@@ -119,6 +119,35 @@ def find_program(model: str, precision: Precision) -> Path:
     return other
 
 
+def files_to_try(
+    model: str, runtime: str, precision: Precision | Literal["auto"]
+) -> Iterator[tuple[str, Path]]:
+    """Files of a model to try with a runtime, the first first, and what each try is called.
+
+    Args:
+        model, runtime, precision: as for `choose_runtime`.
+
+    Raises:
+        UnusableRuntime: there is none.
+        ManifestError: the file given is none of ours.
+    """
+    if runtime == "torch":
+        if precision not in ("auto", "fp32"):
+            raise UnusableRuntime(f"torch runs models in fp32, got precision {precision}")
+        yield runtime, find_model(model, (".safetensors",))
+    elif precision != "auto":
+        yield runtime, find_program(model, precision)
+    elif _is_path(model):
+        yield runtime, find_model(model, ())
+    else:
+        faster = FASTER.get(runtime)
+        if faster is not None:
+            path = MODELS / f"{model}.{faster}.onnx"
+            if path.is_file() and (faster == "fp16" or _is_exact(path)):
+                yield f"{runtime} {faster}", path
+        yield runtime, find_program(model, "fp32")
+
+
 def choose_runtime(
     model: str,
     runtime: str = "auto",
@@ -180,7 +209,7 @@ def _first_of(
         otherwise = partial(_first_of, rest, model, precision, request, {}) if rest else None
         tried: dict[str, str] = {}
         try:
-            for title, path in _files(model, name, precision):
+            for title, path in files_to_try(model, name, precision):
                 try:
                     opened = _open(name, path, request, otherwise)
                     refused |= tried
@@ -225,27 +254,6 @@ def _is_file(path: Path) -> bool:
 
 def _is_path(model: str) -> bool:
     return Path(model).suffix in (".onnx", ".safetensors") or "/" in model
-
-
-def _files(
-    model: str, runtime: str, precision: Precision | Literal["auto"]
-) -> Iterator[tuple[str, Path]]:
-    """Files to try with a runtime, and what each try is called."""
-    if runtime == "torch":
-        if precision not in ("auto", "fp32"):
-            raise UnusableRuntime(f"torch runs models in fp32, got precision {precision}")
-        yield runtime, find_model(model, (".safetensors",))
-    elif precision != "auto":
-        yield runtime, find_program(model, precision)
-    elif _is_path(model):
-        yield runtime, find_model(model, ())
-    else:
-        faster = FASTER.get(runtime)
-        if faster is not None:
-            path = MODELS / f"{model}.{faster}.onnx"
-            if path.is_file() and (faster == "fp16" or _is_exact(path)):
-                yield f"{runtime} {faster}", path
-        yield runtime, find_program(model, "fp32")
 
 
 def _is_exact(path: Path) -> bool:

@@ -13,6 +13,7 @@ import pytest
 
 from core.commands import assert_refused, kdc
 from core.engine.conftest import FAKE, Play
+from kdc_core.inference.runtimes.choice import FASTER
 
 
 def test_build_list_inspect_clean(play: Play, folder: Path, small: Path) -> None:
@@ -54,6 +55,15 @@ def test_a_gpu_runs_its_own_engine(play: Play, folder: Path, small: Path) -> Non
     assert not list(folder.iterdir())
 
 
+def test_what_is_built_beforehand_is_what_the_node_looks_for(play: Play, folder: Path) -> None:
+    play(version="rtx 1.7.1.116", cuda={"init": "absent"})
+    build = ("engine", "build", "kdc_light", "--size", "448x576", "--target", "8.9")
+    assert kdc(*build, "--cache", folder).returncode == 0
+    (engine,) = folder.glob("*.engine")
+    seen = kdc("engine", "inspect", engine.stem, "--cache", folder).stdout
+    assert f"precision          {FASTER['tensorrt']}" in seen
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -66,7 +76,7 @@ def test_a_gpu_runs_its_own_engine(play: Play, folder: Path, small: Path) -> Non
         (["--size", "448x576", "--target", "9.0"], "cannot target compute capability 9.0"),
         (["--size", "448x576", "--target", "ada"], "expected a compute capability such as 8.9"),
         (["--size", "448x576", "--precision", "fp16"], "there is no '"),
-        (["--size", "448x576", "--precision", "fp8"], "expected fp32 or fp16 or int8-trt"),
+        (["--size", "448x576", "--precision", "fp8"], "expected auto or fp32 or fp16 or int8-trt"),
     ],
 )
 def test_what_cannot_be_built_is_refused(
