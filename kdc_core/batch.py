@@ -15,7 +15,7 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from kdc_core.errors import KdcError
 from kdc_core.files import whole_file, write_json
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.rotate import Degrees
+from kdc_core.inference.runtimes.choice import GPU
 from kdc_core.show.people_json import frame_json, people_or_error
 
 FORMATS = ("jsonl", "parquet")
@@ -293,7 +294,9 @@ def _check_settings(job: Job) -> None:
     """Write what the parts are made with, or compare it: two jobs in one folder would mix."""
     if job.format not in FORMATS:
         raise KdcError(f"no format '{job.format}': expected {' or '.join(FORMATS)}")
-    predictor = job.open("cpu")
+    # Workers have the runtime that is named; here there may be no GPU.
+    named_here = replace(job, runtime="auto") if job.runtime in GPU else job
+    predictor = named_here.open("cpu")
     manifest = predictor.runtime.manifest
     settings = {
         "model": manifest.config.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from reprlib import repr as short_repr
 from typing import Annotated, Literal, get_args
 
 import yaml
@@ -31,7 +32,7 @@ class ConfigError(KdcError):
 class Section(BaseModel):
     """A group of settings; a key it does not know is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FieldsConfig(Section):
@@ -76,10 +77,12 @@ class NetworkConfig(Section):
     backbone: Literal["movenet_multipose", "movenet_thunder", "resnet101", "resnet152"] = Field(
         "movenet_multipose", description="trunk and heads of PoseNet (`network/backbones.py`)"
     )
-    segnet_width: int = Field(80, ge=8, description="channels of SegNet's feature pyramid")
-    segnet_tower: int = Field(96, ge=8, description="channels of SegNet's tower")
+    segnet_width: int = Field(
+        80, ge=8, le=1024, description="channels of SegNet's feature pyramid"
+    )
+    segnet_tower: int = Field(96, ge=8, le=1024, description="channels of SegNet's tower")
     segnet_depth: int = Field(
-        2, ge=1, description="blocks of SegNet's tower; more see farther and take longer"
+        2, ge=1, le=64, description="blocks of SegNet's tower; more see farther and take longer"
     )
     detail: bool = Field(
         False,
@@ -96,8 +99,8 @@ class DecodeConfig(Section):
     pyramid: list[Literal[1, 2, 3, 4]] = Field(
         [1], min_length=1, description="the network sees the frame reduced by each of these"
     )
-    peaks: int = Field(32, ge=1, description="N, peaks kept per type")
-    seeds: int = Field(96, ge=1, description="M, seeds grown into poses, per level")
+    peaks: int = Field(32, ge=1, le=1024, description="N, peaks kept per type")
+    seeds: int = Field(96, ge=1, le=1024, description="M, seeds grown into poses, per level")
     people: int = Field(32, ge=1, le=255, description="P, people at most")
     score_tau_px: Positive = Field(
         4.0,
@@ -132,6 +135,7 @@ class DecodeConfig(Section):
     suppression_rounds: int = Field(
         12,
         ge=1,
+        le=1024,
         description="rounds of non-maximum suppression; chains of conflicts are decided up to "
         "this length",
     )
@@ -314,12 +318,23 @@ def parse_config(text: str, origin: str | Path, changes: list[str] | None = None
         return Config.model_validate(content)
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: not YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{origin}: nested too deep") from error
     except ValidationError as error:
         faults = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'top level'}: {e['msg']}, got {e['input']!r:.60}"
+            f"{'.'.join(map(str, e['loc'])) or 'top level'}: {e['msg']}, got "
+            f"{short_repr(e['input']):.60}"
             for e in error.errors()
         )
         raise ConfigError(f"{origin}: {faults}") from error
+
+
+def keypoints_of(provenance: object) -> str:
+    """For a message: the keypoints of a model of another skeleton, "" where it names none."""
+    names = provenance.get("keypoints") if isinstance(provenance, dict) else None
+    if not isinstance(names, list):
+        return ""
+    return f". Its keypoints: {', '.join(f'{name:.40}' for name in map(str, names[:100]))}"
 
 
 def _set(content: object, change: str) -> None:
@@ -341,4 +356,8 @@ def load_preset(name: str, changes: list[str] | None = None) -> Config:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
         raise ConfigError(f"no preset '{name}'; expected one of {known}, or a .yaml file")
-    return parse_config(path.read_text(encoding="utf-8"), path, changes)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from error
+    return parse_config(text, path, changes)

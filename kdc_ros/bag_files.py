@@ -22,14 +22,10 @@ from kdc_core.errors import KdcError
 from kdc_core.memory import limited_growth
 from kdc_ros.compressed import compressed_to_rgb
 from kdc_ros.images import BadFrame, to_rgb
-from kdc_ros.tables import fill_cloud, keypoint_rows, label_pixels, person_rows
+from kdc_ros.tables import IMAGES, fill_cloud, keypoint_rows, label_pixels, person_rows
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-# How the topics end on which a node publishes images: none is a camera's.
-OUTPUTS = tuple(
-    f"/kdc/{name}"
-    for name in ("labels", "mask", "annotated", "annotated/compressed", "anonymized")
-)
+OUTPUTS = tuple(f"/kdc/{name}" for name in IMAGES)  # how a node's own topics end
 CLOUD, FIELD = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/PointField"
 ENDINGS = {".mcap": StoragePlugin.MCAP, ".db3": StoragePlugin.SQLITE3}
 BAG_VERSION: Literal[8] = 8  # Humble cannot read how later ones write QoS

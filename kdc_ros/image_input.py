@@ -33,7 +33,7 @@ QUEUE = 4
 
 
 class ImageInput:
-    """Images from the topic `image`, or `image/compressed`, the latest first.
+    """Images from the topic `image`, or `image/compressed`, as they come.
 
     Args:
         node: whose executor runs the callbacks.

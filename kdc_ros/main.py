@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import select
 import signal
 import sys
 import threading
-import time
 import traceback
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from kdc_ros.node import KdcNode
 
-STOP_S = 9.0  # for the callback under way at a signal; ros2 launch kills after 10
+STOP_S = 9.0  # for what is under way at a signal; ros2 launch kills after 10
 USAGE = "kdc_node [-h] [--ros-args -r FROM:=TO ... -p NAME:=VALUE ... --params-file FILE]"
 HELP = """
   kdc_node --ros-args -r image:=/camera/image_raw -p confidence:=0.4
@@ -96,22 +96,28 @@ def main(args: list[str] | None = None) -> int:
     thread.start()
     os.read(awake, 1)
     node.stopping.set()
-    end = time.monotonic() + STOP_S
-    executor.shutdown(timeout_sec=STOP_S)  # it may not wait, whatever it is given
-    thread.join(timeout=max(0.0, end - time.monotonic()))
-    if thread.is_alive():
-        # A callback hangs; tearing the node down under it would crash.
-        print(
-            f"kdc: a callback did not end within {STOP_S:.0f} s of the signal; it is in",
-            file=sys.stderr,
-        )
-        traceback.print_stack(sys._current_frames().get(thread.ident or 0))
-        os._exit(1)
+    too_late = threading.Timer(STOP_S, end_at_once)
+    too_late.daemon = True
+    too_late.start()
+    executor.shutdown()  # it does not wait for the callback under way
+    thread.join()
     node.on_shutdown(State("shuttingdown", StateId.TRANSITION_STATE_SHUTTINGDOWN))
     node.destroy_node()
     rclpy.try_shutdown()
+    too_late.cancel()
     ignore_signals()
     return 1 if failed.is_set() else 0
+
+
+def end_at_once() -> None:
+    """End the process although a callback or a frame hangs: tearing down under it would crash."""
+    print(
+        f"kdc: what was under way did not end within {STOP_S:.0f} s of the signal:",
+        file=sys.stderr,
+        flush=True,
+    )
+    faulthandler.dump_traceback()
+    os._exit(1)
 
 
 def spin_past_lost_answers(executor: Executor, node: KdcNode) -> None:

@@ -69,6 +69,7 @@ class KdcNode(LifecycleNode):
         super().__init__(name, **options)
         self._settings = parameters.declare(self)
         self.stopping = threading.Event()
+        self._leaving = threading.Event()  # set from deactivate to activate
         self._told_at = 0.0
         self._configured = False
         self._active = False
@@ -163,7 +164,8 @@ class KdcNode(LifecycleNode):
         settings = self._settings
         self._monitor, self._box = Monitor(), LatestBox()
         self._convert.to_8_bits = To8Bits()
-        predictor = open_predictor(settings, self._on_build, self.stopping.is_set)
+        self._leaving.clear()
+        predictor = open_predictor(settings, self._on_build, self._gives_up)
         self._predictor = predictor
         for name, reason in predictor.refused.items():
             self.get_logger().info(f"runtime {name} is not used: {reason}")
@@ -191,6 +193,10 @@ class KdcNode(LifecycleNode):
             f"{'cv_bridge and ' if self._convert.bridged else ''}numpy"
         )
 
+    def _gives_up(self) -> bool:
+        """Whether an engine that is being built will not be used."""
+        return self.stopping.is_set() or self._leaving.is_set()
+
     def _on_build(self, phase: str, done: int, total: int) -> None:
         """What the build of an engine does; called in the thread that waits for it."""
         part = f" {done} of {total}" if total else ""
@@ -210,22 +216,24 @@ class KdcNode(LifecycleNode):
         self._monitor.activated(time.monotonic())
         self._processing.start_anew()
         self._teller.forget()
+        self._leaving.clear()
         self._active = True
         self._input.open(self._settings.reliability, self._settings.image_transport)
 
     def _deactivate(self) -> None:
         self._active = False
+        self._leaving.set()
         self._input.close()
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
+        self._monitor.building = ""
         if self._outputs_3d is not None:
             self._outputs_3d.close()
 
     def _clean_up(self) -> None:
         self._deactivate()
         self._configured = False
-        self._monitor.building = ""
         self._processing = None
         if self._view is not None:
             self._view.close()

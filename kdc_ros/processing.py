@@ -15,6 +15,7 @@ from rclpy.node import Node
 
 from kdc_core.codec.results import Prediction
 from kdc_core.inference.assembly import Thresholds, narrowed
+from kdc_core.inference.engine.messages import BuildCancelled
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes.protocol import Pending
 from kdc_core.inference.smoothing import Smoother
@@ -213,6 +214,9 @@ class Processing:
         logger = self._node.get_logger()
         try:
             return work()
+        except BuildCancelled as error:
+            self._monitor.got_fault(str(error))
+            logger.info(str(error))
         except BadFrame as error:
             self._monitor.got_bad_frame(str(error), time.monotonic())
             logger.warning(f"bad frame: {error}", **THROTTLED)

@@ -31,6 +31,8 @@ PERSON = np.dtype(
     ]
 )
 CUT_BY_BORDER = 1  # bit of `flags`
+# Topics on which the node publishes images: `kdc bag` takes none for a camera's.
+IMAGES = ("labels", "mask", "annotated", "annotated/compressed", "anonymized")
 
 # Constants of sensor_msgs/PointField.
 _POINT_FIELDS = {"|u1": 2, "<u2": 4, "<u4": 6, "<f4": 7}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from kdc_core.codec.codec import Codec
+from kdc_core.codec.decode import as_logits
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Letterbox
 from kdc_core.codec.results import Prediction
@@ -21,18 +19,8 @@ from kdc_core.inference.assembly import Raw, Thresholds
 from kdc_core.inference.predictor import find_people
 from kdc_core.inference.program import as_raw
 
-# Logit of a cell that is certain.
-CERTAIN = 12.0
 # Noise is drawn at every so many cells and interpolated between.
 NOISE_CELLS = 4
-
-
-def as_fields(targets: Fields[np.ndarray]) -> Fields[Tensor]:
-    """Turn numpy targets into the torch Fields of a network that makes no mistake."""
-    fields = targets.map(torch.from_numpy)
-    fields.heat = CERTAIN * (2 * fields.heat - 1)
-    fields.mask = torch.logit(fields.mask, eps=math.exp(-CERTAIN))
-    return fields
 
 
 def add_noise(
@@ -81,6 +69,6 @@ class Oracle:
             if self.noise_px:
                 targets = add_noise(targets, self.noise_px, np.random.default_rng(annotated.id))
             with torch.no_grad():
-                return as_raw(self.codec.decode([as_fields(targets)]))
+                return as_raw(self.codec.decode([as_logits(targets)]))
 
         return find_people(blank, raw_of, self.config, Thresholds(0.0, 0.0, 0.5))

@@ -26,6 +26,9 @@ class Raw:
     mask_probability: np.ndarray
 
 
+MOST_PERSONS = 255  # that decode may be set to find
+
+
 @dataclass(frozen=True)
 class Thresholds:
     """What counts.
@@ -40,7 +43,7 @@ class Thresholds:
     confidence: float
     keypoint: float
     mask: float
-    max_persons: int = 32
+    max_persons: int = MOST_PERSONS
 
     def lowered(self, confidence: float) -> Thresholds:
         """These, with people down to this score kept; `narrowed` leaves what these leave."""

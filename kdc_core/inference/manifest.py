@@ -11,7 +11,7 @@ from typing import BinaryIO, Literal, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from kdc_core.config import Config
+from kdc_core.config import Config, keypoints_of
 from kdc_core.errors import KdcError
 from kdc_core.network.backbones import side_rule
 
@@ -123,11 +123,10 @@ def read_manifest(metadata: dict[str, str], origin: str) -> Manifest:
     except ValidationError as error:
         for one in error.errors():
             if one["loc"] == ("config", "fields", "skeleton"):
-                told = f"'{origin}' has another skeleton: {one['msg']}"
-                provenance = json.loads(metadata[KEY]).get("provenance") or {}
-                if names := provenance.get("keypoints"):
-                    told += f". Its keypoints: {', '.join(map(str, names))}"
-                raise ManifestError(told) from error
+                names = keypoints_of(json.loads(metadata[KEY]).get("provenance"))
+                raise ManifestError(
+                    f"'{origin}' has another skeleton: {one['msg']}{names}"
+                ) from error
         raise ManifestError(
             f"'{origin}' was written by another version of KDC (expected manifest schema "
             f"{SCHEMA} or less): export it again with `kdc export`. {error.errors()[0]['msg']}"
@@ -161,24 +160,32 @@ def why_not_run(path: Path, library: str, error: Exception) -> str:
         library: that refused it, with its version.
         error: what it raised; told whole, for the cause may stand at its end.
     """
-    ir_version, operators = 0, []
-    with open(path, "rb") as file:
-        for field, kind, number in _fields(file, path.stat().st_size):
-            if field == IR_VERSION:
-                ir_version = number
-            elif field == OPSET_IMPORT and kind == BYTES:
-                domain, version = "ai.onnx", 0
-                for part, _, value in _fields(file, file.tell() + number):
-                    if part == OPSET_DOMAIN and value:
-                        domain = file.read(value).decode()
-                    elif part == OPSET_VERSION:
-                        version = value
-                operators.append(f"{domain} {version}")
+    try:
+        with open(path, "rb") as file:
+            needed = _read_needed(file, path.stat().st_size)
+    except (OSError, EOFError, ValueError):
+        needed = "what cannot be read of it"
     return (
-        f"'{path}' is not an ONNX file that can be run here. It needs IR version {ir_version} and "
-        f"the operators of {', '.join(operators)}; found {library}, which says: {error}. If that "
-        "is too old for the file, install a later one"
+        f"'{path}' is not an ONNX file that can be run here. It needs {needed}; found {library}, "
+        f"which says: {error}. If that is too old for the file, install a later one"
     )
+
+
+def _read_needed(file: BinaryIO, end: int) -> str:
+    """The versions of a ModelProto and of its operators."""
+    ir_version, operators = 0, []
+    for field, kind, number in _fields(file, end):
+        if field == IR_VERSION:
+            ir_version = number
+        elif field == OPSET_IMPORT and kind == BYTES:
+            domain, version = "ai.onnx", 0
+            for part, inner, value in _fields(file, file.tell() + number):
+                if part == OPSET_DOMAIN and inner == BYTES and value:
+                    domain = file.read(value).decode()
+                elif part == OPSET_VERSION:
+                    version = value
+            operators.append(f"{domain} {version}")
+    return f"IR version {ir_version} and the operators of {', '.join(operators)}"
 
 
 def _read_metadata(file: BinaryIO, end: int) -> dict[str, str]:
@@ -187,7 +194,9 @@ def _read_metadata(file: BinaryIO, end: int) -> dict[str, str]:
     for field, kind, length in _fields(file, end):
         if field == METADATA and kind == BYTES:
             entry = {}
-            for part, _, size in _fields(file, file.tell() + length):
+            for part, inner, size in _fields(file, file.tell() + length):
+                if inner != BYTES:
+                    raise ValueError(f"byte {file.tell()} is no text of its metadata")
                 entry[part] = file.read(size).decode()
             metadata[entry.get(ENTRY_KEY, "")] = entry.get(ENTRY_VALUE, "")
     return metadata

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LARGEST_SIDE = 16384
 ImageFormat = Literal["rgb", "bgr"]
-# What gives the people of a letterboxed frame (h, w, 3) uint8: a runtime, or a test's stand-in.
+# What gives the people of a letterboxed frame (h, w, 3) uint8: at once, or when collected.
 RawOf = Callable[[np.ndarray, Letterbox], Raw]
 Submit = Callable[[np.ndarray, Letterbox], Pending[Raw]]
 
@@ -114,6 +114,8 @@ class Predictor:
 
         Raises:
             UnusableRuntime, ManifestError, ModelFileError: says what is wrong with which file.
+            FrameError: no frames of that size fit the model.
+            BuildCancelled: by `cancelled` of the engines' cache.
             ValueError: no such image format.
         """
         choice = choose_runtime(
@@ -200,14 +202,13 @@ def find_people(
     config: Config,
     thresholds: Thresholds,
     longer_side: int | None = None,
-    frame_size: tuple[int, int] | None = None,
 ) -> Prediction:
     """As `submit_image`, with what gives the people of the letterboxed frame at once."""
 
     def submit(frame: np.ndarray, letterbox: Letterbox) -> Pending[Raw]:
         return Pending(partial(raw_of, frame, letterbox))
 
-    return submit_image(image, submit, config, thresholds, longer_side, frame_size).collect()
+    return submit_image(image, submit, config, thresholds, longer_side).collect()
 
 
 def submit_image(

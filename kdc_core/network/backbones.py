@@ -80,7 +80,12 @@ def check_structure(config: Config) -> None:
             "network.detail: expected a MoveNet, whose trunk has a map of half the stride, and "
             f"decode.upsample 2 or 4, got {name} and {config.decode.upsample}"
         )
-    if not backbone.pyramid and config.decode.pyramid != [1]:
+    pyramid = config.decode.pyramid
+    if pyramid[:1] != [1] or pyramid != sorted(set(pyramid)):
+        raise ConfigError(
+            f"decode.pyramid: expected 1, and then coarser levels, each once, got {pyramid}"
+        )
+    if not backbone.pyramid and pyramid != [1]:
         m, r = backbone.sides
         raise ConfigError(
             f"backbone {name} works on the lattice {m} n + {r}, which no pyramid can halve: "

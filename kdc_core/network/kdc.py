@@ -12,7 +12,7 @@ from kdc_core.network.segnet import SegNet
 
 
 class KDC(nn.Module):
-    """PoseNet and SegNet over one trunk (paper Fig. 2).
+    """PoseNet and SegNet over one trunk (paper Fig. 1).
 
     Args:
         config: structure, and what the maps mean.

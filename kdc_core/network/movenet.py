@@ -236,13 +236,15 @@ def convert(weights: dict[str, Tensor], posenet: MoveNet) -> dict[str, Tensor]:
         float32 state of MoveNet.
 
     Raises:
-        KeyError: a head is missing.
+        ValueError: a head is missing.
     """
     state = {k: v.float() for k, v in weights.items() if not k.startswith("heads.box_")}
     for head in ("kpt_offset", "kpt_regress"):
         for part in ("weight", "bias"):
             key = f"heads.{head}.out.{part}"
-            value = state[key]
+            value = state.get(key)
+            if value is None:
+                raise ValueError(f"not MoveNet's weights: expected '{key}', which is missing")
             swapped = value.reshape(17, 2, *value.shape[1:]).flip(1)
             state[key] = 4.0 * swapped.reshape(value.shape)
     return state

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from kdc_core.config import Config, ConfigError, parse_config
+from kdc_core.config import Config, ConfigError, keypoints_of, parse_config
 from kdc_core.errors import KdcError
 from kdc_core.files import whole_file
 from kdc_core.network.backbones import BACKBONES
@@ -102,11 +102,13 @@ def _config(metadata: dict[str, str], path: str | os.PathLike[str]) -> Config:
     try:
         return parse_config(metadata.get("config", ""), f"'{path}'")
     except ConfigError as error:
-        provenance = json.loads(metadata.get("provenance", "{}"))
-        if "fields.skeleton" in str(error) and "keypoints" in provenance:
-            names = ", ".join(map(str, provenance["keypoints"]))
-            raise ConfigError(f"{error}. Its keypoints: {names}") from error
-        raise
+        if "fields.skeleton" not in str(error):
+            raise
+        try:
+            provenance = json.loads(metadata.get("provenance", "{}"))
+        except ValueError:
+            provenance = None
+        raise ConfigError(f"{error}{keypoints_of(provenance)}") from error
 
 
 def start_from(config: Config, path: str | os.PathLike[str]) -> KDC:

@@ -72,11 +72,21 @@ def test_precision_may_look_like_a_number() -> None:
             "decode: .*one must be above 0",
         ),
         ("name: [", "not YAML"),
+        ("name: a\ntrain: {epochs: .inf}", "train.epochs: Input should be a finite number"),
+        ("name: a\nnetwork: {segnet_depth: 1000000000}", "less than or equal to 64"),
+        ("[" * 5000, "nested too deep"),
         ("- 1", "top level"),
     ],
 )
 def test_faults_are_named(text: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
+        parse_config(text, "preset.yaml")
+
+
+def test_a_value_that_is_huge_when_written_out_is_cut() -> None:
+    levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    text = "\n".join(["name: a", "a0: &a0 [x]", *levels])
+    with pytest.raises(ConfigError, match="a11: Extra inputs are not permitted, got"):
         parse_config(text, "preset.yaml")
 
 
@@ -88,3 +98,6 @@ def test_an_unknown_preset_lists_those_there_are() -> None:
 def test_a_yaml_file_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("name: mine\ntrain: {steps: 5}\n")
     assert load_preset(str(tmp_path / "mine.yaml")).train.steps == 5
+    (tmp_path / "mine.yaml").write_bytes(b"name: \xff\xfe")
+    with pytest.raises(ConfigError, match="mine.yaml: not YAML: "):
+        load_preset(str(tmp_path / "mine.yaml"))

@@ -172,11 +172,21 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path: Path) -> None:
         start_from(load_preset("paper_resnet152"), tmp_path / "imagenet.safetensors")
 
 
+def test_a_head_that_moves_offsets_is_missed_by_name(tmp_path: Path) -> None:
+    save_file({"heads.kpt_offset.out.bias": torch.zeros(34)}, tmp_path / "cut.safetensors")
+    missing = "not MoveNet's weights: expected 'heads.kpt_offset.out.weight', which is missing"
+    with pytest.raises(ModelFileError, match=missing):
+        start_from(CONFIG, tmp_path / "cut.safetensors")
+
+
 @pytest.mark.parametrize(
     ("preset", "change", "reason"),
     [
         ("paper_resnet101", "fields.stride=4", "maps of stride 8"),
         ("paper_resnet101", "decode.pyramid=[1, 2]", "no pyramid"),
+        ("kdc_light", "decode.pyramid=[2]", r"expected 1, and then coarser levels.*\[2\]"),
+        ("kdc_light", "decode.pyramid=[2, 1]", "expected 1, and then coarser levels"),
+        ("kdc_light", "decode.pyramid=[1, 1]", "each once"),
         ("kdc_light", "fields.edges=[tree]", "star_out"),
         ("kdc_light", "fields.skeleton=crowdpose14", "coco17"),
     ],
@@ -306,3 +316,7 @@ def test_a_model_of_another_skeleton_says_what_its_keypoints_are(tmp_path: Path)
         ModelFileError, match="'hand21', known are .*Its keypoints: nose, left_eye"
     ):
         load_model(other)
+    for provenance in ("not json", "5", "[]", '{"keypoints": 5}'):
+        save_file(tensors, other, {**metadata, "provenance": provenance})
+        with pytest.raises(ModelFileError, match="'hand21', known are .*as CONTRIBUTING.md says"):
+            load_model(other)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -33,6 +34,7 @@ from kdc_core.inference.manifest import (
     field_names,
     read_file,
     read_manifest,
+    why_not_run,
 )
 from kdc_core.inference.precision import fold_batch_norms, network_nodes, to_fp16
 from kdc_core.inference.predictor import Predictor
@@ -307,6 +309,24 @@ def _broken(whole: bytes) -> Iterator[bytes]:
     yield b"no model\n" * 99
     yield b"\x80" * 99
     yield b"\x0a\xff\xff\xff\xff\x0f"
+    # An entry of metadata that gives a number where its length would stand.
+    yield b"\x72\x0a\x08" + b"\x80" * 8 + b"\x40"
+
+
+@pytest.mark.parametrize("provenance", [5, [], {"keypoints": 5}])
+def test_another_skeleton_is_named_whatever_else_a_manifest_says(provenance: Any) -> None:
+    content = read_file(PROGRAM).model_dump(mode="json") | {"provenance": provenance}
+    content["config"]["fields"]["skeleton"] = "hand21"
+    with pytest.raises(ManifestError, match="'m.onnx' has another skeleton"):
+        read_manifest({KEY: json.dumps(content)}, "m.onnx")
+
+
+def test_why_a_file_cannot_be_run_is_told_of_a_broken_one_too(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    operators = (b"\x42\x02\x0a\xff", b"\x42\x04\x0a\x02\xff\xff")
+    for content in (*_broken(PROGRAM.read_bytes()), *operators):
+        path.write_bytes(content)
+        assert "which says: no." in why_not_run(path, "a library", ValueError("no"))
 
 
 def test_the_manifest_of_a_broken_file_is_not_read(tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kdc_core import batch
 from kdc_core.batch import Job, PartWriter, finished
 from kdc_core.data.sources import read_frames
+from kdc_core.errors import KdcError
 from kdc_core.inference.predictor import Predictor
 from kdc_core.show.people_json import person_json, run_lengths
 
@@ -187,6 +189,13 @@ def test_each_page_of_an_image_is_a_line(samples: Path, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / rows["part"][0]).read_text().splitlines()]
     assert [line["frame"] for line in lines] == [0, 1, 2]
     assert rows["persons"] == [sum(len(line["persons"]) for line in lines)] != [0]
+
+
+def test_a_runtime_that_only_workers_have_is_left_to_them(tmp_path: Path) -> None:
+    batch._check_settings(Job(tmp_path / "out", runtime="onnxruntime-cuda", device="cuda"))
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["model"] == "kdc_light"
+    with pytest.raises(KdcError, match="no runtime 'nonsense'"):
+        batch._check_settings(Job(tmp_path / "out", runtime="nonsense"))
 
 
 def refused(samples: Path, tmp_path: Path, *more: object) -> Done:

@@ -594,6 +594,19 @@ def test_what_a_library_raises_of_a_frame_is_told(monkeypatch: pytest.MonkeyPatc
             run(runtime)
 
 
+def test_a_runtime_that_is_refused_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+
+    def fail(runtime: Runtime, *_: object) -> NoReturn:
+        monkeypatch.setattr(runtime, "close", lambda: closed.append(runtime.name))
+        raise SelfTestFailed("nobody found")
+
+    monkeypatch.setattr(choice, "self_test", fail)
+    with pytest.raises(UnusableRuntime, match="nobody found"):
+        choose_runtime("kdc_light", "onnxruntime")
+    assert closed == ["onnxruntime"]
+
+
 def test_other_weights_are_compared_with_onnxruntime(straight: Runtime) -> None:
     other = straight.manifest.model_copy(update={"weights_sha256": "of nobody"})
     assert self_test(Bent(straight, other, "0"), None, PROGRAM).people == 4

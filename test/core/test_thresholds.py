@@ -9,6 +9,7 @@ import pytest
 
 from kdc_core.codec.grid import Grid, Letterbox
 from kdc_core.codec.results import Prediction
+from kdc_core.config import DecodeConfig
 from kdc_core.inference.assembly import Raw, Thresholds, assemble, narrowed
 
 IMAGE = (90, 120)
@@ -62,3 +63,5 @@ def test_lowered_and_narrowed_again_nothing_changes(thresholds: Thresholds) -> N
 def test_lowered_keeps_a_lower_confidence_and_the_masks() -> None:
     assert Thresholds(0.5, 0.3, 0.7, 4).lowered(0.1) == Thresholds(0.1, 0.0, 0.7)
     assert Thresholds(0.05, 0.3, 0.7).lowered(0.1).confidence == 0.05
+    most = DecodeConfig.model_fields["people"].metadata
+    assert any(getattr(bound, "le", 0) == Thresholds(0.5, 0.3, 0.7).max_persons for bound in most)

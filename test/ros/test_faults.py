@@ -373,21 +373,23 @@ def test_two_signals_soon_after_the_start_end_it_cleanly(
     process.assert_ends_well()
 
 
+@pytest.mark.parametrize("what", ["load", "frame"])
 @pytest.mark.parametrize("seconds", [6, 60])
-def test_a_model_that_is_being_loaded_is_waited_for_and_not_for_ever(
-    start_once: Start, seconds: int
+def test_what_is_under_way_is_waited_for_and_not_for_ever(
+    start_once: Start, peer: MakePeer, what: str, seconds: int
 ) -> None:
-    process = start_once("-r", "__ns:=/slow", command=(*SLOW, str(seconds)))
-    end = time.monotonic() + 30
-    while "it begins" not in process.log:
-        assert process.runs and time.monotonic() < end, process.log
-        time.sleep(0.02)
+    process = start_once("-r", "__ns:=/slow", command=(*SLOW, what, str(seconds)))
+    camera = peer("/slow")
+    if what == "frame":
+        camera.send_until(lambda: "it begins" in process.log, "a frame is in work")
+    camera.wait(lambda: "it begins" in process.log, "a model is being loaded")
     process.process.send_signal(signal.SIGINT)
     if seconds < STOP_S:
-        process.assert_ends_well()
+        assert process.process.wait(STOP_TIMEOUT_S) == 0, process.log
+        assert "it was slow" in process.log
     else:
         assert process.process.wait(STOP_TIMEOUT_S) == 1
-        told = "did not end within 9 s of the signal; it is in"
+        told = "what was under way did not end within 9 s of the signal"
         assert told in process.log and "in slowly" in process.log, "and where"
 
 

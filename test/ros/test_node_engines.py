@@ -33,6 +33,16 @@ def test_parameters_reach_the_choice_of_the_runtime(
         engines = asked["engines"]
         assert engines.folder == tmp_path and engines.policy == "prebuilt"
         assert not engines.cancelled()
+        for transition, cancelled in (
+            (node.trigger_activate, False),
+            (node.trigger_deactivate, True),
+            (node.trigger_activate, False),
+            (node.trigger_deactivate, True),
+            (node.trigger_cleanup, True),
+            (node.trigger_configure, False),
+        ):
+            transition()
+            assert asked["engines"].cancelled() is cancelled, transition
         node.stopping.set()
         assert engines.cancelled(), "whoever ends the process does not wait for a build"
 

@@ -12,10 +12,11 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, PointCloud2
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_srvs.srv import Trigger
 
 from kdc_core.codec.results import Person
+from kdc_ros.tables import IMAGES
 
 from .local import Local, local_node
 from .peer import BLACK, MakePeer, Peer, persons
@@ -164,6 +165,20 @@ def test_what_processing_needs_is_there_only_while_configured(
         node.set_parameters([Parameter("roi", value="1,1,5,5")])
         node.trigger_configure()
         assert node._on_reset(Trigger.Request(), Trigger.Response()).success
+
+
+def test_topics_of_images_are_those_that_kdc_bag_takes_for_no_camera(
+    domain: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with local_node(monkeypatch) as (node, _):
+        node.trigger_configure()
+        own = f"{node.get_fully_qualified_name()}/"
+        found = {
+            publisher.topic_name.removeprefix(own)
+            for publisher in node.publishers
+            if publisher.msg_type in (Image, CompressedImage)
+        }
+        assert found == set(IMAGES)
 
 
 def test_threads_reach_the_model(domain: int, monkeypatch: pytest.MonkeyPatch) -> None:

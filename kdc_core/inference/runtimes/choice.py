@@ -178,6 +178,8 @@ def choose_runtime(
     Raises:
         UnusableRuntime: it cannot be had here.
         ManifestError, ModelFileError: not a file of ours.
+        FrameError: no frames of that size fit the model.
+        BuildCancelled: by `cancelled` of the engines' cache.
     """
     if runtime not in ("auto", *RUNTIMES):
         raise UnusableRuntime(f"no runtime '{runtime}': expected auto, {', '.join(RUNTIMES)}")
@@ -291,7 +293,11 @@ def _open(
         runtime = OpenVinoRuntime(path, request.device, request.threads)
     else:
         runtime = OnnxRuntime(path, request.device, request.threads, name)
-    self_test(runtime, request.size, path)
+    try:
+        self_test(runtime, request.size, path)
+    except BaseException:
+        runtime.close()
+        raise
     return runtime
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from kdc_core.errors import KdcError
 
-if TYPE_CHECKING:  # assembly takes scipy along, which no process that only builds needs
+if TYPE_CHECKING:  # which no process that only builds needs
     from kdc_core.inference.assembly import Raw
     from kdc_core.inference.manifest import Manifest
 
