@@ -19,6 +19,7 @@ from torch import nn
 from kdc_core.files import whole_file
 from kdc_core.inference.manifest import (
     KEY,
+    LARGEST_SIDE,
     OUTPUTS,
     SCHEMA,
     Manifest,
@@ -33,7 +34,6 @@ from kdc_core.network.backbones import side_rule
 from kdc_core.network.weights import load_model
 
 OPSET = 20
-LARGEST_SIDE = 4096
 
 
 def export_onnx(

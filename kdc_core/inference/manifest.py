@@ -16,6 +16,7 @@ from kdc_core.errors import KdcError
 from kdc_core.network.backbones import side_rule
 
 SCHEMA = 2
+LARGEST_SIDE = 4096  # pixels of a frame
 KEY = "kdc.manifest"  # its entry in the metadata of an ONNX file
 # Outputs of a program file, in the order of the attributes of `assembly.Raw`. Files and whoever
 # else reads them know `mask_probability` as `confidence`.

@@ -7,10 +7,9 @@ import re
 from pydantic import BaseModel, ConfigDict
 
 from kdc_core.inference.engine.messages import EngineError
-from kdc_core.inference.manifest import Manifest
+from kdc_core.inference.manifest import LARGEST_SIDE, Manifest
 
 Size = tuple[int, int]
-LARGEST_SIDE = 4096  # as exported programs allow
 
 
 class Shapes(BaseModel):
