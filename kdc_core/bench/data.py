@@ -26,7 +26,7 @@ from kdc_core.memory import keep_freed_memory
 from kdc_core.network.kdc import KDC
 from kdc_core.training.module import TrainingModule
 from kdc_core.training.on_device import DrawnSamples, Pictures, collate_recipes
-from kdc_core.training.run import one_thread
+from kdc_core.training.processes import one_thread
 from kdc_core.training.samples import TrainingSamples, collate
 
 CROP, SIDE, PEOPLE = 416, 401, 5

@@ -92,6 +92,12 @@ def number_of(person: Person, index: int) -> int:
     return index + 1 if person.id is None else person.id
 
 
+def size_of(person: Person) -> float:
+    """Root of the area of the person's box, whose sides count as one pixel at least."""
+    width, height = np.maximum(person.box[2:] - person.box[:2], 1)
+    return float(np.sqrt(width * height))
+
+
 def _expect(name: str, array: np.ndarray, shape: tuple[int | None, ...]) -> None:
     """Of a shape the number of axes and the last, where it is given."""
     got = array.shape

@@ -34,13 +34,13 @@ def tune(
 ) -> None:
     """Choose settings of decode on some images of a data set, judged on others of it."""
     check_outputs([output, json_file], inputs=[data, images, model])
-    from kdc_core.evaluation.tune import FIGURES
+    from kdc_core.evaluation.coco import ROWS
     from kdc_core.evaluation.tune import tune as run
 
     path = weights_of(model)
     done = run(path, data, output, trials, max_time, images, _progress)
     rows = [
-        (label, *(cell(figures[name]) if name in figures else "" for name in FIGURES))
+        (label, *(cell(figures[name]) if name in figures else "" for name in ROWS))
         for label, figures in (
             ("tuned on, before", done.before),
             ("tuned on, after", done.after),
@@ -48,9 +48,7 @@ def tune(
             ("others, after", done.held_out_after),
         )
     ]
-    print_table(
-        f"{output}: AP after {done.trials} trials", ("images", *FIGURES), rows[:2], rows[2:]
-    )
+    print_table(f"{output}: AP after {done.trials} trials", ("images", *ROWS), rows[:2], rows[2:])
     print_table(
         "what each setting is worth: mean AP lost by setting it back",
         ("setting", "before", "after", "tuned on", "others"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from kdc_core.errors import KdcError
 # A person's area where the file gives none and no mask, as a fraction of its box: CrowdPose's
 # rule, also that of xtcocotools.
 BOX_FRACTION = 0.53
+# COCO's areas in pixels, the upper limit excluded.
+SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}
 
 
 class AnnotationError(KdcError):
@@ -77,6 +79,10 @@ class AnnotatedImage:
     def people(self) -> list[AnnotatedPerson]:
         """The persons that are no crowd regions."""
         return [person for person in self.persons if not person.crowd]
+
+
+# Wraps the images and their number, to show how far it is.
+Progress = Callable[[Iterable[AnnotatedImage], int], Iterable[AnnotatedImage]]
 
 
 @dataclass(frozen=True)

@@ -140,14 +140,6 @@ def look(sample: Sample, view: View, crop: int, skeleton: Skeleton) -> Sample:
     return moved
 
 
-def augment(
-    sample: Sample, train: TrainConfig, skeleton: Skeleton, rng: np.random.Generator
-) -> Sample:
-    """Scale, turn, mirror and crop at random around a random person, then change colors."""
-    size = (sample.image.shape[0], sample.image.shape[1])
-    return look(sample, draw_view(size, sample.boxes, train, rng), train.crop, skeleton)
-
-
 def draw_color(strength: float, rng: np.random.Generator) -> np.ndarray:
     """Draw brightness, contrast, saturation and, now and then, no color at all.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import tarfile
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -168,7 +167,7 @@ def write_image(path: Path, image: np.ndarray, quality: int) -> None:
 class Images:
     """Image files of a folder or an uncompressed tar, read by name on demand.
 
-    One tar is opened once per process and may be read from several threads.
+    Each read opens its file anew: several threads and processes may read at once.
 
     Raises:
         ImageError: the path is neither a folder nor a readable tar.
@@ -186,7 +185,6 @@ class Images:
                 ) from error
         elif not self.path.is_dir():
             raise ImageError(f"no folder or tar of images at '{path}'")
-        self._lock = threading.Lock()
 
     def read(self, name: str) -> np.ndarray:
         """Read one image as (H, W, 3) uint8 RGB.
@@ -206,7 +204,7 @@ class Images:
             if name not in self._members:
                 raise ImageError(f"'{name}' is not in '{self.path}'")
             offset, size = self._members[name]
-            with self._lock, open(self.path, "rb") as file:
+            with open(self.path, "rb") as file:
                 file.seek(offset)
                 return file.read(size)
         # A name may not lead out of the folder; a link in the folder is the user's own.

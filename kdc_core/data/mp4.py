@@ -18,6 +18,7 @@ OUTER = (
     b"skip",
 )  # boxes that no other holds
 FOLDERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts")  # boxes of boxes
+DEEPEST = 8  # boxes of boxes within each other; those of a video's index are five
 LARGEST_INDEX = 1 << 28  # bytes
 TICKS = (90000, 1000)  # a second; the finer where the fields suffice
 LONGEST = (1 << 31) - 1  # ticks
@@ -33,21 +34,28 @@ class Box:
     Args:
         name: of four letters.
         data: its content.
+        depth: boxes that it lies in.
+
+    Attributes:
+        data: the content of a box of bytes; of no other, whose `inside` has it all.
 
     Raises:
-        NoIndex: a box in it is longer than it.
+        NoIndex: a box in it is longer than it, or they lie too deep in each other.
     """
 
-    def __init__(self, name: bytes, data: bytes):
-        self.name, self.data = name, data
+    def __init__(self, name: bytes, data: bytes, depth: int = 0):
+        folder = name in FOLDERS
+        if folder and depth >= DEEPEST:
+            raise NoIndex("boxes within boxes without end")
+        self.name, self.data = name, b"" if folder else data
         self.inside: list[Box] = []
         where = 0
-        while name in FOLDERS and where + 8 <= len(data):
+        while folder and where + 8 <= len(data):
             length, begin = _length(data[where : where + 16], len(data) - where)
             if where + length > len(data):
                 raise NoIndex(f"a box in {name!r} is longer than it")
             content = data[where + begin : where + length]
-            self.inside.append(Box(data[where + 4 : where + 8], content))
+            self.inside.append(Box(data[where + 4 : where + 8], content, depth + 1))
             where += length
 
     def all(self, name: str) -> list[Box]:
@@ -175,10 +183,7 @@ def _read_index(file: BinaryIO, start: int, length: int) -> Box:
     file.seek(start)
     data = file.read(length)
     _, begin = _length(data[:16], length)
-    try:
-        return Box(b"moov", data[begin:])
-    except RecursionError as error:
-        raise NoIndex("boxes within boxes without end") from error
+    return Box(b"moov", data[begin:])
 
 
 def _length(head: bytes, rest: int) -> tuple[int, int]:

@@ -63,13 +63,6 @@ def draw_paste(
     return Paste(person, np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]))
 
 
-def paste(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sample:
-    """Put a person of another image over one of this image, as `draw_paste` draws."""
-    masked = np.array([mask.any() for mask in donor.masks], bool)
-    drawn = draw_paste(sample.boxes, donor.boxes, donor.keypoints, masked, rng)
-    return sample if drawn is None else put(sample, donor, drawn)
-
-
 def put(sample: Sample, donor: Sample, drawn: Paste) -> Sample:
     """Put a person of another image into this one.
 

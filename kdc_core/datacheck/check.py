@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from kdc_core.codec.skeleton import Skeleton
-from kdc_core.data.annotations import AnnotatedImage, AnnotatedPerson
+from kdc_core.data.annotations import SIZES, AnnotatedImage, AnnotatedPerson, Progress
 from kdc_core.data.datasets import find_data
 from kdc_core.data.entries import Notes
 from kdc_core.data.faults import KINDS, Fault, box_faults, keypoint_faults, mask_faults
@@ -17,11 +14,6 @@ from kdc_core.data.headers import size_told
 from kdc_core.data.images import ImageError, Images, decode_image
 from kdc_core.data.reader import Reading
 from kdc_core.data.reading import read
-
-Progress = Callable[[Iterable[AnnotatedImage], int], Iterable[AnnotatedImage]]
-
-# COCO's areas in pixels, the upper limit excluded.
-SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from kdc_core.codec.grid import Letterbox
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import SKELETONS, Edges
 from kdc_core.config import Config, ConfigError, parse_config
-from kdc_core.data.annotations import AnnotatedImage, Annotations
+from kdc_core.data.annotations import AnnotatedImage, Annotations, Progress
 from kdc_core.data.images import Images
 from kdc_core.evaluation.coco import score
 from kdc_core.evaluation.oracle import Oracle
-from kdc_core.evaluation.run import Predict, Progress, predict_each, read_truth
+from kdc_core.evaluation.run import Predict, predict_each, read_truth
 from kdc_core.inference.assembly import Raw, Thresholds
 from kdc_core.inference.predictor import find_people
 from kdc_core.inference.program import as_raw, level_fields

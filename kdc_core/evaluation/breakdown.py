@@ -6,15 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdc_core.data.annotations import AnnotatedImage, Annotations
+from kdc_core.data.annotations import SIZES, AnnotatedImage, Annotations
 from kdc_core.evaluation.coco import ROWS, Result, Scorer
 from kdc_core.evaluation.flicker import box_iou
 
 # Limits, the lower excluded: number of persons in an image, largest box IoU of any two of them.
 NUMBERS = {"1": (0.0, 1.0), "2-4": (1.0, 4.0), "5-9": (4.0, 9.0), "10+": (9.0, np.inf)}
 OVERLAPS = {"none": (-1.0, 0.1), "some": (0.1, 0.3), "heavy": (0.3, np.inf)}
-# COCO's areas in pixels, the upper limit excluded.
-SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}
 
 
 def breakdown(annotations: Annotations, results: Sequence[Result]) -> dict[str, dict[str, float]]:

@@ -18,14 +18,14 @@ from kdc_core.codec.grid import Letterbox
 from kdc_core.codec.grouping import Poses
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import SKELETONS
-from kdc_core.data.annotations import AnnotatedImage
+from kdc_core.data.annotations import AnnotatedImage, Progress
 from kdc_core.data.augment import warp
 from kdc_core.data.images import Images
 from kdc_core.data.sample import make_sample
 from kdc_core.evaluation.ablate import Ablation, Row
 from kdc_core.evaluation.coco import score
 from kdc_core.evaluation.oracle import Oracle
-from kdc_core.evaluation.run import Predict, Progress, predict_each, read_truth
+from kdc_core.evaluation.run import Predict, predict_each, read_truth
 from kdc_core.evaluation.testtime import annotated_points, given_poses
 from kdc_core.inference.assembly import Raw, Thresholds
 from kdc_core.inference.predictor import find_people, fit_letterbox, letterbox_image

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from kdc_core.data.annotations import (
     AnnotatedPerson,
     AnnotationError,
     Annotations,
+    Progress,
 )
 from kdc_core.data.datasets import keypoint_persons
 from kdc_core.data.faults import warn_outside
@@ -29,8 +29,6 @@ from kdc_core.inference.predictor import ImageArrayError
 log = logging.getLogger(__name__)
 
 Predict = Callable[[AnnotatedImage], Prediction]
-# Wraps the images and their number, to show how far it is.
-Progress = Callable[[Iterable[AnnotatedImage], int], Iterable[AnnotatedImage]]
 # What an image raises that cannot be read, or is not as annotated.
 FAILED = (ImageError, AnnotationError, ImageArrayError)
 
@@ -101,19 +99,6 @@ def predict_each(
         except FAILED as error:
             failed.append(f"{image.file_name}: {error}")
     return results, tuple(failed)
-
-
-def timed(predict: Predict) -> tuple[Predict, list[float]]:
-    """The function, and the seconds of each of its calls as they come."""
-    seconds: list[float] = []
-
-    def measured(image: AnnotatedImage) -> Prediction:
-        begun = time.perf_counter()
-        prediction = predict(image)
-        seconds.append(time.perf_counter() - begun)
-        return prediction
-
-    return measured, seconds
 
 
 def read_truth(

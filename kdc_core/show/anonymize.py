@@ -8,7 +8,7 @@ from operator import itemgetter
 import cv2
 import numpy as np
 
-from kdc_core.codec.results import Person, Prediction
+from kdc_core.codec.results import Person, Prediction, size_of
 from kdc_core.codec.skeleton import Skeleton
 
 FILL = 128  # gray
@@ -73,15 +73,9 @@ def _placed(person: Person) -> Person:
     return replace(person, keypoints=np.where(there[:, None], person.keypoints, 0))
 
 
-def _size(person: Person) -> float:
-    """Root of the area of its box, pixels."""
-    x0, y0, x1, y1 = person.box
-    return float(np.sqrt(max(x1 - x0, 1) * max(y1 - y0, 1)))
-
-
 def _block_px(person: Person, skeleton: Skeleton) -> float:
     """Side of the blocks that a person becomes."""
-    return max(_px(BLOCK, _size(person)), OF_FACE * _face(person, skeleton)[1])
+    return max(_px(BLOCK, size_of(person)), OF_FACE * _face(person, skeleton)[1])
 
 
 def _cover(
@@ -89,7 +83,7 @@ def _cover(
 ) -> tuple[np.ndarray, tuple[slice, slice]]:
     """What is hidden of one person in an image of (height, width): (h, w) bool, and the rows and
     columns of the image that it lies in."""
-    reach = _px(GROWN, _size(person))
+    reach = _px(GROWN, size_of(person))
     points = person.keypoints[person.keypoints[:, 2] >= SEEN, :2]
     face, radius = _face(person, skeleton)
     corners = np.concatenate((person.box.reshape(2, 2), points, face - radius, face + radius))
@@ -131,7 +125,7 @@ def _face(person: Person, skeleton: Skeleton) -> tuple[np.ndarray, float]:
     rows = [k for k, name in enumerate(skeleton.keypoints) if name in OF_A_FACE]
     face = person.keypoints[rows]
     face = face[face[:, 2] >= SEEN, :2]
-    radius = _px(HEAD, _size(person))
+    radius = _px(HEAD, size_of(person))
     if not len(face):
         return face, radius
     middle = face.mean(0, keepdims=True)

@@ -7,7 +7,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from kdc_core.codec.results import Person, Prediction, number_of
+from kdc_core.codec.results import Person, Prediction, number_of, size_of
 from kdc_core.codec.skeleton import Skeleton
 
 # RGB, far apart in hue and lightness; a person keeps the color of its id.
@@ -76,12 +76,6 @@ def color_of(person: Person, index: int) -> np.ndarray:
     return PALETTE[(number_of(person, index) - 1) % len(PALETTE)]
 
 
-def _size(person: Person) -> float:
-    """Root of the area of the person's box, pixels."""
-    width, height = np.maximum(person.box[2:] - person.box[:2], 1)
-    return float(np.sqrt(width * height))
-
-
 def _tint(image: np.ndarray, prediction: Prediction) -> np.ndarray:
     """One pass over the label map, whatever the number of people."""
     if not prediction.persons:
@@ -103,7 +97,7 @@ def _outline(canvas: np.ndarray, person: Person, color: list[int], thick: int) -
             cv2.CHAIN_APPROX_NONE,
             offset=person.mask_origin,
         )
-        width = max(1, min(thick, round(_size(person) / 40)))
+        width = max(1, min(thick, round(size_of(person) / 40)))
         line = cv2.LINE_AA if width > 1 else cv2.LINE_8  # the former is three pixels wide
         cv2.drawContours(canvas, contours, -1, color, width, line)
 
@@ -118,7 +112,7 @@ def _skeleton(
 ) -> None:
     visible = person.keypoints[:, 2] >= threshold
     points = _fixed(person.keypoints[:, :2])
-    size = _size(person)
+    size = size_of(person)
     width = max(1, min(2 * thick, round(size / 50)))
     bones = [points[[a, b]] for a, b in skeleton.bones if visible[a] and visible[b]]
     if width > 1:  # on a far person a border would hide it
@@ -145,7 +139,7 @@ def _fixed(points: np.ndarray) -> np.ndarray:
 
 def _caption(canvas: np.ndarray, person: Person, index: int, thick: int) -> None:
     """The person's number on its color, above its box; smaller on a small person."""
-    scale = float(np.clip(_size(person) / 200, 0.3, 0.35 + 0.1 * thick))
+    scale = float(np.clip(size_of(person) / 200, 0.3, 0.35 + 0.1 * thick))
     text = str(number_of(person, index))
     if person.id is None:
         longer = f"{text} {person.score:.2f}"

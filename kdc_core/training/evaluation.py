@@ -25,7 +25,7 @@ from kdc_core.inference.predictor import Predictor, default_thresholds
 from kdc_core.network.weights import save_model
 from kdc_core.show.drawing import draw_people
 from kdc_core.training.metrics import Metrics
-from kdc_core.training.processes import gather, rank, world
+from kdc_core.training.processes import gather, one_thread, rank, world
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,12 @@ class Evaluation(Callback):
         sampler: DistributedSampler[IdAndImage]
         sampler = DistributedSampler(self.images, world(), rank(), shuffle=False)
         return DataLoader(
-            self.images, None, sampler=sampler, collate_fn=_as_it_is, num_workers=workers
+            self.images,
+            None,
+            sampler=sampler,
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            worker_init_fn=one_thread,
         )
 
     def on_validation_batch_end(

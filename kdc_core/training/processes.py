@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.nn.functional import all_reduce
 
+from kdc_core.stopping import leave_signals
+
 T = TypeVar("T")
 
 
@@ -21,6 +23,18 @@ def world() -> int:
 def rank() -> int:
     """Number of this process, from 0."""
     return int(os.environ.get("RANK", "0"))
+
+
+def one_thread(worker: int) -> None:
+    """Keep a loader process to one thread: the cores belong to training.
+
+    It ends with the training process, whoever else gets a signal that is sent to all.
+    """
+    import cv2
+
+    leave_signals()
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
 
 
 def mean_over_processes(value: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from kdc_core.memory import keep_freed_memory
 from kdc_core.network.backbones import side_rule
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import save_model, start_from
-from kdc_core.stopping import Stopped, leave_signals, stop_by_signal
+from kdc_core.stopping import Stopped, stop_by_signal
 from kdc_core.training.callbacks import Bar, Steps, WholeFiles
 from kdc_core.training.evaluation import Evaluation
 from kdc_core.training.folder import LOCK_SECONDS, check_same_run, only_run, step_of
@@ -43,7 +43,7 @@ from kdc_core.training.on_device import (
     collate_recipes,
     fits,
 )
-from kdc_core.training.processes import rank, world
+from kdc_core.training.processes import one_thread, rank, world
 from kdc_core.training.samples import Batch, FromStep, TrainingSamples, collate
 
 log = logging.getLogger(__name__)
@@ -295,18 +295,6 @@ def _loader(
     if drawn is not None:
         return DataLoader(drawn, collate_fn=collate_recipes, **options)
     return DataLoader(samples, collate_fn=collate, **options)
-
-
-def one_thread(worker: int) -> None:
-    """Keep a loader process to one thread: the cores belong to training.
-
-    It ends with the training process, whoever else gets a signal that is sent to all.
-    """
-    import cv2
-
-    leave_signals()
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
 
 
 def _processes(config: Config) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kdc_core.codec.sample import Sample
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.data.augment import warp
-from kdc_core.data.paste import LEAST_VISIBLE, paste
+from kdc_core.data.paste import LEAST_VISIBLE, draw_paste, put
 
 from .conftest import make_people, make_person
 
@@ -38,6 +38,13 @@ def donor(scale: float = 60) -> Sample:
     sample.image[..., 1] = 255
     sample.image[y - 3 : y + 4, x - 3 : x + 4, 0] = 255
     return sample
+
+
+def paste(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sample:
+    """A person of another image over one of this image, as training draws and puts them."""
+    masked = np.array([mask.any() for mask in donor.masks], bool)
+    drawn = draw_paste(sample.boxes, donor.boxes, donor.keypoints, masked, rng)
+    return sample if drawn is None else put(sample, donor, drawn)
 
 
 def pastes(seeds: Iterator[int] | range = range(300)) -> Iterator[tuple[Sample, Sample]]:

@@ -14,7 +14,7 @@ from kdc_core.codec.encode import coverage
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.config import TrainConfig
-from kdc_core.data.augment import augment, draw_color, warp
+from kdc_core.data.augment import draw_color, draw_view, look, warp
 
 from .conftest import codec, make_people, make_person
 
@@ -263,7 +263,8 @@ def test_keypoints_that_leave_the_crop_become_unlabelled() -> None:
 def test_augmentation_keeps_keypoints_on_their_mask(seed: int) -> None:
     sample = make_people([make_person(50, 20, 60), make_person(110, 40, 40)], SIZE)
     train = TrainConfig(crop=128, longer_side=(150, 300), rotate_degrees=20)
-    moved = augment(sample, train, COCO17, np.random.default_rng(seed))
+    view = draw_view(SIZE, sample.boxes, train, np.random.default_rng(seed))
+    moved = look(sample, view, train.crop, COCO17)
     assert moved.image.shape == (128, 128, 3)
     for keypoints, mask in zip(moved.keypoints, moved.masks, strict=True):
         for x, y, v in keypoints:

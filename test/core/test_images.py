@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import pickle
 import struct
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +229,20 @@ def test_linked_images_are_followed(samples: Path, tmp_path: Path) -> None:
     for name in ("../linked/a.jpg", "below/../a.jpg", str(there)):
         with pytest.raises(ImageError, match="leads out of"):
             images.read_bytes(name)
+
+
+# Pickles, which loader processes are given
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_images_are_read_from_a_pickle(kind: str, samples: Path, tmp_path: Path) -> None:
+    place, name = samples, next(samples.glob("*.jpg")).name
+    if kind == "tar":
+        place = tmp_path / "images.tar"
+        with tarfile.open(place, "w") as tar:
+            tar.add(samples / name, name)
+    images = pickle.loads(pickle.dumps(Images(place)))
+    np.testing.assert_array_equal(images.read(name), Images(samples).read(name))
 
 
 # Damage

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from kdc_core.data.images import ImageError, Images
 from kdc_core.data.matroska import read_matroska
-from kdc_core.data.mp4 import Box, read_mp4, retime
+from kdc_core.data.mp4 import Box, NoIndex, read_mp4, retime
 from kdc_core.data.sources import Frame, SourceError, count_frames, list_sources, read_frames
 from kdc_core.show.video_file import VideoFile
 
@@ -108,6 +109,22 @@ def test_boxes_within_boxes_without_end_are_no_index(tmp_path: Path) -> None:
     with open(tmp_path / "v.mp4", "rb") as file:
         assert read_mp4(file) == (1, None, True)
     assert len(read(tmp_path / "v.mp4")[1]) == 1
+
+
+def test_boxes_within_boxes_take_no_memory_each(tmp_path: Path) -> None:
+    data = struct.pack(">I4s", 100_008, b"free") + bytes(100_000)
+    for _ in range(400):
+        data = struct.pack(">I4s", 8 + len(data), b"moov") + data
+    with pytest.raises(NoIndex, match="without end"):
+        Box(b"moov", data)
+    (tmp_path / "v.mp4").write_bytes(data)
+    with open(tmp_path / "v.mp4", "rb") as file:
+        tracemalloc.start()
+        try:
+            assert read_mp4(file) == (1, None, True)
+            assert tracemalloc.get_traced_memory()[1] < 20 * len(data)
+        finally:
+            tracemalloc.stop()
 
 
 def test_hundreds_of_damaged_frames_cost_no_other(tmp_path: Path) -> None:

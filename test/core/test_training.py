@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import pickle
+import signal
 import subprocess
 import sys
 import unittest.mock
 from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from typing import Any
 
+import cv2
 import lightning
 import numpy as np
 import pytest
@@ -16,6 +21,7 @@ import torch
 from typer.testing import CliRunner
 
 from kdc_core.cli import app
+from kdc_core.codec.skeleton import COCO17
 from kdc_core.config import Config, ConfigError, load_preset
 from kdc_core.data.annotations import AnnotationError
 from kdc_core.data.images import Images
@@ -26,6 +32,8 @@ from kdc_core.inference.runtimes.torch import TorchRuntime
 from kdc_core.network import resnet
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import load_model
+from kdc_core.stopping import stop_by_signal
+from kdc_core.training.evaluation import Evaluation, EvaluationImages
 from kdc_core.training.module import TrainingModule, young_average
 from kdc_core.training.samples import TrainingSamples, collate
 
@@ -107,6 +115,36 @@ def test_the_same_number_gives_the_same_sample() -> None:
         assert torch.equal(a.targets.embedding, b.targets.embedding)
     again = first[first.num_images]
     assert not torch.equal(first[0].image, again.image), "another epoch, another crop"
+
+
+def test_a_loader_process_that_is_not_forked_is_given_the_samples() -> None:
+    samples = TrainingSamples([str(SAMPLES)], load_preset("kdc_light"))
+    given = pickle.loads(ForkingPickler.dumps(samples))
+    assert torch.equal(given[0].image, samples[0].image)
+    samples.left_out[1] = 1
+    assert given.left_out[1] == 1
+
+
+class Process(EvaluationImages):
+    """What a loader process does about SIGINT, and OpenCV's threads there."""
+
+    def __getitem__(self, place: int) -> Any:
+        return signal.getsignal(signal.SIGINT), signal.set_wakeup_fd(-1), cv2.getNumThreads()
+
+
+def test_loader_processes_of_an_evaluation_leave_signals_and_cores_to_training(
+    tmp_path: Path,
+) -> None:
+    evaluation = Evaluation(str(SAMPLES), COCO17, tmp_path, unittest.mock.Mock(), {})
+    evaluation.images = Process(evaluation.images.annotations, evaluation.images.images)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        with stop_by_signal():
+            process = next(iter(evaluation.loader(1)))
+    finally:
+        cv2.setNumThreads(threads)
+    assert process == (signal.SIG_IGN, -1, 1)
 
 
 def test_samples_of_a_batch_are_stacked() -> None:
