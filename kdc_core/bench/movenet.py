@@ -81,7 +81,7 @@ def load_multipose(path: Path) -> MultiPose:
     try:
         network.movenet.load_state_dict(convert(weights, network.movenet))
         network.boxes.load_state_dict(boxes)
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError) as error:
         raise ModelFileError(f"'{path}' is not MoveNet MultiPose: {error}") from error
     return network.eval()
 
