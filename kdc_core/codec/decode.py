@@ -144,7 +144,9 @@ def find_poses(
     grown, seen = [], []
     for level, maps in zip(levels, fields, strict=True):
         score = score_map(maps.heat, maps.short, config.score_tau_px)
-        peaks = find_peaks(score, maps.short, grid, config.peaks, config.peak_window)
+        peaks = find_peaks(
+            score, maps.short, grid, config.peaks, config.peak_window, config.score_tau_px
+        )
         seeds = pick_seeds(peaks, config, skeleton)
         poses = grow_poses(seeds, peaks, score, maps, paths, grid, config)
         grown.append(poses.in_image(level))

@@ -14,6 +14,11 @@ from torch.nn import functional as F
 
 from kdc_core.codec.grid import Grid, Level
 
+# Of tau: standard deviation of the Gaussian that keeps votes on another place out.
+VOTE_REACH = 0.75
+# Divisor of the votes on a place where no cell has a score.
+LEAST_VOTE = 1e-12
+
 
 @dataclass
 class Peaks:
@@ -132,8 +137,13 @@ def strongest_peak(position: Tensor, peaks: Peaks, reach: Tensor) -> tuple[Tenso
     return pull, Peaks(at, _read(peaks.score, place))
 
 
-def find_peaks(score: Tensor, short: Tensor, grid: Grid, count: int, window: int) -> Peaks:
+def find_peaks(
+    score: Tensor, short: Tensor, grid: Grid, count: int, window: int, tau_px: float
+) -> Peaks:
     """Find the local maxima of every type: non-maximum suppression by max-pooling.
+
+    The cells around a maximum vote on where the keypoint is (`_vote`), as in PersonLab's Hough
+    voting, where all cells of a disk do.
 
     Args:
         score: (B, T, h, w) of `score_map`.
@@ -141,15 +151,62 @@ def find_peaks(score: Tensor, short: Tensor, grid: Grid, count: int, window: int
         grid: where the cells are.
         count: N.
         window: side of the neighborhood in cells, odd.
+        tau_px: of `score_map`.
     """
     half = window // 2
     highest = F.max_pool2d(score, (1, window), 1, (0, half))
     highest = F.max_pool2d(highest, (window, 1), 1, (half, 0))
     best = score * (score == highest)
     value, number = best.flatten(2).topk(count)
-    types, width = score.shape[1], score.shape[-1]
+    width = score.shape[-1]
     place = number.to(score.dtype)
     row = torch.floor(place / width)
     cell = torch.stack((place - row * width, row), 1)
-    channel = torch.arange(types, device=number.device)[None, :, None]
-    return Peaks(grid.to_pixel(cell) + _read_pair(short, channel, number), value)
+    channel = torch.arange(score.shape[1], device=number.device)[None, :, None]
+    own = _read_pair(short, channel, number)
+    moved = _votes(score, short, channel, number, own, grid, half, tau_px)
+    return Peaks(grid.to_pixel(cell) + own + moved, value)
+
+
+def _votes(
+    score: Tensor,
+    short: Tensor,
+    channel: Tensor,
+    number: Tensor,
+    own: Tensor,
+    grid: Grid,
+    half: int,
+    tau_px: float,
+) -> Tensor:
+    """How far from where cells point the cells around them say that their keypoint is.
+
+    Errors of the votes partly cancel out. Each counts by the square of its score, and the less the
+    farther it lies from the cell's own, for it may mean somebody else.
+
+    Args:
+        score, short, grid, tau_px: as for `find_peaks`.
+        channel: (1, T, 1) types.
+        number: (B, T, N) of the cells.
+        own: (B, 2, T, N) pixels, their short-range offsets.
+        half: how many cells to each side vote.
+
+    Returns:
+        (B, 2, T, N) pixels.
+    """
+    height, width = score.shape[-2:]
+    side = torch.arange(-half, half + 1, device=number.device)
+    step = torch.stack((side.repeat(len(side)), side.repeat_interleave(len(side))))
+    # Past the border this is a cell of another row: what it says lies far away.
+    near = number[..., None] + (step[0] + step[1] * width)
+
+    def read(maps: Tensor, first: Tensor) -> Tensor:
+        place = near[:, None] + (first * (height * width))[..., None]
+        return _read(maps, place.clamp(0, maps[0].numel() - 1))
+
+    both = torch.arange(2, device=number.device)[:, None, None]
+    apart = (grid.stride * step[:, None, None]).to(own.dtype) - own[..., None]
+    apart = apart + read(short, 2 * channel[:, None] + both)
+    square = (apart * apart).sum(1, keepdim=True)
+    reach = -0.5 / (VOTE_REACH * tau_px) ** 2
+    weight = read(score, channel[:, None]).square() * torch.exp(square * reach)
+    return (weight * apart).sum(-1) / weight.sum(-1).clamp(min=LEAST_VOTE)
