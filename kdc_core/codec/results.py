@@ -22,6 +22,8 @@ class Person:
         centroids: (n, 4) float32 keypoint index (that after the last: the body center), x, y,
             weight of the dynamic centroids used.
         id: number of the person over several frames, or None.
+        mask_score: 0..1, how good the mask is expected to be, beside other masks; None = not
+            told. `score` says whether somebody is there.
 
     Raises:
         ValueError: an array of another shape.
@@ -34,6 +36,7 @@ class Person:
     mask_origin: tuple[int, int]
     centroids: np.ndarray
     id: int | None = None
+    mask_score: float | None = None
 
     def __post_init__(self) -> None:
         _expect("keypoints", self.keypoints, (None, 3))

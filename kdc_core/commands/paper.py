@@ -98,10 +98,17 @@ def table2(
     found, failed = predict_all(listed, predict, partial(track, label=model))
     results = listed.in_file_ids(found)
     output.mkdir(parents=True, exist_ok=True)
-    for part, key in (("person_keypoints", "keypoints"), ("detections", "segmentation")):
+    kinds = (
+        ("person_keypoints", "keypoints", "score"),
+        ("detections", "segmentation", "mask_score"),
+    )
+    for part, key, kind in kinds:
         path = output / f"{part}_test-dev2017_{Path(model).stem}_results.json"
-        keys = ("image_id", "category_id", "score", key)
-        save(path, [{k: result[k] for k in keys} for result in results])
+        keys = ("image_id", "category_id", key)
+        save(
+            path,
+            [{**{k: r[k] for k in keys}, "score": r.get(kind, r["score"])} for r in results],
+        )
         typer.echo(f"wrote '{path}', {len(results)} people of {len(listed.images)} images")
     show("Table II, COCO test-dev", "table2", [])
     refuse(failed)

@@ -39,7 +39,8 @@ COMMON_FIGURES = tuple(f"keypoint_ap{part}{COMMON}" for part in _WHOLE)
 COCO_PROTOCOL, CROWDPOSE = "coco", "crowdpose"
 COMMON12 = "common12, not CrowdPose's protocol"
 
-# A COCO result: image_id, category_id, score, bbox, keypoints and, of a mask, segmentation.
+# A COCO result: image_id, category_id, score, bbox, keypoints and, of a mask, segmentation and,
+# where masks have scores of their own, mask_score.
 Result = dict[str, Any]
 
 
@@ -49,17 +50,18 @@ def coco_results(prediction: Prediction, image_id: int) -> list[Result]:
     for person in prediction.persons:
         rle = rle_tools.encode(np.asfortranarray(person.full_mask(prediction.size), np.uint8))
         x0, y0, x1, y1 = (float(v) for v in person.box)
-        results.append(
-            {
-                "image_id": image_id,
-                "category_id": 1,
-                "score": person.score,
-                "keypoints": np.round(person.keypoints, 3).ravel().tolist(),
-                "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
-                # COCO boxes start at the pixel's corner, ours at its edge half a pixel before.
-                "bbox": [x0 + 0.5, y0 + 0.5, x1 - x0, y1 - y0],
-            }
-        )
+        result = {
+            "image_id": image_id,
+            "category_id": 1,
+            "score": person.score,
+            "keypoints": np.round(person.keypoints, 3).ravel().tolist(),
+            "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
+            # COCO boxes start at the pixel's corner, ours at its edge half a pixel before.
+            "bbox": [x0 + 0.5, y0 + 0.5, x1 - x0, y1 - y0],
+        }
+        if person.mask_score is not None:
+            result["mask_score"] = person.mask_score
+        results.append(result)
     return results
 
 
@@ -228,8 +230,9 @@ def _pose(result: Result, types: list[int]) -> Result:
 
 def _mask(result: Result) -> Result:
     """What a result is scored by for its mask, whose pixels are its area."""
-    mask = result["segmentation"]
-    return {**_bare(result), "segmentation": mask, "area": float(rle_tools.area(mask))}
+    mask, score = result["segmentation"], result.get("mask_score", result["score"])
+    area = float(rle_tools.area(mask))
+    return {**_bare(result), "score": score, "segmentation": mask, "area": area}
 
 
 def _bare(result: Result) -> Result:

@@ -74,7 +74,7 @@ def evaluate_pose2seg(
             "protocol counts no others"
         )
     found, failed = predict_all(few, predict, progress)
-    results = [{**result, "score": 1.0} for result in found]
+    results = [{**result, "score": 1.0, "mask_score": 1.0} for result in found]
     return EvaluationResult(POSE2SEG, score_pose2seg(few, results), few, results, failed)
 
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
 
 from kdc_core.codec.grid import Grid, Letterbox
 from kdc_core.codec.results import Person, Prediction
+
+# Of this size, network pixels, people have half of what size speaks for.
+USUAL_SIZE_PX = 100.0
+
+Value = TypeVar("Value", np.ndarray, float)
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,78 @@ class Raw:
     centroids: np.ndarray
     owner: np.ndarray
     mask_probability: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evidence(Generic[Value]):
+    """What speaks for each person, (P,) each in 0..1; or the power of each in a score.
+
+    Attributes:
+        pose: score of its pose.
+        mask: mean mask probability over its pixels; 0.5 where it has none.
+        inside: 1/2 where none of its keypoints lie in its mask, 1 where all do, by their scores.
+        size: s / (s + 100), with s the root of the area of the keypoints' box or of the mask,
+            whichever is larger, network pixels.
+        fill: root of the mask's area over s.
+    """
+
+    pose: Value
+    mask: Value
+    inside: Value
+    size: Value
+    fill: Value
+
+    @staticmethod
+    def of(raw: Raw, grid: Grid, upsample: int, threshold: float) -> Evidence[np.ndarray]:
+        """That of what the program returned.
+
+        Args:
+            raw: see there.
+            grid, upsample: as for `assemble`.
+            threshold: mask probability from which a pixel counts.
+        """
+        people = len(raw.score)
+        counts = raw.mask_probability >= threshold
+        cells = np.flatnonzero(counts)  # taking from flat arrays is faster than a mask
+        owner = raw.owner.ravel().take(cells)
+        total = np.bincount(owner, raw.mask_probability.ravel().take(cells), people + 1)[1:]
+        count = np.bincount(owner, minlength=people + 1)[1:]
+        mean = np.where(count > 0, total / np.maximum(count, 1), 0.5)
+
+        fine = grid.finer(upsample)
+        points = raw.keypoints[..., :2]
+        limits = np.array(counts.shape[::-1]) - 1
+        cell = np.clip(np.rint(fine.to_cell(points)), 0, limits).astype(int)
+        column, row = cell.transpose(2, 0, 1)
+        mine = raw.owner[row, column] == np.arange(1, people + 1)[:, None]
+        inside = mine & counts[row, column]
+        weight = raw.keypoints[..., 2]
+        fraction = (inside * weight).sum(1) / np.maximum(weight.sum(1), 1e-6)
+
+        pose_size = np.sqrt(np.ptp(points, axis=1).prod(1))
+        # A cell more: nobody's size or fill is nothing.
+        mask_size = fine.stride * (np.sqrt(count) + 1)
+        size = np.maximum(pose_size, mask_size)
+        return Evidence(
+            raw.score,
+            mean,
+            (1 + fraction) / 2,
+            size / (size + USUAL_SIZE_PX),
+            mask_size / size,
+        )
+
+
+# Found by `tools/fit_scores.py` on training images. That somebody is there with these keypoints,
+# and how good the mask is, beside other masks.
+SCORE = Evidence(1.17, 0.69, 0.17, 0.18, 0.14)
+MASK_SCORE = Evidence(0.48, 10.22, 4.06, 0.64, 1.30)
+
+
+def weigh(evidence: Evidence[np.ndarray], powers: Evidence[float]) -> np.ndarray:
+    """The product of what speaks for each person, each raised to its power: (P,) in 0..1."""
+    factors = zip(vars(evidence).values(), vars(powers).values(), strict=True)
+    product: np.ndarray = np.prod([factor**power for factor, power in factors], axis=0)
+    return product
 
 
 MOST_PERSONS = 255  # that decode may be set to find
@@ -60,7 +138,7 @@ def assemble(
 ) -> Prediction:
     """Bring people to the image and apply the thresholds.
 
-    A person's score is that of its pose times what its mask says of it (`mask_quality`).
+    Its two scores are products of what speaks for a person (`SCORE`, `MASK_SCORE`).
 
     Args:
         raw: what the program returned.
@@ -71,7 +149,8 @@ def assemble(
         thresholds: see Thresholds.
     """
     people = len(raw.score)
-    score = raw.score * mask_quality(raw, grid, upsample, thresholds.mask)
+    evidence = Evidence.of(raw, grid, upsample, thresholds.mask)
+    score, mask_score = weigh(evidence, SCORE), weigh(evidence, MASK_SCORE)
     order = np.argsort(-score, kind="stable")
     order = order[(score[order] > 0) & (score[order] >= thresholds.confidence)]
     order = order[: thresholds.max_persons]
@@ -92,9 +171,9 @@ def assemble(
         visible = points[:, 2] >= thresholds.keypoint
         if place is not None or visible.any():
             mask = np.zeros((0, 0), bool) if place is None else labels[place] == index + 1
-            persons.append(
-                _person(score[order[index]], points, visible, centroids[index], mask, place)
-            )
+            own = order[index]
+            found = _person(score[own], points, visible, centroids[index], mask, place)
+            persons.append(replace(found, mask_score=float(mask_score[own])))
     return Prediction(image, tuple(persons))
 
 
@@ -134,36 +213,6 @@ def extents(labels: np.ndarray, people: int) -> list[tuple[slice, slice] | None]
             ends = [(int(on[0]), int(on[-1]) + 1) for on in (y, x) if len(on)]
             found.append((slice(*ends[0]), slice(*ends[1])) if ends else None)
     return found
-
-
-def mask_quality(raw: Raw, grid: Grid, upsample: int, threshold: float) -> np.ndarray:
-    """How well each person's mask bears it out: (P,) in 0..1.
-
-    The square of the mean mask probability over its pixels (0.5 where it has none), halved where
-    none of its keypoints lie in its mask.
-
-    Args:
-        raw: what the program returned.
-        grid, upsample: as for `assemble`.
-        threshold: mask probability from which a pixel counts.
-    """
-    people = len(raw.score)
-    counts = raw.mask_probability >= threshold
-    cells = np.flatnonzero(counts)  # taking from flat arrays is faster than a mask
-    owner = raw.owner.ravel().take(cells)
-    total = np.bincount(owner, raw.mask_probability.ravel().take(cells), people + 1)[1:]
-    count = np.bincount(owner, minlength=people + 1)[1:]
-    mean = np.where(count > 0, total / np.maximum(count, 1), 0.5)
-
-    cell = grid.finer(upsample).to_cell(raw.keypoints[..., :2])
-    limits = np.array(counts.shape[::-1]) - 1
-    column, row = np.clip(np.rint(cell), 0, limits).astype(int).transpose(2, 0, 1)
-    mine = raw.owner[row, column] == np.arange(1, people + 1)[:, None]
-    inside = mine & counts[row, column]
-    weight = raw.keypoints[..., 2]
-    fraction = (inside * weight).sum(1) / np.maximum(weight.sum(1), 1e-6)
-    quality: np.ndarray = mean**2 * (1 + fraction) / 2
-    return quality
 
 
 def _labels(

@@ -59,12 +59,13 @@ def person_json(person: Person, size: tuple[int, int]) -> dict[str, Any]:
         size: (height, width) of the image.
 
     Returns:
-        id, where it has one, score, box [x0, y0, x1, y1], keypoints [[x, y, score], ...] in image
-        pixels, and segmentation as an uncompressed COCO RLE.
+        id, where it has one, score, box [x0, y0, x1, y1], mask_score, where it has one, keypoints
+        [[x, y, score], ...] in image pixels, and segmentation as an uncompressed COCO RLE.
     """
     return {
         **({} if person.id is None else {"id": person.id}),
         **_score_and_box(person),
+        **({} if person.mask_score is None else {"mask_score": round(person.mask_score, 4)}),
         "keypoints": np.round(person.keypoints.astype(float), 3).tolist(),
         "segmentation": {"size": list(size), "counts": run_lengths(person.full_mask(size))},
     }

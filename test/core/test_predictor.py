@@ -20,7 +20,15 @@ from kdc_core.config import load_preset
 from kdc_core.data.images import Images
 from kdc_core.data.reading import read_annotations
 from kdc_core.errors import KdcError
-from kdc_core.inference.assembly import Raw, Thresholds, assemble, mask_quality
+from kdc_core.inference.assembly import (
+    MASK_SCORE,
+    SCORE,
+    Evidence,
+    Raw,
+    Thresholds,
+    assemble,
+    weigh,
+)
 from kdc_core.inference.export import cut_before_decode, export_onnx
 from kdc_core.inference.manifest import KEY, OUTPUTS, ManifestError, field_names
 from kdc_core.inference.predictor import Predictor
@@ -323,8 +331,8 @@ def test_assembly_orders_filters_and_drops_people_with_nothing() -> None:
     whole = Letterbox(1.0, 1.0, (32, 32), (32, 32))
     prediction = assemble(raw, whole, (32, 32), Grid(4, 1.5), 2, Thresholds(0.1, 0.3, 0.5))
     # Person 2 has neither pixel nor visible keypoint; person 4 does not exist.
-    # Times .9 squared, and half because no keypoint lies in its person's mask.
-    assert [round(p.score, 2) for p in prediction.persons] == [0.32, 0.16]
+    scores = [person.score for person in prediction.persons]
+    assert len(scores) == 2 and 0.8 > scores[0] > scores[1] > 0.1
     assert (prediction.labels[20:30, 20:30] == 1).all() and (
         prediction.labels[:14, :14] == 2
     ).all()
@@ -336,8 +344,26 @@ def test_a_person_whose_keypoints_lie_in_its_mask_scores_higher() -> None:
     raw = _raw(owner, np.full(owner.shape, 0.9), [1.0, 1.0])
     raw.keypoints[0, :3] = (15, 15, 0.6), (20, 8, 0.6), (25, 20, 0.6)
     raw.keypoints[1] = raw.keypoints[0]  # in the mask of the other
-    quality = mask_quality(raw, Grid(4, 1.5), 2, 0.5)
-    assert quality == pytest.approx([0.9**2, 0.5**2 / 2], abs=1e-6)
+    evidence = Evidence.of(raw, Grid(4, 1.5), 2, 0.5)
+    assert evidence.mask == pytest.approx([0.9, 0.5], abs=1e-6)
+    assert evidence.inside == pytest.approx([1.0, 0.5], abs=1e-6)
+    # Of the keypoints' box, which has unlabelled ones, too: from (0, 0) to (25, 20); of the mask.
+    pose, mask = np.sqrt(25 * 20), 2 * (16 + 1)
+    assert evidence.size == pytest.approx([mask / (mask + 100), pose / (pose + 100)], abs=1e-6)
+    assert evidence.fill == pytest.approx([1.0, 2 / pose], abs=1e-6)
+    whole = Letterbox(1.0, 1.0, (32, 32), (32, 32))
+    found = assemble(raw, whole, (32, 32), Grid(4, 1.5), 2, Thresholds(0.0, 0.3, 0.5))
+    for name, powers in (("score", SCORE), ("mask_score", MASK_SCORE)):
+        first, second = (getattr(person, name) for person in found.persons)
+        assert [first, second] == pytest.approx(weigh(evidence, powers).tolist(), abs=1e-6)
+        assert 1 > first > 2 * second > 0, name
+
+
+def test_powers_of_what_speaks_for_a_person() -> None:
+    evidence = Evidence(*(np.array([value, 1.0]) for value in (0.5, 0.9, 0.8, 0.7, 0.6)))
+    powers = Evidence(1.0, 2.0, 0.5, 0.0, 3.0)
+    wanted = 0.5 * 0.9**2 * 0.8**0.5 * 0.6**3
+    assert weigh(evidence, powers) == pytest.approx([wanted, 1.0])
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 12))

@@ -77,7 +77,8 @@ def reference(
         for person in image.persons
     ]
     key = "segmentation" if kind == "segm" else "keypoints"
-    own = ("image_id", "category_id", "score", key)
+    own = ("image_id", "category_id", key)
+    ranked = "mask_score" if kind == "segm" else "score"
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = {
@@ -88,7 +89,12 @@ def reference(
             "categories": [{"id": 1, "name": "person"}],
         }
         truth.createIndex()
-        found = truth.loadRes([{name: result[name] for name in own} for result in results])
+        found = truth.loadRes(
+            [
+                {**{name: r[name] for name in own}, "score": r.get(ranked, r["score"])}
+                for r in results
+            ]
+        )
         evaluation = COCOeval(truth, found, kind)
         evaluation.params.kpt_oks_sigmas = np.array(annotations.skeleton.sigmas)
         evaluation.evaluate()

@@ -126,3 +126,19 @@ def test_weights_of_another_structure_are_not_averaged(tmp_path: Path) -> None:
     done = run("average_weights.py", model, other, tmp_path / "out.safetensors")
     assert done.returncode == 2 and "networks of other structure" in done.stderr
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_powers_of_scores_are_found_where_there_are_people(tmp_path: Path) -> None:
+    done = run("fit_scores.py", "kdc_light", SAMPLES)
+    assert done.returncode == 0, done.stderr
+    score, mask_score = done.stdout.strip().splitlines()[-2:]
+    assert score.startswith("SCORE = Evidence(") and mask_score.startswith("MASK_SCORE = ")
+    for line in (score, mask_score):
+        powers = [float(power) for power in line.split("(")[1].rstrip(")").split(", ")]
+        assert len(powers) == 5 and all(abs(power) < 100 for power in powers)
+    nobody = tmp_path / "nobody"
+    nobody.mkdir()
+    whole = json.loads((SAMPLES / "annotations.json").read_text())
+    (nobody / "annotations.json").write_text(json.dumps({**whole, "annotations": []}))
+    done = run("fit_scores.py", "kdc_light", nobody)
+    assert done.returncode == 2 and "no person to score" in done.stderr
