@@ -340,6 +340,7 @@ def _write_parquet(path: Path, entries: list[dict[str, Any]]) -> None:
         "frame": whole,
         "size": pyarrow.list_(whole),
         "scores": pyarrow.list_(real),
+        "mask_scores": pyarrow.list_(real),
         "boxes": pyarrow.list_(pyarrow.list_(real)),
         "keypoints": pyarrow.list_(pyarrow.list_(pyarrow.list_(real))),
         "masks": pyarrow.list_(pyarrow.string()),
@@ -350,6 +351,7 @@ def _write_parquet(path: Path, entries: list[dict[str, Any]]) -> None:
             "frame": entry["frame"],
             "size": entry["size"],
             "scores": [p["score"] for p in entry["persons"]],
+            "mask_scores": [p.get("mask_score") for p in entry["persons"]],
             "boxes": [p["box"] for p in entry["persons"]],
             "keypoints": [p["keypoints"] for p in entry["persons"]],
             "masks": [

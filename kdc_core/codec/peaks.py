@@ -142,7 +142,7 @@ def find_peaks(
 ) -> Peaks:
     """Find the local maxima of every type: non-maximum suppression by max-pooling.
 
-    The cells around a maximum vote on where the keypoint is (`_vote`), as in PersonLab's Hough
+    The cells around a maximum vote on where the keypoint is (`_votes`), as in PersonLab's Hough
     voting, where all cells of a disk do.
 
     Args:

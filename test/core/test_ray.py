@@ -141,6 +141,7 @@ def test_a_part_holds_what_the_predictor_finds(form: str, samples: Path, tmp_pat
     [row] = parquet.read_table(tmp_path / rows["part"][0]).to_pylist()
     assert (row["source"], row["size"]) == (image_path, list(prediction.size))
     assert row["scores"] == [p["score"] for p in people]
+    assert row["mask_scores"] == [p["mask_score"] for p in people]
     assert row["boxes"] == [p["box"] for p in people]
     assert row["keypoints"] == [p["keypoints"] for p in people]
     masks = [mask.decode({"size": row["size"], "counts": m}).astype(bool) for m in row["masks"]]

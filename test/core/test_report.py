@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -238,12 +239,28 @@ def test_the_report_needs_no_torch() -> None:
 
 def test_the_command_prints_and_writes_both(samples: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
-    where = ["--annotations", samples / "annotations.json", "--images", samples]
+    # Somebody who is not there, in an image of many: a miss, however good the model is.
+    entries = json.loads((samples / "annotations.json").read_text())
+    crowd = Counter(entry["image_id"] for entry in entries["annotations"]).most_common(1)[0][0]
+    absent = {
+        **entries["annotations"][0],
+        "id": 10**9,
+        "image_id": crowd,
+        "bbox": [2, 2, 30, 60],
+        "area": 1800,
+        "keypoints": [v for k in range(17) for v in (5 + k, 5 + 3 * k, 2)],
+        "num_keypoints": 17,
+        "segmentation": [[2, 2, 32, 2, 32, 62, 2, 62]],
+    }
+    entries["annotations"].append(absent)
+    (tmp_path / "annotations.json").write_text(json.dumps(entries))
+    where = ["--annotations", tmp_path / "annotations.json", "--images", samples]
     more = ["--breakdown", "--report", out, "--json", tmp_path / "f.json"]
     done = CliRunner().invoke(app, ["evaluate", *map(str, (*where, *more))])
     assert done.exit_code == 0, done.output
     groups = json.loads((tmp_path / "f.json").read_text())["breakdown"]
     assert groups["persons_2-4"]["persons"] == 13 and "overlap_heavy" in done.stdout
     assert Page(out / "index.html").values("img", "src")
+    assert "missed" in (out / "index.html").read_text()
     assert "report in '" in done.stdout
     assert groups["overlap_heavy"]["keypoint_ap"] == -1 and "-1.000" not in done.stdout
