@@ -331,8 +331,9 @@ def test_assembly_orders_filters_and_drops_people_with_nothing() -> None:
     whole = Letterbox(1.0, 1.0, (32, 32), (32, 32))
     prediction = assemble(raw, whole, (32, 32), Grid(4, 1.5), 2, Thresholds(0.1, 0.3, 0.5))
     # Person 2 has neither pixel nor visible keypoint; person 4 does not exist.
-    scores = [person.score for person in prediction.persons]
-    assert len(scores) == 2 and 0.8 > scores[0] > scores[1] > 0.1
+    third, first = weigh(Evidence.of(raw, Grid(4, 1.5), 2, 0.5), SCORE)[[2, 0]]
+    assert [p.score for p in prediction.persons] == pytest.approx([third, first], abs=1e-6)
+    assert 0.8 > third > first > 0.1
     assert (prediction.labels[20:30, 20:30] == 1).all() and (
         prediction.labels[:14, :14] == 2
     ).all()
