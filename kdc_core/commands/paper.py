@@ -91,6 +91,7 @@ def table2(
     check_outputs(folders=[output], inputs=[annotations, images])
     from kdc_core.data.images import Images
     from kdc_core.data.reading import read_image_list
+    from kdc_core.evaluation.coco import score_of_mask
     from kdc_core.evaluation.run import predict_all
 
     listed = read_image_list(annotations)
@@ -98,17 +99,12 @@ def table2(
     found, failed = predict_all(listed, predict, partial(track, label=model))
     results = listed.in_file_ids(found)
     output.mkdir(parents=True, exist_ok=True)
-    kinds = (
-        ("person_keypoints", "keypoints", "score"),
-        ("detections", "segmentation", "mask_score"),
-    )
-    for part, key, kind in kinds:
+    parts = (("person_keypoints", "keypoints"), ("detections", "segmentation"))
+    masks = [{**result, "score": score_of_mask(result)} for result in results]
+    for (part, key), ranked in zip(parts, (results, masks), strict=True):
         path = output / f"{part}_test-dev2017_{Path(model).stem}_results.json"
-        keys = ("image_id", "category_id", key)
-        save(
-            path,
-            [{**{k: r[k] for k in keys}, "score": r.get(kind, r["score"])} for r in results],
-        )
+        keys = ("image_id", "category_id", "score", key)
+        save(path, [{k: result[k] for k in keys} for result in ranked])
         typer.echo(f"wrote '{path}', {len(results)} people of {len(listed.images)} images")
     show("Table II, COCO test-dev", "table2", [])
     refuse(failed)

@@ -230,9 +230,14 @@ def _pose(result: Result, types: list[int]) -> Result:
 
 def _mask(result: Result) -> Result:
     """What a result is scored by for its mask, whose pixels are its area."""
-    mask, score = result["segmentation"], result.get("mask_score", result["score"])
+    mask = result["segmentation"]
     area = float(rle_tools.area(mask))
-    return {**_bare(result), "score": score, "segmentation": mask, "area": area}
+    return {**_bare(result), "score": score_of_mask(result), "segmentation": mask, "area": area}
+
+
+def score_of_mask(result: Result) -> float:
+    """By which a result's mask is ranked: its own score, or where it has none the person's."""
+    return float(result["mask_score"] if "mask_score" in result else result["score"])
 
 
 def _bare(result: Result) -> Result:
