@@ -212,10 +212,11 @@ def decide(
     """
     grid = (phi[0].shape[2], phi[0].shape[3])
     parts = [_to_grid(near, level, grid) for near, level in zip(phi, levels, strict=True)]
-    mixed = sum(parts[1:], parts[0])
+    # Flat: OpenVINO may lay out maps of four axes so that the choice takes several times as long.
+    mixed = sum(parts[1:], parts[0]).flatten(2)
     # Not max(1): exported, that is two passes over all of it.
     index = mixed.argmax(1, keepdim=True)
-    best = mixed.gather(1, index)
+    best, index = (of.unflatten(2, grid) for of in (mixed.gather(1, index), index))
     # The person map of each cell is mixed as its owner's phi is.
     fineness = mask[0].shape[-1] // grid[1]
     finer = (fineness * grid[0], fineness * grid[1])

@@ -320,16 +320,19 @@ def average_levels(
         config: reach, as for the snap rule.
     """
     reach = snap_reach(poses.position, config)
-    total = OWN_PLACE * poses.keypoint_score.clamp(min=OWN_PLACE)
-    place = total[:, None] * poses.position
-    value = torch.zeros_like(total)
-    for index, level in enumerate(peaks):
-        pull, peak = strongest_peak(poses.position, level, reach)
-        weight = pull * level_weight[..., index, None]
-        total, place = total + weight, place + weight[:, None] * peak.position
-        value = value + weight
+    levels = len(peaks)
+    every = Peaks(
+        torch.cat([level.position for level in peaks], 2),
+        torch.cat([level.score for level in peaks], 1),
+    )
+    pull, peak = strongest_peak(torch.cat([poses.position] * levels, 3), every, reach)
+    weight = pull.unflatten(-1, (levels, -1)) * level_weight[..., None]
+    seen = (weight[:, None] * peak.position.unflatten(-1, (levels, -1))).sum(3)
+    value = weight.sum(2)
+    least = OWN_PLACE * poses.keypoint_score.clamp(min=OWN_PLACE)
+    place = (least[:, None] * poses.position + seen) / (least + value)[:, None]
     own = poses.keypoint_score
     score = OWN_SCORE * own + (1 - OWN_SCORE) * value
     mean = torch.where(poses.score > 0, score.square().mean(-1).sqrt(), poses.score)
     score = torch.where(own > 0, score, own)
-    return replace(poses, position=place / total[:, None], keypoint_score=score, score=mean)
+    return replace(poses, position=place, keypoint_score=score, score=mean)

@@ -196,12 +196,11 @@ def _votes(
     height, width = score.shape[-2:]
     side = torch.arange(-half, half + 1, device=number.device)
     step = torch.stack((side.repeat(len(side)), side.repeat_interleave(len(side))))
-    # Past the border this is a cell of another row: what it says lies far away.
-    near = number[..., None] + (step[0] + step[1] * width)
+    # Past the border this is another cell: what it says lies far away.
+    near = (number[..., None] + (step[0] + step[1] * width)).clamp(0, height * width - 1)
 
     def read(maps: Tensor, first: Tensor) -> Tensor:
-        place = near[:, None] + (first * (height * width))[..., None]
-        return _read(maps, place.clamp(0, maps[0].numel() - 1))
+        return _read(maps, near[:, None] + (first * (height * width))[..., None])
 
     both = torch.arange(2, device=number.device)[:, None, None]
     apart = (grid.stride * step[:, None, None]).to(own.dtype) - own[..., None]

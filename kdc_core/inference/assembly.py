@@ -105,6 +105,7 @@ def weigh(evidence: Evidence[np.ndarray], powers: Evidence[float]) -> np.ndarray
 
 
 MOST_PERSONS = 255  # that decode may be set to find
+LEAST_WEIGHT = 0.01  # of a centroid that a person is said to have
 
 
 @dataclass(frozen=True)
@@ -165,15 +166,32 @@ def assemble(
     centroids = raw.centroids[order].astype(np.float32)
     centroids[..., 1:3] = letterbox.to_image(centroids[..., 1:3])
 
+    visible = keypoints[..., 2] >= thresholds.keypoint
+    used = centroids[..., 3] > LEAST_WEIGHT
     persons = []
     for index, place in enumerate(extents(labels, len(order))):
         points = keypoints[index]
-        visible = points[:, 2] >= thresholds.keypoint
-        if place is not None or visible.any():
-            mask = np.zeros((0, 0), bool) if place is None else labels[place] == index + 1
-            own = order[index]
-            found = _person(score[own], points, visible, centroids[index], mask, place)
-            persons.append(replace(found, mask_score=float(mask_score[own])))
+        if place is not None:
+            rows, columns = place
+            box = (columns.start - 0.5, rows.start - 0.5, columns.stop - 0.5, rows.stop - 0.5)
+            around, mask = np.array(box, np.float32), labels[place] == index + 1
+            origin = (columns.start, rows.start)
+        elif visible[index].any():
+            around, mask = _around(points[visible[index]]), np.zeros((0, 0), bool)
+            origin = (0, 0)
+        else:
+            continue
+        own = order[index]
+        person = Person(
+            float(score[own]),
+            points,
+            around,
+            mask,
+            origin,
+            centroids[index, used[index]],
+            mask_score=float(mask_score[own]),
+        )
+        persons.append(person)
     return Prediction(image, tuple(persons))
 
 
@@ -207,11 +225,13 @@ def extents(labels: np.ndarray, people: int) -> list[tuple[slice, slice] | None]
         table = np.zeros((1, 256), np.int32)
         table[0, first + 1 : first + 1 + len(bits)] = bits
         seen = cv2.LUT(labels, table)
-        sides = [np.bitwise_or.reduce(seen, axis) & bits[:, None] for axis in (1, 0)]
-        for held in zip(*sides, strict=True):
-            y, x = (np.flatnonzero(side) for side in held)
-            ends = [(int(on[0]), int(on[-1]) + 1) for on in (y, x) if len(on)]
-            found.append((slice(*ends[0]), slice(*ends[1])) if ends else None)
+        ends = []
+        for axis in (1, 0):
+            held = (np.bitwise_or.reduce(seen, axis) & bits[:, None]) != 0
+            stop = held.shape[1] - held[:, ::-1].argmax(1)
+            ends.append(zip(held.argmax(1).tolist(), stop.tolist(), strict=True))
+        for rows, columns, some in zip(*ends, held.any(1), strict=True):
+            found.append((slice(*rows), slice(*columns)) if some else None)
     return found
 
 
@@ -255,22 +275,6 @@ def _labels(
     )
     labels: np.ndarray = owner * (probability >= threshold)
     return labels
-
-
-def _person(
-    score: float,
-    keypoints: np.ndarray,
-    visible: np.ndarray,
-    centroids: np.ndarray,
-    mask: np.ndarray,
-    place: tuple[slice, slice] | None,
-) -> Person:
-    used = centroids[centroids[:, 3] > 0.01]
-    if place is None:
-        return Person(float(score), keypoints, _around(keypoints[visible]), mask, (0, 0), used)
-    rows, columns = place
-    box = np.array([columns.start, rows.start, columns.stop, rows.stop], np.float32) - 0.5
-    return Person(float(score), keypoints, box, mask, (columns.start, rows.start), used)
 
 
 def _around(keypoints: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ from kdc_core.network.backbones import side_rule
 from kdc_core.network.weights import load_model
 
 OPSET = 20
+FOLDED = 1 << 20  # bytes of a constant that is computed when exporting, not when running
 
 
 def export_onnx(
@@ -143,6 +144,8 @@ def to_onnx(
         axis: step * torch.export.Dim(name, min=1, max=LARGEST_SIDE // step) + rest
         for axis, name in enumerate(("rows", "columns"))
     }
+    from onnxscript.optimizer import fold_constants, remove_unused_nodes
+
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet():
         warnings.simplefilter("ignore")
         exported = torch.onnx.export(
@@ -156,6 +159,9 @@ def to_onnx(
             verbose=False,
         )
     assert exported is not None
+    # Weights put together from others: the exporter leaves what is so large to the runtimes.
+    fold_constants(exported.model, input_size_limit=FOLDED, output_size_limit=FOLDED)
+    remove_unused_nodes(exported.model)
     graph: onnx.ModelProto = exported.model_proto
     return graph
 

@@ -14,6 +14,8 @@ TOWER = "segnet.tower."
 ADDED_SCALE = 0.1
 # One unit of a head is this many pixels: keeps its values near 1.
 EMBEDDING_UNIT_PX, SHORT_UNIT_PX, MID_UNIT_PX = 32.0, 8.0, 32.0
+# Of person map, embedding, and what refines heat, short and mid.
+HEAD_UNITS = (1.0, EMBEDDING_UNIT_PX, 1.0, SHORT_UNIT_PX, MID_UNIT_PX)
 
 
 @dataclass
@@ -64,6 +66,8 @@ class SegNet(nn.Module):
         edges: of the mid-range offsets, where PoseNet's maps are refined; 0 = they are not.
     """
 
+    unit: Tensor
+
     def __init__(
         self,
         taps: tuple[int, ...],
@@ -88,8 +92,12 @@ class SegNet(nn.Module):
         self.detail = nn.Conv2d(4 * detail, width, 1) if detail else None
         self.mask = nn.Conv2d(tower, 4 if detail else 1, 1)
         self.embedding = nn.Conv2d(tower, 2 * types, 1)
-        self.parts = (types, 2 * types, 2 * edges)
-        self.refine = nn.Conv2d(tower, sum(self.parts), 1) if edges else None
+        refined = (types, 2 * types, 2 * edges) if edges else ()
+        self.refine = nn.Conv2d(tower, sum(refined), 1) if edges else None
+        self.parts = (self.mask.out_channels, self.embedding.out_channels, *refined)
+        units = zip(HEAD_UNITS, self.parts, strict=False)
+        unit = torch.cat([torch.full((channels,), unit) for unit, channels in units])
+        self.register_buffer("unit", unit, persistent=False)
         if self.refine is not None:  # a trained PoseNet is refined from what it is
             for value in self.refine.parameters():
                 nn.init.zeros_(value)
@@ -123,14 +131,27 @@ class SegNet(nn.Module):
         for block in self.tower:
             y = block(y)
         pairs = (y.shape[0], -1, 2, *y.shape[2:])
-        mask, embedding = self.mask(y), EMBEDDING_UNIT_PX * self.embedding(y).reshape(pairs)
+        mask, embedding, *refined = self._heads(y)
         if self.detail is not None:
             mask = F.pixel_shuffle(mask, 2)
-        if self.refine is None:
+        embedding = embedding.reshape(pairs)
+        if not refined:
             return SegMaps(mask, embedding)
-        heat, short, mid = self.refine(y).split(self.parts, 1)
-        short, mid = SHORT_UNIT_PX * short.reshape(pairs), MID_UNIT_PX * mid.reshape(pairs)
-        return SegMaps(mask, embedding, (heat, short, mid))
+        heat, short, mid = refined
+        return SegMaps(mask, embedding, (heat, short.reshape(pairs), mid.reshape(pairs)))
+
+    def _heads(self, y: Tensor) -> tuple[Tensor, ...]:
+        """Person map, embedding and what refines heat, short and mid; offsets in pixels.
+
+        One convolution that reads the tower's map once; the units are in its weights.
+        """
+        heads = [self.mask, self.embedding]
+        if self.refine is not None:
+            heads.append(self.refine)
+        weight = torch.cat([head.weight for head in heads]) * self.unit[:, None, None, None]
+        bias = torch.cat([head.bias for head in heads if head.bias is not None]) * self.unit
+        maps = F.conv2d(y, weight, bias).flatten(2).split(self.parts, 1)
+        return tuple(part.unflatten(2, y.shape[2:]) for part in maps)
 
     def fit(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Bring the state of a whole network to the depth and the parts of this SegNet.
