@@ -117,7 +117,7 @@ class Settings:
     view: bool = parameter(False, "Serve a live view to a browser, where rerun is installed.")
     confidence: float = parameter(
         0.5,
-        "Score from which a person is published; with tracking, who has an id from 0.75 of it.",
+        "Score from which a person is published; with tracking, who has an id from 0.9 of it.",
         (0.0, 1.0),
         dynamic=True,
     )

@@ -23,7 +23,7 @@ BACKWARDS_S = 1.0  # a time that goes back further begins a new recording
 LOST_S = 0.75  # for which a person may not be found before it is lost
 SLOW_S = 2.0  # between frames, at most, for who is in both to be followed
 MOST_MISSING = 96  # people waited for; those seen last are kept
-FAINT = 0.75  # of the confidence; people from there on are followed, though not begun with
+FAINT = 0.9  # of the confidence; people from there on are followed, though not begun with
 
 # Cost of calling a track and a person the same: the mean, by these weights, of what is lacking
 # in OKS, in the IoU of the masks, and in how near the person is to where it should be.
