@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from kdc_ros.node import KdcNode
 
-# How long a thread may go on with Python while another waits to: the worker for the executor, which
-# prepares its next wait. Python's 5 ms is longer than all that the node does with a frame.
-SWITCH_S = 0.001
 STOP_S = 9.0  # for what is under way at a signal; ros2 launch kills after 10
 USAGE = "kdc_node [-h] [--ros-args -r FROM:=TO ... -p NAME:=VALUE ... --params-file FILE]"
 HELP = """
@@ -81,7 +78,6 @@ def main(args: list[str] | None = None) -> int:
         print(f"kdc: {error}{about_security()}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2
-    sys.setswitchinterval(SWITCH_S)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     failed = threading.Event()
