@@ -15,6 +15,7 @@ from kdc_core.inference.runtimes.choice import find_model
 from kdc_core.network.kdc import KDC
 from kdc_core.network.movenet import MoveNet, SameConv
 from kdc_core.network.resnet import DilatedResNet
+from kdc_core.network.segnet import SegNet
 from kdc_core.network.weights import (
     ModelFileError,
     load_model,
@@ -28,6 +29,23 @@ from .conftest import SHARED
 GOOGLE = SHARED / "weights" / "movenet_multipose.safetensors"
 CHECK = SHARED / "weights" / "check.safetensors"
 CONFIG = load_preset("kdc_light")
+
+
+@pytest.mark.parametrize(("detail", "edges"), [(0, 0), (4, 3)])
+def test_the_heads_of_segnet_are_its_layers_in_pixels(detail: int, edges: int) -> None:
+    torch.manual_seed(0)
+    segnet = SegNet((8, 8), 6, 5, 8, 8, 1, detail, edges).eval()
+    tower = torch.randn(2, 8, 6, 4)
+    with torch.no_grad():
+        for value in segnet.parameters():  # those that refine begin with nothing
+            torch.nn.init.normal_(value)
+        found = segnet._heads(tower)
+        expected = [segnet.mask(tower), 32 * segnet.embedding(tower)]
+        if segnet.refine is not None:
+            heat, short, mid = segnet.refine(tower).split((5, 10, 6), 1)
+            expected += [heat, 8 * short, 32 * mid]
+    for got, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(got, wanted)
 
 
 def test_stride_two_pads_below_and_to_the_right_only() -> None:
