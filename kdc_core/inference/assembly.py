@@ -173,19 +173,18 @@ def assemble(
         points = keypoints[index]
         if place is not None:
             rows, columns = place
-            box = (columns.start - 0.5, rows.start - 0.5, columns.stop - 0.5, rows.stop - 0.5)
-            around, mask = np.array(box, np.float32), labels[place] == index + 1
-            origin = (columns.start, rows.start)
+            box = np.array([columns.start, rows.start, columns.stop, rows.stop], np.float32) - 0.5
+            mask, origin = labels[place] == index + 1, (columns.start, rows.start)
         elif visible[index].any():
-            around, mask = _around(points[visible[index]]), np.zeros((0, 0), bool)
-            origin = (0, 0)
+            box = _around(points[visible[index]])
+            mask, origin = np.zeros((0, 0), bool), (0, 0)
         else:
             continue
         own = order[index]
         person = Person(
             float(score[own]),
             points,
-            around,
+            box,
             mask,
             origin,
             centroids[index, used[index]],
