@@ -136,6 +136,8 @@ def to_onnx(
         outputs: their names; None = torch's.
         size: (H, W); None = they stay free.
     """
+    from onnxscript.optimizer import fold_constants, remove_unused_nodes
+
     step, rest = sides
     # An input of neither equal nor round sides: the exporter must not take them for constants.
     example_size = size or (5 * step + rest, 7 * step + rest)
@@ -144,8 +146,6 @@ def to_onnx(
         axis: step * torch.export.Dim(name, min=1, max=LARGEST_SIDE // step) + rest
         for axis, name in enumerate(("rows", "columns"))
     }
-    from onnxscript.optimizer import fold_constants, remove_unused_nodes
-
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet():
         warnings.simplefilter("ignore")
         exported = torch.onnx.export(
