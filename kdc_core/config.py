@@ -280,6 +280,9 @@ class TrainConfig(Section):
         0.0, ge=0, description="of the loss of the score map in which decode seeks peaks"
     )
     weight_mask: float = Field(1.0, ge=0, description="of the cross-entropy of the person map")
+    weight_edge: float = Field(
+        1.0, ge=1, description="in that cross-entropy, of cells within two of people's edges"
+    )
     weight_dice: float = Field(0.5, ge=0, description="of the dice loss of the person map")
     weight_embedding: float = Field(1.5, ge=0, description="of the loss of the embedding")
     weight_instance: float = Field(

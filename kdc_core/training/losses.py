@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from kdc_core.codec.codec import Codec
 from kdc_core.codec.encode import Instances
 from kdc_core.codec.fields import Fields
-from kdc_core.config import TrainConfig
+from kdc_core.config import Config, TrainConfig
 
 # Offsets are learnt in units near their typical length, so that no term dwarfs the others.
 EMBEDDING_SCALE_PX = 32.0
@@ -28,6 +28,8 @@ SCORE_MARGIN = 1e-4
 LEAST_LOG_SCORE = -9.0
 # The instance loss looks at every second cell of every second row.
 THINNING = 2
+# A cell of the person map lies at an edge when one of the other kind is no farther than this.
+EDGE_CELLS = 2
 
 
 class Loss(NamedTuple):
@@ -57,16 +59,20 @@ def all_losses(
     weights: Fields[Tensor],
     instances: Instances[Tensor],
     codec: Codec,
-    train: TrainConfig,
+    config: Config,
 ) -> dict[str, Loss]:
-    """The losses of the parts that `train.train` names, in the order of the columns of a run."""
+    """The losses of the maps that change in training, in the order of the columns of a run.
+
+    PoseNet's maps change where PoseNet learns, and where a SegNet that refines them does.
+    """
+    train = config.train
     losses: dict[str, Loss] = {}
-    if "posenet" in train.train:
+    if "posenet" in train.train or config.network.refine:
         losses |= pose_losses(fields, targets, weights, codec, train.smooth_px)
         if train.weight_score:
             losses["score"] = score_loss(fields, targets, weights, codec.settings.score_tau_px)
     if "segnet" in train.train:
-        losses |= mask_losses(fields, targets, weights, train.smooth_px)
+        losses |= mask_losses(fields, targets, weights, train.smooth_px, train.weight_edge)
         losses["instance"] = instance_loss(fields.embedding, weights.mask, instances, codec)
     return losses
 
@@ -134,13 +140,18 @@ def mask_losses(
     targets: Fields[Tensor],
     weights: Fields[Tensor],
     smooth_px: float = 2.0,
+    weight_edge: float = 1.0,
 ) -> dict[str, Loss]:
-    """Take the losses of SegNet's maps; arguments as for `pose_losses`.
+    """Take the losses of SegNet's maps; arguments as for `pose_losses`, and:
+
+    Args:
+        weight_edge: of cells at people's edges in the cross-entropy, where others have 1.
 
     Returns:
         mask (binary cross-entropy), dice, embedding (smooth L1).
     """
     bce = F.binary_cross_entropy_with_logits(fields.mask, targets.mask, reduction="none")
+    known = weights.mask * torch.where(at_edge(targets.mask), weight_edge, 1.0)
     probability = torch.sigmoid(fields.mask) * weights.mask
     truth = targets.mask * weights.mask
     axes = (1, 2, 3)
@@ -149,12 +160,24 @@ def mask_losses(
     )
     has_mask = (weights.mask.sum(axes) > 0).float()
     return {
-        "mask": Loss((bce * weights.mask).sum(), weights.mask.sum(), 1.0),
+        "mask": Loss((bce * known).sum(), known.sum(), 1.0),
         "dice": Loss((dice * has_mask).sum(), has_mask.sum(), LEAST),
         "embedding": _offset_loss(
             fields, targets, weights, "embedding", EMBEDDING_SCALE_PX, smooth_px
         ),
     }
+
+
+def at_edge(mask: Tensor) -> Tensor:
+    """Whether a cell of a person map has cells of people and of nobody within EDGE_CELLS.
+
+    Args:
+        mask: (B, 1, h, w) fraction of each cell that people cover.
+    """
+    person = (mask > 0.5).to(mask.dtype)
+    side = 2 * EDGE_CELLS + 1
+    highest, lowest = (F.max_pool2d(part, side, 1, EDGE_CELLS) for part in (person, -person))
+    return highest > -lowest
 
 
 def instance_loss(

@@ -80,19 +80,18 @@ class TrainingModule(lightning.LightningModule):
     def training_step(self, batch: Batch, index: int) -> dict[str, Any]:
         """Return the loss, and under `losses` it and its parts for the table of metrics."""
         self._numbers += batch.numbers
-        train = self.config.train
         image = batch.image.float().contiguous(memory_format=torch.channels_last)
         # The losses' sums need float32, whatever the network computed in.
         fields = self.network(image).map(lambda maps: maps.float())
         parts = all_losses(
-            fields, batch.targets, batch.weights, batch.instances, self.network.codec, train
+            fields, batch.targets, batch.weights, batch.instances, self.network.codec, self.config
         )
         divisors = mean_over_processes(torch.stack([part.divisor for part in parts.values()]))
         losses = {
             name: part.over(divisor)
             for (name, part), divisor in zip(parts.items(), divisors, strict=True)
         }
-        loss = total_loss(losses, train)
+        loss = total_loss(losses, self.config.train)
         if not torch.isfinite(loss):
             values = {name: value.item() for name, value in losses.items()}
             raise self._not_finite(f"loss is not finite at step {self.global_step} ({values})")

@@ -14,10 +14,11 @@ from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.sample import Sample
 from kdc_core.codec.skeleton import COCO17
-from kdc_core.config import DecodeConfig, TrainConfig
+from kdc_core.config import DecodeConfig, TrainConfig, load_preset
 from kdc_core.training.losses import (
     Loss,
     all_losses,
+    at_edge,
     instance_loss,
     mask_losses,
     pose_losses,
@@ -176,14 +177,56 @@ def test_gaussian_heatmaps_are_learnt_by_a_focal_loss() -> None:
     assert loss(torch.full_like(targets.heat, -9.0)) > right + 1
 
 
-def test_the_parts_that_learn_have_losses() -> None:
+POSE, MASKS = {"heat", "short", "mid"}, {"mask", "dice", "embedding", "instance"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "refine", "names"),
+    [
+        ("[posenet]", False, POSE),
+        ("[segnet]", False, MASKS),
+        ("[posenet]", True, POSE),
+        ("[segnet]", True, POSE | MASKS),
+        ("[posenet, segnet]", False, POSE | MASKS),
+    ],
+)
+def test_the_maps_that_change_have_losses(parts: str, refine: bool, names: set[str]) -> None:
+    """Where SegNet refines PoseNet's maps, they change although PoseNet is frozen."""
     targets, weights, instances = two_people()
-    for train, names in (
-        ("posenet", {"heat", "short", "mid"}),
-        ("segnet", {"mask", "dice", "embedding", "instance"}),
-    ):
-        config = TrainConfig.model_validate({"train": [train]})
-        assert set(all_losses(targets, targets, weights, instances, CODEC, config)) == names
+    changes = [f"train.train={parts}", f"network.refine={refine}", "train.weight_score=0"]
+    config = load_preset("kdc_light", changes)
+    assert set(all_losses(targets, targets, weights, instances, CODEC, config)) == names
+
+
+def test_edges_are_within_two_cells_of_a_border() -> None:
+    mask = torch.zeros(1, 1, 12, 20)
+    mask[..., 4:, 6:] = 1
+    edge = at_edge(mask)[0, 0]
+    assert edge[:, 0:4].sum() == 0 and edge[:2].sum() == 0
+    assert edge[6:, 8:].sum() == 0, "inside"
+    assert edge[2:6, 8:].all() and edge[6:, 4:8].all()
+    assert not at_edge(torch.ones(1, 1, 8, 8)).any(), "the image's border is none"
+    assert not at_edge(torch.zeros(1, 1, 8, 8)).any()
+
+
+def test_errors_at_edges_weigh_more_in_the_cross_entropy_alone() -> None:
+    _, targets, weights = fields_and_targets(crowd=False)
+    edge = at_edge(targets.mask)
+    assert 0 < edge.sum() < edge.numel() / 2
+
+    def loss(wrong: torch.Tensor, weight: float) -> dict[str, torch.Tensor]:
+        fields = targets.map(torch.clone)
+        truth = torch.logit(targets.mask, eps=1e-3)
+        fields.mask = torch.where(wrong, -truth, truth)
+        return values(mask_losses(fields, targets, weights, weight_edge=weight))
+
+    there, elsewhere = (
+        {weight: loss(wrong, weight) for weight in (1.0, 20.0)} for wrong in (edge, ~edge)
+    )
+    assert there[20.0]["mask"] > there[1.0]["mask"]
+    assert elsewhere[20.0]["mask"] < elsewhere[1.0]["mask"]
+    for by_weight in (there, elsewhere):
+        assert by_weight[20.0]["dice"] == by_weight[1.0]["dice"]
 
 
 def test_divisors_shared_between_processes_add_up_to_one_process() -> None:
