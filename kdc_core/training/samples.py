@@ -128,7 +128,7 @@ class TrainingSamples(Dataset[Batch]):
             self._entries += [
                 _Entry(image, files, any(p.segmentation is not None for p in image.people))
                 for image in annotations.images
-                if image.persons
+                if image.people
             ]
             self._sets.append(range(first, len(self._entries)))
             empty = len(annotations.images) - len(self._sets[-1])
