@@ -63,8 +63,8 @@ def _differences(one: Config, other: Config) -> str:
     """The settings that matter to training and in which two configurations differ."""
     a, b = one.model_dump(), other.model_dump()
     keys = [(s, key) for s in ("fields", "network", "train") for key in a[s]]
-    # Of decode the instance loss uses sigma.
-    keys += [("decode", "sigma_scale"), ("decode", "sigma_min_px")]
+    # Of decode the instance loss uses sigma, and the loss of the score map tau.
+    keys += [("decode", key) for key in ("sigma_scale", "sigma_min_px", "score_tau_px")]
     names = [f"{s}.{key}" for s, key in keys if a[s][key] != b[s][key]]
     return ", ".join(names + (["name"] if one.name != other.name else []))
 

@@ -273,6 +273,8 @@ def test_rows_past_an_earlier_checkpoint_are_cut(
 def test_another_run_in_the_same_folder_is_refused(start: Path, tmp_path: Path, run: Path) -> None:
     with pytest.raises(ConfigError, match=r"another configuration .* train\.steps"):
         train(start, run, "train.steps=7")
+    with pytest.raises(ConfigError, match=r"another configuration .* decode\.score_tau_px"):
+        train(start, run, STEPS, "decode.score_tau_px=3")
     other = Path(shutil.copy(start, tmp_path / "other.safetensors"))
     with pytest.raises(ConfigError, match="other weights or data"):
         train(other, run, STEPS)
