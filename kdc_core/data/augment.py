@@ -1,7 +1,8 @@
-"""Augmentation: one affine per sample for image, masks and keypoints, then color."""
+"""Augmentation: color, then one affine per sample for image, masks and keypoints."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
@@ -46,10 +47,10 @@ def warp(
 
     corners = sample.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
     corners = corners @ matrix[:, :2].T + matrix[:, 2]
-    boxes = np.concatenate((corners.min(1), corners.max(1)), 1).astype(np.float32)
-    boxes[:, 0::2] = boxes[:, 0::2].clip(-0.5, width - 0.5)
-    boxes[:, 1::2] = boxes[:, 1::2].clip(-0.5, height - 0.5)
-    kept = (boxes[:, 2] - boxes[:, 0] > 1) & (boxes[:, 3] - boxes[:, 1] > 1)
+    hulls = np.concatenate((corners.min(1), corners.max(1)), 1)
+    edge = np.array([width, height, width, height]) - 0.5
+    hulls, boxes = (part.clip(-0.5, edge) for part in (hulls, moved_boxes(sample.boxes, matrix)))
+    kept = (hulls[:, 2:] - hulls[:, :2] > 1).all(1)
 
     def move(mask: np.ndarray) -> np.ndarray:
         moved = cv2.warpAffine(
@@ -62,7 +63,18 @@ def warp(
         masks[index] = move(mask)
     regions = (sample.crowd, sample.unmasked)
     crowd, unmasked = (move(r) if r.any() else np.zeros(size, bool) for r in regions)
-    return Sample(image, keypoints[kept], boxes[kept], masks, crowd, unmasked)
+    return Sample(image, keypoints[kept], boxes[kept].astype(np.float32), masks, crowd, unmasked)
+
+
+def moved_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Boxes around the ellipses in boxes (P, 4), which an affine moves.
+
+    A turned person does not grow, as the box around its turned box does.
+    """
+    center, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    center = center @ matrix[:, :2].T + matrix[:, 2]
+    half = np.sqrt(np.square(half) @ np.square(matrix[:, :2]).T)
+    return np.concatenate((center - half, center + half), 1)
 
 
 def shrink(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -135,9 +147,9 @@ def draw_view(
 def look(sample: Sample, view: View, crop: int, skeleton: Skeleton) -> Sample:
     """The crop of a sample, of so many pixels a side, that a view shows."""
     flip = skeleton.flip if view.mirror else None
-    moved = warp(sample, view.matrix, (crop, crop), flip)
-    moved.image = cv2.transform(moved.image, view.color)
-    return moved
+    # Before the padding, which has no color in the letterbox either.
+    colored = replace(sample, image=cv2.transform(sample.image, view.color))
+    return warp(colored, view.matrix, (crop, crop), flip)
 
 
 def draw_color(strength: float, rng: np.random.Generator) -> np.ndarray:

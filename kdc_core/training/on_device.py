@@ -184,9 +184,11 @@ class Pictures:
         image = self._pixels(recipes.image, places)
         over = self._pixels(recipes.donor, donated)
         taken = self._taken(recipes, places, donated)
-        image = F.avg_pool2d(torch.where(taken[:, None], over, image), FINER)
-        matrix, offset = recipes.color[..., :3], recipes.color[..., 3]
-        image = torch.einsum("bij,bjhw->bihw", matrix, image) + offset[..., None, None]
+        # What the padding covers has no color.
+        inside = taken + ~taken * self._inside(recipes.image, places)
+        image = torch.where(taken[:, None], over, image)
+        image = F.avg_pool2d(torch.cat((image, inside[:, None]), 1), FINER)
+        image = torch.einsum("bij,bjhw->bihw", recipes.color, image)
 
         pixels = _lattice(crop, 1, to_picture.device)
         places, donated = _spread(to_picture, pixels), _spread(to_donor, pixels)
@@ -232,7 +234,7 @@ class Pictures:
         outside = _outside(places, height[:, None], width[:, None])
         known = pasted[..., 2:].masked_fill(outside[..., None], 0)
         pasted = torch.cat((places, known), -1)
-        box = _box_of(recipes.donor_matrix, self._boxes[recipes.donor, person])
+        box = _box_of(recipes.donor_matrix, self._boxes[recipes.donor, person][:, None])[:, 0]
         edge = torch.stack((width, height, width, height), -1) - 0.5
         box = torch.minimum(box.clamp(min=-0.5), edge)
         keypoints = torch.cat((self._keypoints[recipes.image], pasted[:, None]), 1)
@@ -245,8 +247,9 @@ class Pictures:
         keypoints = torch.where(recipes.mirror[:, None, None, None], mirrored, keypoints)
         known = (keypoints[..., 2] > 0) & ~_outside(keypoints[..., :2], crop, crop)
         keypoints = torch.where(known[..., None], keypoints, 0)
+        hulls = _hull_of(recipes.matrix, boxes).clamp(-0.5, crop - 0.5)
+        present = present & ((hulls[..., 2:] - hulls[..., :2]) > 1).all(-1)
         boxes = _box_of(recipes.matrix, boxes).clamp(-0.5, crop - 0.5)
-        present = present & ((boxes[..., 2:] - boxes[..., :2]) > 1).all(-1)
         return keypoints, boxes, present
 
     def _pixels(self, index: Tensor, at: Tensor) -> Tensor:
@@ -256,6 +259,11 @@ class Pictures:
         places = (2 * at + 1) / size - 1
         whole = self._image[index].float()
         return F.grid_sample(whole, places, padding_mode="zeros", align_corners=False)
+
+    def _inside(self, index: Tensor, at: Tensor) -> Tensor:
+        """(B, h, w) what part of `_pixels` at places (B, h, w, 2) is the pictures' own."""
+        edge = self._size[index].flip(-1)[:, None, None]
+        return torch.minimum(at + 1, edge - at).clamp(0, 1).prod(-1)
 
     def _pick(self, maps: Tensor, index: Tensor, at: Tensor) -> Tensor:
         """(B, h, w) of maps (N, H, W) at the pixels nearest to places (B, h, w, 2); 0 outside."""
@@ -311,7 +319,18 @@ def _after(second: Tensor, first: Tensor) -> Tensor:
 
 
 def _box_of(matrix: Tensor, boxes: Tensor) -> Tensor:
-    """Boxes around boxes (B, ..., 4) that affines (B, 2, 3) moved."""
+    """Boxes around the ellipses in boxes (B, n, 4), which affines (B, 2, 3) move; as
+    `augment.moved_boxes`."""
+    low, high = boxes.split(2, -1)
+    center = _at(matrix, (low + high) / 2)
+    half = torch.einsum(
+        "bij,bnj->bni", matrix[..., :2].square(), ((high - low) / 2).square()
+    ).sqrt()
+    return torch.cat((center - half, center + half), -1)
+
+
+def _hull_of(matrix: Tensor, boxes: Tensor) -> Tensor:
+    """Boxes around boxes (B, n, 4) that affines (B, 2, 3) moved."""
     corners = boxes[..., [0, 1, 2, 1, 2, 3, 0, 3]].reshape(len(boxes), -1, 2)
     moved = _at(matrix, corners).view(*boxes.shape[:-1], 4, 2)
     return torch.cat((moved.amin(-2), moved.amax(-2)), -1)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kdc_core.codec.sample import Sample
 from kdc_core.codec.skeleton import COCO17
-from kdc_core.data.augment import warp
+from kdc_core.data.augment import View, draw_color, look, moved_boxes, warp
 from kdc_core.data.paste import LEAST_VISIBLE, draw_paste, put
 
 from .conftest import make_people, make_person
@@ -207,3 +207,44 @@ def test_persons_that_leave_the_crop_are_dropped() -> None:
     moved = warp(sample, right, (240, 160), None)
     assert len(moved.boxes) == len(moved.masks) == len(moved.keypoints) == 1
     assert (moved.masks[0] == sample.masks[1][:, 160:]).all()
+
+
+def turned(degrees: float) -> np.ndarray:
+    angle = np.deg2rad(degrees)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.array([[cos, -sin, 200], [sin, cos, 100]])
+
+
+def test_a_box_that_is_not_turned_moves_as_its_corners_do() -> None:
+    boxes = np.array([[10.0, 20, 40, 90]])
+    mirrored = np.array([[-2.0, 0, 300], [0, 0.5, 7]])
+    assert moved_boxes(boxes, mirrored) == pytest.approx(np.array([[220.0, 17, 280, 52]]))
+    assert moved_boxes(boxes, turned(90)) == pytest.approx(np.array([[110.0, 110, 180, 140]]))
+
+
+@given(st.floats(-180, 180), st.floats(4, 200))
+def test_a_round_person_stays_as_large_however_it_is_turned(degrees: float, size: float) -> None:
+    sample = make_people([make_person(60, 40, 30)], SIZE)
+    sample.boxes[0] = 60, 40, 60 + size, 40 + size
+    box = moved_boxes(sample.boxes, turned(degrees))[0]
+    assert box[2:] - box[:2] == pytest.approx(np.array([size, size]), rel=1e-4)
+
+
+def test_who_shows_in_a_corner_alone_is_not_dropped() -> None:
+    """Its ellipse lies outside the crop, a corner of its box inside."""
+    sample = make_people([make_person(40, 40, 60)], SIZE)
+    sample.boxes[0], sample.masks[0] = (40, 40, 140, 140), False
+    sample.masks[0, 130:140, 130:140] = True
+    matrix = np.array([[0.7071, -0.7071, 20], [0.7071, 0.7071, -185.0]])
+    moved = warp(sample, matrix, (64, 64), None)
+    assert moved.masks.any() and len(moved.boxes) == 1
+
+
+def test_padding_has_no_color() -> None:
+    sample = make_people([make_person(110, 20, 100)], SIZE)
+    sample.image[:] = 90
+    color = np.c_[0.5 * np.eye(3), [40.0, 50, 60]].astype(np.float32)
+    shift = np.array([[1.0, 0, -100], [0, 1, 0]])
+    seen = look(sample, View(shift, False, color), 240, COCO17).image
+    assert (seen[:, :220] == (85, 95, 105)).all() and (seen[:, 220:] == 0).all()
+    assert draw_color(0.0, np.random.default_rng(0)) == pytest.approx(np.eye(3, 4))

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from kdc_core.config import load_preset
+from kdc_core.data.augment import moved_boxes
 from kdc_core.network.kdc import KDC
 from kdc_core.training.module import TrainingModule
 from kdc_core.training.on_device import (
     DrawnSamples,
     Pictures,
     Recipes,
+    _box_of,
     collate_recipes,
     fits,
 )
@@ -64,6 +66,21 @@ def test_the_pictures_look_alike(both: tuple[Batch, Batch]) -> None:
     difference = (ours - made).abs().mean((1, 2, 3))
     # Of two pictures that show different things it is tens.
     assert difference.max() < 6 and difference.median() < 3
+
+
+def test_what_lies_outside_a_picture_is_black(both: tuple[Batch, Batch]) -> None:
+    ours, made = (batch.image.amax(1) for batch in both)
+    outside = ours == 0
+    assert outside.float().mean() > 0.02
+    assert (made[outside] < 2).float().mean() > 0.98
+
+
+def test_boxes_come_to_lie_at_the_same_places(recipes: Recipes) -> None:
+    boxes = 300 * torch.rand(len(NUMBERS), 5, 4).sort(-1).values[..., [0, 1, 3, 2]]
+    found = _box_of(recipes.matrix, boxes)
+    for matrix, before, after in zip(recipes.matrix, boxes, found, strict=True):
+        expected = moved_boxes(before.numpy(), matrix.numpy())
+        assert after.numpy() == pytest.approx(expected, abs=1e-2)
 
 
 def test_keypoints_come_to_lie_at_the_same_places(both: tuple[Batch, Batch]) -> None:
