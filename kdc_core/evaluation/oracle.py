@@ -71,4 +71,6 @@ class Oracle:
             with torch.no_grad():
                 return as_raw(self.codec.decode([as_logits(targets)]))
 
-        return find_people(blank, raw_of, self.config, Thresholds(0.0, 0.0, 0.5))
+        return find_people(
+            blank, raw_of, self.config, Thresholds(0.0, 0.0, self.config.predict.mask_threshold)
+        )
