@@ -10,6 +10,7 @@ import script
 import typer
 
 from kdc_core.data.datasets import find_data
+from kdc_core.data.entries import as_id
 from kdc_core.data.reading import read_entries
 from kdc_core.files import write_json
 
@@ -23,14 +24,15 @@ def main(
     file, images = find_data(data, "train")
     whole = read_entries(file)
     output.mkdir(parents=True, exist_ok=True)
-    held = {image["id"] for image in whole["images"][::every]}
-    for name, wanted in (("train", False), ("held", True)):
-        part = [image for image in whole["images"] if (image["id"] in held) is wanted]
-        persons = [a for a in whole["annotations"] if (a["image_id"] in held) is wanted]
-        write_json(output / f"{name}.json", {**whole, "images": part, "annotations": persons})
-        link = output / f"{name}{images.suffix}"
-        link.unlink(missing_ok=True)
-        link.symlink_to(images.resolve())
+    held = {as_id(image.get("id")) for image in whole["images"][::every]}
+    parts = {output / f"{name}.json": name == "held" for name in ("train", "held")}
+    for part in parts:
+        script.check_data_set(part, images, file)
+    for part, wanted in parts.items():
+        shown = [i for i in whole["images"] if (as_id(i.get("id")) in held) is wanted]
+        persons = [a for a in whole["annotations"] if (as_id(a.get("image_id")) in held) is wanted]
+        write_json(part, {**whole, "images": shown, "annotations": persons})
+        script.link_images(part, images)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,10 @@ import typer
 from pycocotools import mask as rle_tools
 
 from kdc_core.codec.results import Person
+from kdc_core.codec.skeleton import COCO17
 from kdc_core.data.datasets import find_data
 from kdc_core.data.images import Images, decode_image
-from kdc_core.data.reading import read_annotations, read_entries
+from kdc_core.data.reading import read, read_annotations, read_entries
 from kdc_core.evaluation.flicker import box_iou
 from kdc_core.evaluation.testtime import TestTime
 from kdc_core.files import write_json
@@ -40,9 +41,10 @@ def main(
     """Write DATA with masks for those of its people who have keypoints and none."""
     torch.set_num_threads(1)
     file, where = find_data(data, "train")
+    script.check_data_set(output, where, file)
     whole, annotations, images = read_entries(file), read_annotations(file), Images(where)
+    places = read(file, COCO17).places
     find = TestTime(model, [int(side) for side in scales.split(",")], flip=True, given=True)
-    entries: dict[int, dict[str, Any]] = {entry["id"]: entry for entry in whole["annotations"]}
     asked = kept = 0
     for annotated in annotations.images:
         lacking = [p for p in annotated.people if p.segmentation is None and p.labelled.any()]
@@ -56,14 +58,12 @@ def main(
             for other in found:
                 if _same(other, known, person.labelled) and _fills(other, person.box, least_iou):
                     mask = other.full_mask(annotated.size)
-                    entries[person.id]["segmentation"] = _rle(mask)
-                    entries[person.id]["area"] = int(mask.sum())
+                    entry = whole["annotations"][places[person.id][0]]
+                    entry |= {"segmentation": _rle(mask), "area": int(mask.sum())}
                     kept += 1
                     break
     write_json(output, whole)
-    link = output.with_suffix(where.suffix)
-    link.unlink(missing_ok=True)
-    link.symlink_to(where.resolve())
+    script.link_images(output, where)
     print(f"{output}: {kept} of {asked} people got a mask")
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import torch
@@ -53,6 +56,30 @@ def test_hold_out_names_what_is_missing(tmp_path: Path) -> None:
     assert done.returncode == 2 and done.stderr.startswith("error: ") and "absent" in done.stderr
 
 
+def test_nothing_of_a_data_set_is_overwritten_by_its_parts(tmp_path: Path) -> None:
+    """The images of a part are linked under its name, which may be that of the images read."""
+    own = tmp_path / "own"
+    own.mkdir()
+    shutil.copy(SAMPLES / "annotations.json", own / "train.json")
+    with tarfile.open(own / "train.tar", "w") as tar:
+        tar.add(SAMPLES / "000000000885.jpg", "000000000885.jpg")
+    before = {path.name: path.read_bytes() for path in own.iterdir()}
+    with gzip.open(own / "val.json.gz", "wb") as packed:
+        packed.write(before["train.json"])
+    (own / "val.tar").symlink_to("train.tar")
+    model = find_model("kdc_light", (".safetensors",))
+    for script, *arguments in (
+        ("hold_out.py", own / "train.json", 3, own),
+        ("hold_out.py", own / "val.json.gz", 3, own),
+        ("pseudo_masks.py", model, own / "train.json", own / "train.json"),
+        ("pseudo_masks.py", model, own / "val.json.gz", own / "train.json"),
+    ):
+        done = run(script, *arguments)
+        assert done.returncode == 2 and done.stderr.startswith("error: "), done.stderr
+        assert {name: (own / name).read_bytes() for name in before} == before
+        assert not (own / "train.tar").is_symlink()
+
+
 def test_losses_of_several_stages_are_drawn(tmp_path: Path) -> None:
     for name in ("one.csv", "two.csv"):
         (tmp_path / name).write_text(
@@ -67,11 +94,14 @@ def test_people_with_keypoints_alone_get_a_models_masks_where_they_fill_the_box(
     tmp_path: Path,
 ) -> None:
     whole = json.loads((SAMPLES / "annotations.json").read_text())
-    truth = {entry["id"]: entry for entry in whole["annotations"] if entry["num_keypoints"]}
+    entries = whole["annotations"]
+    for place, entry in enumerate(entries):
+        entry["id"] = place  # from 0, as some exports count: read as if they counted from 1
+    truth = {place + 1: entry for place, entry in enumerate(entries) if entry["num_keypoints"]}
     moved = whole["annotations"][0]
     stripped = [
         {key: value for key, value in entry.items() if key != "segmentation"}
-        if entry["id"] in truth
+        if entry["num_keypoints"]
         else entry
         for entry in whole["annotations"]
     ]
