@@ -10,7 +10,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from kdc_core.commands.models import weights_of
-from kdc_core.commands.options import Annotations, Images, Json
+from kdc_core.commands.options import Annotations, Category, Images, Json
 from kdc_core.commands.outputs import check_outputs
 from kdc_core.commands.printing import end_with, print_table, save, say_absent
 from kdc_core.evaluation.paper import Published, cells
@@ -28,6 +28,7 @@ def limits(
     annotations: Annotations,
     images: Images,
     model: Annotated[str, Argument(help="Shipped model or .safetensors file.")] = "kdc_light",
+    category: Category = None,
     json_file: Json = None,
     plot: Annotated[Path | None, Option(help="Draw AP of each row (png, svg).")] = None,
 ) -> None:
@@ -39,7 +40,7 @@ def limits(
     from kdc_core.evaluation.plots import draw_bars
 
     rows, failed, truth = run(
-        weights_of(model), annotations, images, partial(track, label="limits")
+        weights_of(model), annotations, images, partial(track, label="limits"), category
     )
     points, masks = (by_size(rows, name) for name in ("keypoint_ap", "mask_ap_keypoint_persons"))
     table = [

@@ -87,7 +87,11 @@ class Maps:
 
 
 def limits(
-    model: Path, annotations: str | Path, images: str | Path, progress: Progress
+    model: Path,
+    annotations: str | Path,
+    images: str | Path,
+    progress: Progress,
+    category: str | None = None,
 ) -> Ablation:
     """Score a model with the truth in the place of each of TRUTHS; the oracle is the last row.
 
@@ -96,13 +100,15 @@ def limits(
         annotations: COCO .json or .json.gz.
         images: folder or tar of the images.
         progress: wraps the images and their number.
+        category: as for `read_annotations`.
 
     Raises:
         ModelFileError, AnnotationError, ImageError: which file, and why.
     """
     network, _ = load_model(model)
     config, source = network.config, Images(images)
-    truth = read_truth(annotations, SKELETONS[config.fields.skeleton])
+    skeleton = SKELETONS[config.fields.skeleton]
+    truth = read_truth(annotations, skeleton, images=source, category=category)
     thresholds = Thresholds(0.0, 0.0, config.predict.mask_threshold, config.decode.people)
     by_name = {image.file_name: image for image in truth.images}
     read = lru_cache(1)(source.read)

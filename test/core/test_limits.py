@@ -11,7 +11,7 @@ import torch
 from kdc_core.codec.fields import Fields
 from kdc_core.evaluation.limits import ORACLE, TRUTHS, Truth, near_edge, put
 
-from .commands import kdc
+from .commands import assert_refused, kdc
 
 
 def fields(value: float, types: int = 3) -> Fields[torch.Tensor]:
@@ -60,3 +60,13 @@ def test_what_limits_the_shipped_model(data_set: Path, tmp_path: Path) -> None:
     assert points["poses"] > 0.95 and points[ORACLE] > 0.95
     assert points["heatmaps and short-range offsets"] > points["none"] + 0.1
     assert masks["person map and embedding"] > masks["person map"] > masks["none"] + 0.1
+
+
+def test_images_of_another_size_are_refused_before_the_first(data_set: Path) -> None:
+    content = json.loads(data_set.read_text())
+    content["images"][-1]["height"] += 1
+    for entry in content["annotations"]:
+        entry.pop("segmentation")
+    data_set.write_text(json.dumps(content))
+    few = ("--annotations", data_set, "--images", data_set.with_name("few"))
+    assert_refused(kdc("limits", "kdc_light", *few), content["images"][-1]["file_name"])
