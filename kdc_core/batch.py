@@ -338,6 +338,7 @@ def _write_parquet(path: Path, entries: list[dict[str, Any]]) -> None:
     columns: dict[str, Any] = {
         "source": pyarrow.string(),
         "frame": whole,
+        "time": real,
         "size": pyarrow.list_(whole),
         "scores": pyarrow.list_(real),
         "mask_scores": pyarrow.list_(real),
@@ -349,6 +350,7 @@ def _write_parquet(path: Path, entries: list[dict[str, Any]]) -> None:
         {
             "source": entry["source"],
             "frame": entry["frame"],
+            "time": entry.get("time"),
             "size": entry["size"],
             "scores": [p["score"] for p in entry["persons"]],
             "mask_scores": [p.get("mask_score") for p in entry["persons"]],

@@ -192,6 +192,18 @@ def test_each_page_of_an_image_is_a_line(samples: Path, tmp_path: Path) -> None:
     assert rows["persons"] == [sum(len(line["persons"]) for line in lines)] != [0]
 
 
+def test_rows_of_an_animation_have_their_times(samples: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet as parquet
+
+    path = tmp_path / "moving.webp"
+    with Image.open(samples / "000000409475.jpg") as image:
+        small = image.resize((160, 120))
+    small.save(path, save_all=True, append_images=[small.rotate(180)], duration=250)
+    rows = PartWriter(Job(tmp_path, "parquet"))({"item": np.array([str(path)])})
+    found = parquet.read_table(tmp_path / rows["part"][0]).to_pylist()
+    assert [(row["frame"], row["time"]) for row in found] == [(0, 0.0), (1, 0.25)]
+
+
 def test_a_runtime_that_only_workers_have_is_left_to_them(tmp_path: Path) -> None:
     batch._check_settings(Job(tmp_path / "out", runtime="onnxruntime-cuda", device="cuda"))
     assert json.loads((tmp_path / "out" / "settings.json").read_text())["model"] == "kdc_light"
