@@ -324,6 +324,17 @@ def test_a_cuda_device_is_never_exchanged_for_the_cpu(monkeypatch: pytest.Monkey
         choose_runtime("kdc_light", device="cuda")
 
 
+def test_a_cuda_device_that_is_not_there_is_refused_by_torch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UnusableRuntime, match="'cuda:3': torch finds 1 usable CUDA device$"):
+        choose_runtime("kdc_light", "torch", device="cuda:3")
+
+
 def _copy(folder: Path, name: str, precision: Precision, loss: float | None = None) -> Path:
     """The shipped program, which says of itself that it is of this precision."""
     import onnx

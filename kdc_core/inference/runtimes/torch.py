@@ -74,8 +74,12 @@ class TorchRuntime:
             raise UnusableRuntime(f"torch needs a .safetensors file, got '{path}'")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise UnusableRuntime(f"device '{device}': torch finds no usable CUDA device")
+        usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if device.startswith("cuda") and (torch.device(device).index or 0) >= usable:
+            raise UnusableRuntime(
+                f"device '{device}': torch finds {usable or 'no'} usable CUDA device"
+                f"{'s' if usable > 1 else ''}"
+            )
         network, provenance = load_model(path)
         torch.set_num_threads(threads)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
