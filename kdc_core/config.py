@@ -210,7 +210,7 @@ class TrainConfig(Section):
         ["segnet"], min_length=1, description="parts that learn; the other stays as it starts"
     )
     subset: Literal["all", "coco_persons"] = Field(
-        "all", description="coco_persons: images and people with keypoints and masks"
+        "all", description="coco_persons: images and people with keypoints; others are crowd"
     )
     mixture: list[Positive] = Field(
         [], description="weight of each --data in the samples; none = by number of images"

@@ -61,9 +61,9 @@ def all_losses(
     codec: Codec,
     config: Config,
 ) -> dict[str, Loss]:
-    """The losses of the maps that change in training, in the order of the columns of a run.
+    """The losses of the parts that learn, in the order of the columns of a run.
 
-    PoseNet's maps change where PoseNet learns, and where a SegNet that refines them does.
+    Those of PoseNet's maps are also taken where a SegNet that refines them learns.
     """
     train = config.train
     losses: dict[str, Loss] = {}

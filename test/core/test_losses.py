@@ -190,7 +190,7 @@ POSE, MASKS = {"heat", "short", "mid"}, {"mask", "dice", "embedding", "instance"
         ("[posenet, segnet]", False, POSE | MASKS),
     ],
 )
-def test_the_maps_that_change_have_losses(parts: str, refine: bool, names: set[str]) -> None:
+def test_the_parts_that_learn_have_losses(parts: str, refine: bool, names: set[str]) -> None:
     """Where SegNet refines PoseNet's maps, they change although PoseNet is frozen."""
     targets, weights, instances = two_people()
     changes = [f"train.train={parts}", f"network.refine={refine}", "train.weight_score=0"]
