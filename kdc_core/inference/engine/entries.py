@@ -14,7 +14,10 @@ from kdc_core.inference.engine.lock import locked
 from kdc_core.inference.engine.messages import EngineError
 
 # Every file of ours: the name it belongs to, and what it is.
-FILE = re.compile(r"\.?([0-9a-f]{32,64})\.(.*)")
+FILE = re.compile(
+    r"([0-9a-f]{32,64})\.(?:lock|timing|(?:engine|json|[0-9a-f]+\.kernels)(?:\.bad)?)"
+    r"|\.([0-9a-f]{32,64})\..+\.part"
+)
 LEFT = (".bad", ".part")
 Libraries = Mapping[str, Library]
 
@@ -80,7 +83,7 @@ def clean(folder: Path, everything: bool = False) -> tuple[list[Path], list[Path
     for path in sorted(folder.iterdir()):
         found = FILE.fullmatch(path.name)
         if found is not None and not path.is_dir():
-            files.setdefault(found[1], []).append(path)
+            files.setdefault(found[1] or found[2], []).append(path)
     installed = _installed()
     removed, busy = [], []
     for digest, paths in files.items():
