@@ -182,14 +182,15 @@ def figure4(
 
     figures: Ours = {}
     points = {}
-    for name in model:
+    stems = [Path(name).stem for name in model]
+    for name, stem in zip(model, stems, strict=True):
         seconds: list[float] = []
         timed = partial(by_predictor, seconds=seconds)
         done = score(timed, name, annotations, images, category, "coco_persons")
         mask_ap = done.figures.get(KEYPOINT_PERSONS, -1.0)
         ms = 1e3 * median(seconds)
         figures[name] = {"protocol": done.protocol, "mask_ap": mask_ap, "ms": ms}
-        points[Path(name).stem] = mask_ap, ms
+        points[name if stems.count(stem) > 1 else stem] = mask_ap, ms
         typer.echo(f"{name:24} mask AP {mask_ap:.3f}  {ms:.0f} ms an image")
     title, time_label = protocols(figures.values()), "ms an image (median, reading it included)"
     draw_points(output, title, points, f"mask AP ({COCO_PERSONS})", time_label)
