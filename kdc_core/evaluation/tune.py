@@ -238,21 +238,22 @@ def draw_slices(annotations: Annotations) -> tuple[list[int], list[int]]:
     """Ids of the images to tune on and of those to check on: half of them with masks.
 
     Raises:
-        AnnotationError: fewer than two images show somebody with keypoints.
+        AnnotationError: fewer than two images, alike in whether there are masks, show somebody
+            with keypoints.
     """
     rng = np.random.default_rng(SEED)
     useful = [image for image in annotations.images if any(p.labelled.any() for p in image.people)]
-    if len(useful) < 2:
-        raise AnnotationError(
-            f"'{annotations.path}': expected two images or more of people with keypoints, got "
-            f"{len(useful)}"
-        )
     order = [useful[index] for index in rng.permutation(len(useful))]
     masked = [image.id for image in order if any(p.segmentation for p in image.people)]
     others = [image.id for image in order if image.id not in set(masked)]
     count = min(IMAGES, len(useful) // 2)
-    half = max(count - len(others) // 2, min(count // 2, len(masked) // 2))
-    rest = count - half
+    half = min(max(count - len(others) // 2, count // 2), len(masked) // 2)
+    rest = min(count - half, len(others) // 2)
+    if not half + rest:
+        raise AnnotationError(
+            f"'{annotations.path}': expected two images or more of people with keypoints, with "
+            f"masks or without, got {len(masked)} with and {len(others)} without"
+        )
     return masked[:half] + others[:rest], masked[half : 2 * half] + others[rest : 2 * rest]
 
 

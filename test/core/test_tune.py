@@ -37,6 +37,34 @@ def test_slices_share_no_image_and_half_of_each_has_masks(
         draw_slices(annotations.of(first[:1]))
 
 
+@pytest.mark.parametrize(
+    ("masked", "bare", "each"),
+    [(1, 1, None), (1, 3, 1), (3, 1, 1), (1, 7, 3), (4, 4, 4), (2, 0, 1)],
+)
+def test_slices_are_alike_in_how_many_have_masks(
+    masked: int, bare: int, each: int | None, data_set: Path
+) -> None:
+    content = json.loads(data_set.read_text())
+    seen = {a["image_id"] for a in content["annotations"] if a["num_keypoints"]}
+    ids = sorted(seen)[: masked + bare]
+    content["images"] = [image for image in content["images"] if image["id"] in ids]
+    content["annotations"] = [
+        {**a, "segmentation": a["segmentation"] if a["image_id"] in ids[:masked] else []}
+        for a in content["annotations"]
+        if a["image_id"] in ids
+    ]
+    data_set.write_text(json.dumps(content))
+    annotations, _ = open_data(data_set, "train", COCO17)
+    if each is None:
+        with pytest.raises(AnnotationError, match="got 1 with and 1 without"):
+            draw_slices(annotations)
+        return
+    slices = draw_slices(annotations)
+    assert [len(part) for part in slices] == [each, each]
+    first, second = (len(set(part) & set(ids[:masked])) for part in slices)
+    assert first == second
+
+
 def test_the_goal_is_the_mean_of_the_figures_there_are() -> None:
     assert goal({"keypoint_ap": 0.4, "mask_ap_full": 0.2, "other": 9.0}) == pytest.approx(0.3)
     assert goal({"keypoint_ap": 0.4, "mask_ap_full": -1.0}) == 0.4
