@@ -109,10 +109,9 @@ class Letterbox:
         height, width = image
         scale = longer_side / max(height, width)
         content = (max(1, round(height * scale)), max(1, round(width * scale)))
-        size = (
-            (rest - content[0]) % multiple + content[0],
-            (rest - content[1]) % multiple + content[1],
-        )
+        least = (max(side, rest + 1) for side in content)  # a frame has two cells at least
+        rows, columns = ((rest - side) % multiple + side for side in least)
+        size = rows, columns
         return cls(content[1] / width, content[0] / height, content, size)
 
     @classmethod

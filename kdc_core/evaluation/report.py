@@ -214,7 +214,8 @@ class _Artist:
             for color, line in (((0, 0, 0), thick + 2), (MARK, thick)):
                 cv2.rectangle(drawn, (x0, y0), (x1, y1), color, line)
         scale = min(1.0, SIDE_PX / max(size))
-        return cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        height, width = (max(1, round(side * scale)) for side in size)
+        return cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _person(

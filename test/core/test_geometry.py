@@ -91,6 +91,14 @@ def test_letterbox_fits_and_comes_back(height: int, width: int, longer: int) -> 
     assert box.to_image(inside) == pytest.approx(corners, abs=1e-6)
 
 
+@given(st.integers(1, 9000), st.sampled_from([64, 400, 761]))
+def test_the_thinnest_image_has_a_frame_on_the_papers_lattice(longer: int, side: int) -> None:
+    for image in ((1, longer), (longer, 1)):
+        box = Letterbox.fit(image, side, 8, 1)
+        assert min(box.size) >= 9 and all(part % 8 == 1 for part in box.size)
+        assert all(0 <= part - c < 9 for part, c in zip(box.size, box.content, strict=True))
+
+
 @pytest.mark.parametrize("skeleton", [COCO17, CROWDPOSE14])
 def test_skeletons_hang_together(skeleton: Skeleton) -> None:
     count = skeleton.num_keypoints
