@@ -77,6 +77,11 @@ def evaluate(
             "--protocol pose2seg gives keypoints and scores: expected none of --oracle, "
             "--breakdown and --curve beside it"
         )
+    if oracle and (flip or scales or given_keypoints):
+        raise BadParameter(
+            "--oracle decodes the annotations: expected none of --flip, --scales and "
+            "--given-keypoints beside it, which are ways to run a model"
+        )
     if curve is not None:
         import matplotlib  # noqa: F401 -- better missed now than after all images
     from kdc_core.codec.skeleton import COCO17
@@ -129,9 +134,9 @@ def _sides(text: str | None) -> list[int] | None:
         sides = [int(part) for part in text.split(",")] if text else None
     except ValueError:
         sides = [0]
-    if sides and not all(64 <= side <= 4096 for side in sides):
+    if sides and not all(128 <= side <= 4096 for side in sides):
         raise BadParameter(
-            f"--scales: expected sides of 64 to 4096 px, e.g. 640,448,320, got '{text}'"
+            f"--scales: expected sides of 128 to 4096 px, e.g. 640,448,320, got '{text}'"
         )
     return sides
 

@@ -68,6 +68,8 @@ def predict(
         raise KdcError("--view does not go with --ray, which draws nothing")
     if ray is not None and ids:
         raise KdcError("--track does not go with --ray, which predicts images alone")
+    if ray is None and (workers is not None or form != "jsonl"):
+        raise KdcError("--workers and --format go with --ray, which writes parts: give both")
     sources = list_sources(paths)
     check_outputs(files=[json_file], folders=[output], inputs=_files_and_folders(sources))
     if ray is not None:
