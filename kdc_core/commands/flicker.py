@@ -11,7 +11,6 @@ from typer import Argument
 from kdc_core.commands.options import Confidence, Json, Model
 from kdc_core.commands.outputs import check_outputs
 from kdc_core.commands.printing import cell, end_with, print_table, save
-from kdc_core.errors import KdcError
 from kdc_core.show.progress import track
 
 if TYPE_CHECKING:
@@ -39,7 +38,8 @@ def flicker(
         frames = track(read_frames(video), count_frames(video), Path(video).name)
         found = count_flicker(predictor(image) for image in _images(frames, failed))
         if found.frames < 3:
-            raise KdcError(f"'{video}' gave {found.frames} frames, expected three or more")
+            failed.append(f"'{video}' gave {found.frames} frames, expected three or more")
+            continue
         figures[video] = {**vars(found), "share": round(found.fraction, 4)}
     keys = ("frames", "expected", "missing", "share", "frames_with_missing")
     print_table(

@@ -68,3 +68,22 @@ def test_the_command_counts_the_sample_clip(samples: Path, tmp_path: Path) -> No
     figures = json.loads(out.read_text())[str(clip)]
     assert figures["frames"] == 10 and figures["expected"] > 5
     assert figures["share"] < 0.25
+
+
+def test_a_clip_too_short_to_count_costs_the_others_nothing(samples: Path, tmp_path: Path) -> None:
+    frames = [frame.image for frame in read_frames(str(samples / "people.mp4"))]
+    for name, count in (("whole", 4), ("short", 2)):
+        small = [cv2.resize(image, (160, 96)) for image in frames[:count] if image is not None]
+        writer = cv2.VideoWriter(
+            str(tmp_path / f"{name}.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (160, 96)
+        )
+        for image in small:
+            writer.write(image)
+        writer.release()
+    clips, out = (
+        [str(tmp_path / f"{name}.mp4") for name in ("short", "whole")],
+        tmp_path / "f.json",
+    )
+    done = CliRunner().invoke(app, ["flicker", *clips, "--json", str(out)])
+    assert done.exit_code == 1 and "short.mp4' gave 2 frames" in done.output
+    assert list(json.loads(out.read_text())) == [clips[1]]
