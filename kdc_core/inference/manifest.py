@@ -6,10 +6,10 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import Annotated, BinaryIO, Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kdc_core.config import Config, keypoints_of
 from kdc_core.errors import KdcError
@@ -17,6 +17,7 @@ from kdc_core.network.backbones import side_rule
 
 SCHEMA = 2
 LARGEST_SIDE = 4096  # pixels of a frame
+Side = Annotated[int, Field(gt=0, le=LARGEST_SIDE)]
 KEY = "kdc.manifest"  # its entry in the metadata of an ONNX file
 # Outputs of a program file, in the order of the attributes of `assembly.Raw`. Files and whoever
 # else reads them know `mask_probability` as `confidence`.
@@ -54,7 +55,7 @@ class Manifest(BaseModel):
     provenance: dict[str, object] = {}
     weights_sha256: str = ""
     precision: Precision = "fp32"
-    size: tuple[PositiveInt, PositiveInt] | None = None
+    size: tuple[Side, Side] | None = None
     ap_loss: float | None = None
 
     def check_size(self, size: tuple[int, int]) -> None:
