@@ -41,7 +41,9 @@ class OverlayWriter:
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Draw and write one frame, whose image is there."""
         assert frame.image is not None
-        if frame.time is not None and frame.source == self._video_source and not self._video:
+        # The same video may be given twice; of a camera's frames the first may be missing.
+        begins = frame.source != self._video_source or frame.index == 0
+        if frame.time is not None and not begins and not self._video:
             return  # of a video that cannot be written
         overlay = draw_people(
             frame.image, prediction, self.predictor.skeleton, self.predictor.thresholds.keypoint
@@ -50,7 +52,7 @@ class OverlayWriter:
             if frame.time is None:
                 write_image(self._path(frame, ".jpg"), overlay, JPEG_QUALITY)
                 return
-            if frame.source != self._video_source:
+            if begins:
                 self._finish_video()
                 self._video_source = frame.source
                 self._video = VideoFile(self._path(frame, ".mp4"), overlay.shape[:2])

@@ -23,7 +23,7 @@ from PIL import Image
 
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.data.images import decode_image
-from kdc_core.data.sources import Frame
+from kdc_core.data.sources import Frame, count_frames
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.rotate import ROTATIONS, Degrees, rotate_back, rotate_image
 from kdc_core.show.overlays import OverlayWriter
@@ -367,6 +367,15 @@ def test_names_of_overlays_take_no_longer_with_more_files(finder: Finder, tmp_pa
     begun = time.process_time()
     paths = {writer._path(Frame(f"{n}/a.png", None, None), ".jpg") for n in range(20_000)}
     assert len(paths) == 20_000 and time.process_time() - begun < 5
+
+
+def test_a_video_given_twice_is_two_overlays(finder: Finder, tmp_path: Path) -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    with OverlayWriter(tmp_path, cast(Predictor, finder), pytest.fail) as writer:
+        for index in (0, 1, 0, 1, 2):
+            writer.write(Frame("a.mp4", index, image, time=0.1 * index), Prediction((64, 64), ()))
+    counts = {path.name: count_frames(str(path)) for path in tmp_path.iterdir()}
+    assert counts == {"a.mp4": 2, "a-2.mp4": 3}
 
 
 # Turned cameras
