@@ -62,8 +62,9 @@ def training_frames(
         AnnotationError, ImageError: no such data set.
     """
     annotations, images = open_data(data, "train", SKELETONS[config.fields.skeleton])
-    every = max(1, len(annotations.images) // count)
-    for annotated in annotations.images[::every][:count]:
+    total = len(annotations.images)
+    for place in np.linspace(0, total - 1, min(count, total)).round().astype(int):
+        annotated = annotations.images[place]
         image = images.read(annotated.file_name)
         letterbox = fit_letterbox((image.shape[0], image.shape[1]), config, frame_size=size)
         yield letterbox_image(image, letterbox)

@@ -160,6 +160,16 @@ def test_int8_needs_images(program: onnx.ModelProto) -> None:
         to_int8(program, MAPS, "int8-cpu", [])
 
 
+@pytest.mark.parametrize("count", [3, 5, 8, 20])
+def test_training_frames_come_from_the_whole_data_set(count: int, data_set: Path) -> None:
+    """Of fewer than twice as many images, too: the first alone may all be of one place."""
+    config = load_preset("kdc_light")
+    every = list(training_frames(data_set, config))
+    taken = list(training_frames(data_set, config, count=count))
+    assert len(taken) == min(count, len(every))
+    assert (taken[0] == every[0]).all() and (taken[-1] == every[-1]).all()
+
+
 def test_training_frames_are_of_the_size_asked_for(data_set: Path) -> None:
     config = load_preset("kdc_light")
     fixed = list(training_frames(data_set, config, (256, 320), count=3))
@@ -297,9 +307,9 @@ def test_a_manifest_without_precision_is_of_fp32() -> None:
     newer = manifest.model_copy(update={"schema_number": 99}).model_dump_json()
     with pytest.raises(ManifestError, match="another version"):
         read_manifest({KEY: newer}, "m.onnx")
-    for size in ((-1, 448), (0, 0)):
+    for size in ((-1, 448), (0, 0), (448, 3_200_000)):
         none = manifest.model_copy(update={"size": size}).model_dump_json()
-        with pytest.raises(ManifestError, match="greater than 0"):
+        with pytest.raises(ManifestError, match="greater than 0|less than or equal to 4096"):
             read_manifest({KEY: none}, "m.onnx")
 
 
