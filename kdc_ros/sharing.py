@@ -37,14 +37,19 @@ def other_users(
         proc: folder of the processes that are seen from here.
 
     Returns:
-        Their numbers; empty where the publishers are ours or on other machines, and where they or
-        this process use no shared memory.
+        Their numbers; empty where the publishers are ours or on other machines, where they or
+        this process use no shared memory, and where it cannot be known.
     """
-    owners = _owners(_ports(domain, shm))
+    ports = list(_ports(domain, shm))
+    owners = _owners(ports)
     here = [gid for gid in publishers if gid[HOST] == own[HOST]]
-    # A publisher in another container has a number that says nothing here.
-    ours = all(os.getuid() in _owners(_processes(gid, proc)) for gid in here)
+    seen = [_owners(_processes(gid, proc)) for gid in here]
+    ours = all(os.getuid() in users for users in seen)
     if ours or os.getuid() not in owners:
+        return []
+    # A publisher in another container has a number that says nothing here: it may be any process
+    # that listens, also another of this user.
+    if not all(seen) and _others_of_this_user(ports):
         return []
     return sorted(owners - {os.getuid()})
 
@@ -57,6 +62,18 @@ def _ports(domain: int, shm: Path) -> Iterator[Path]:
         if found and 0 <= int(found[1]) - first < PORTS_PER_DOMAIN:
             if _is_locked(path.with_name(f"{path.name}_el")):
                 yield path
+
+
+def _others_of_this_user(ports: Iterable[Path]) -> bool:
+    """Whether another process of this user has a port; this one has the files of its own open."""
+    opened = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # gone meanwhile
+            opened.add(os.readlink(descriptor))
+    return any(
+        os.getuid() in _owners([path]) and str(path.with_name(f"{path.name}_el")) not in opened
+        for path in ports
+    )
 
 
 def _is_locked(path: Path) -> bool:

@@ -86,6 +86,26 @@ def test_a_publisher_of_another_container_is_found(machine: Machine) -> None:
 
 
 @needs_root
+def test_a_publisher_of_another_container_may_be_of_this_user(machine: Machine) -> None:
+    """Where another of this user's processes listens, it cannot be told who publishes."""
+    machine.port(PORT + 2, OTHER)
+    port = machine.shm / f"fastdds_port{PORT + 4}"
+    port.touch()
+    code = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX); "
+    code += "print(1, flush=True); sys.stdin.read()"
+    holder = [sys.executable, "-c", code, f"{port}_el"]
+    with subprocess.Popen(
+        holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as beside:
+        assert beside.stdout is not None and beside.stdout.readline() == "1\n"
+        assert machine.others(gid(30)) == []
+        machine.process(70_001, OTHER)
+        assert machine.others(gid(70_001)) == [OTHER], "here it is seen whose it is"
+        beside.communicate("")
+    assert machine.others(gid(30)) == [OTHER]
+
+
+@needs_root
 def test_who_else_is_in_the_domain_does_not_count(machine: Machine) -> None:
     machine.port(PORT + 2, OTHER)
     assert machine.others(gid(70_000)) == []
