@@ -22,7 +22,7 @@ from kdc_core.inference.smoothing import Smoother
 from kdc_core.inference.tracking import Tracker, faint
 from kdc_ros.converter import Converter
 from kdc_ros.depth import Wanted
-from kdc_ros.diagnostics import Monitor
+from kdc_ros.diagnostics import CLOCKS_DISAGREE_S, Monitor
 from kdc_ros.image_input import Message
 from kdc_ros.images import BadFrame
 from kdc_ros.outputs import Outputs
@@ -104,8 +104,12 @@ class Processing:
     def idle(self) -> bool:
         """Whether frames are left out because nobody subscribes to what would come of them."""
         wanted_3d = self._outputs_3d is not None and self._outputs_3d.wanted
-        wanted = self._outputs.wanted or wanted_3d or self._view is not None
+        wanted = self._outputs.wanted or wanted_3d or self._shown
         return self._settings().lazy and not wanted
+
+    @property
+    def _shown(self) -> bool:
+        return self._view is not None and not self._view.ended
 
     def forget_people(self) -> None:
         """Forget who is followed; ids begin with 1 again."""
@@ -137,10 +141,12 @@ class Processing:
     def _too_soon(self, max_rate: float) -> bool:
         if not max_rate:
             return False
-        now = time.monotonic()
+        now, period = time.monotonic(), 1 / max_rate
         if now < self._next_frame:
             return True
-        self._next_frame = max(self._next_frame, now - 1 / max_rate) + 1 / max_rate
+        # From the time that it was due, so that the rate is kept; after a gap from now.
+        due = self._next_frame if now - self._next_frame < period else now
+        self._next_frame = due + period
         return False
 
     def _submit(self, image: Message, settings: Settings) -> Begun:
@@ -194,9 +200,9 @@ class Processing:
         # Negative where the image has no stamp.
         latency_s = now_s - stamp_s if stamp_s else -1.0
         self._monitor.got_result(len(prediction), latency_s, model_ms, ros_ms)
-        if self._view is not None:
+        if self._view is not None and self._shown:
             milliseconds = {"model": model_ms, "ros": ros_ms}
-            if stamp_s:
+            if 0 <= latency_s < CLOCKS_DISAGREE_S:
                 milliseconds["latency"] = 1e3 * latency_s
             threshold = settings.keypoint_threshold
             self._view.show(begun.pixels, prediction, threshold, milliseconds, stamp_s or None)

@@ -45,6 +45,7 @@ class View:
 
     Attributes:
         url: of the page.
+        ended: it shows nothing more.
 
     Raises:
         KdcError: the server did not start.
@@ -55,7 +56,7 @@ class View:
         page, data, rerun = (_free_port(port) for port in (PAGE_PORT, DATA_PORT, 0))
         source = f"rerun+http://{HOST}:{data}/proxy"
         self.url = f"http://{HOST}:{page}/?url={quote(source, safe='')}"
-        self._failed = failed
+        self._failed, self.ended = failed, False
         with ExitStack() as opening:  # what is open ends if the rest fails
             self._server = _start_server(rerun, data)
             opening.callback(_end_server, self._server)
@@ -116,6 +117,7 @@ class View:
                     self._stream.send(self._waiting.popleft())
             self._stream.close()
         except Exception as error:  # whoever shows frames is to go on
+            self.ended = True
             self._failed(f"the view has ended: {error}")
 
 

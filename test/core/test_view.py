@@ -164,7 +164,7 @@ def test_a_server_that_died_is_told_once(view: View, told: list[str]) -> None:
 
     assert until(shown)
     show(view)
-    assert len(told) == 1 and told[0].startswith("the view has ended: ")
+    assert len(told) == 1 and told[0].startswith("the view has ended: ") and view.ended
 
 
 @pytest.mark.all
