@@ -75,6 +75,7 @@ class KdcNode(LifecycleNode):
         self._active = False
         self._enabled = True
         self._failure = ""  # why configure failed, or the worker gave up
+        self._finalized = False
         self._predictor: Predictor | None = None
         self._convert = Converter()
         if self._convert.complaint:
@@ -123,7 +124,10 @@ class KdcNode(LifecycleNode):
         """As cleanup, from any state."""
         before = self._state_name()  # also at the end of the process, which is no transition
         self._clean_up()
+        self._finalized = True
         self._log("shutdown", before, "finalized")
+        if self.context.ok():
+            self._publish_status()
         return OK
 
     def on_error(self, state: State) -> TransitionCallbackReturn:
@@ -346,6 +350,8 @@ class KdcNode(LifecycleNode):
         return health_of(parts, self._settings)
 
     def _state_name(self) -> str:
+        if self._finalized:
+            return "finalized"
         if self._active:
             return "active"
         return "inactive" if self._configured else "unconfigured"

@@ -251,6 +251,7 @@ def test_a_signal_ends_a_finalized_node(start: Start, peer: MakePeer) -> None:
     assert manager.change_state("shutdown")
     assert manager.state() == "finalized"
     assert "shutdown: unconfigured -> finalized" in process.log
+    manager.status(lambda status: status.message == "finalized", "the diagnostics say so")
     process.process.send_signal(signal.SIGINT)
     process.assert_ends_well()
 
