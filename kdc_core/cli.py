@@ -87,7 +87,6 @@ EXTRAS = {
     "ray": "ray",
     "rerun": "view",
     "pyarrow": "ray",
-    "rclpy": "ros-wheels",
     "rosbags": "bag",
 }
 # Entry points of this group are commands of other packages: a function for typer under its name.
@@ -147,6 +146,11 @@ def _to_install(error: Exception) -> str | None:
     """What to tell of an import that failed; None = it is no fault of what is installed."""
     if isinstance(error, ModuleNotFoundError):
         name = (error.name or "").split(".")[0]
+        if name == "rclpy":
+            return (
+                "this command needs 'rclpy': source /opt/ros/DISTRIBUTION/setup.bash, or where no "
+                "ROS is installed: pip install 'kdc_ros[ros-wheels]'"
+            )
         if name in EXTRAS:
             return f"this command needs '{name}': pip install 'kdc_ros[{EXTRAS[name]}]'"
     return opencv.explain(error)

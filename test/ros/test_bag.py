@@ -593,4 +593,5 @@ def test_what_is_missing_is_named_with_its_extra(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.split() == ["2", "2"], done.stderr
     assert "'rosbags': pip install 'kdc_ros[bag]'" in done.stderr
-    assert "'rclpy': pip install 'kdc_ros[ros-wheels]'" in done.stderr
+    assert "'rclpy': source /opt/ros/DISTRIBUTION/setup.bash, or where no ROS" in done.stderr
+    assert "pip install 'kdc_ros[ros-wheels]'" in done.stderr

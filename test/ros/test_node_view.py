@@ -7,12 +7,14 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import numpy as np
 import pytest
 from rclpy.lifecycle import State, TransitionCallbackReturn
 
 pytest.importorskip("rerun", reason="rerun is not installed (extra `view`)")
 
 from kdc_core.show import view as view_module
+from kdc_ros import live_view
 
 from .local import local_node
 from .peer import MakePeer
@@ -55,3 +57,17 @@ def test_without_rerun_the_node_goes_on_and_says_so(
         assert node.on_configure(State("unconfigured", 0)) == TransitionCallbackReturn.SUCCESS
     log = capfd.readouterr().err
     assert "goes on without a live view" in log and "pip install 'kdc_ros[view]'" in log
+
+
+def test_whom_the_view_would_break_is_not_told_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """rerun's numpy 2 would take an apt ROS its messages."""
+    missing = ImportError("No module named 'rerun'")
+    monkeypatch.setattr(live_view, "wheels_in_use", lambda: False)
+    monkeypatch.setattr(np, "__version__", "1.26.4")
+    assert "docs/view.md" in live_view._advice(missing)
+    assert "pip" not in live_view._advice(missing)
+    monkeypatch.setattr(live_view, "wheels_in_use", lambda: True)
+    assert "pip install" in live_view._advice(missing)
+    assert live_view._advice(OSError("the port is taken")) == ""
