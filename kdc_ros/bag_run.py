@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,8 +92,10 @@ def _find_people(
                 header, pixels = decode(recorded, to_8_bits)
             except BadFrame as error:
                 failed += 1
-                if str(error) not in causes:  # each once: all images may fail alike
-                    causes.add(str(error))
+                # Each once, but for its numbers: all images may fail alike.
+                cause = re.sub(r"\d+", "", str(error))
+                if cause not in causes:
+                    causes.add(cause)
                     _say(f"image {done + failed}: {error}")
                 continue
             stamp_s = header.stamp.sec + 1e-9 * header.stamp.nanosec

@@ -132,7 +132,9 @@ class Bodies:
         The topics of who is not seen stay as long as the id is kept, but those of `MOST` bodies at
         most.
         """
-        people, size, now_s = people_by_id(prediction), prediction.size, time.monotonic()
+        people, size = people_by_id(prediction), prediction.size
+        # By the images' clock, as ids are kept.
+        now_s = header.stamp.sec + 1e-9 * header.stamp.nanosec or time.monotonic()
         threshold = settings.keypoint_threshold
         with self._lock:
             for id, person in people:
@@ -142,6 +144,7 @@ class Bodies:
                 body.roi.publish(region_of_interest(header, person, size))
             by_age = sorted(self._bodies.items(), key=lambda item: item[1].seen_s)
             for index, (id, body) in enumerate(by_age):
+                body.seen_s = min(body.seen_s, now_s)  # a clock that was set back
                 late = now_s - body.seen_s > LOST_S + settings.track_timeout
                 if late or index < len(by_age) - MOST:
                     self._remove(id)

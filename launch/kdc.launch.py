@@ -53,7 +53,7 @@ def generate_launch_description() -> LaunchDescription:
             "use config/fastdds_shm.xml, without which images get lost, unless the environment "
             "names another profile or transport; the camera needs it too",
         ),
-        "respawn": ("false", "start the node again when it ends by a fault"),
+        "respawn": ("false", "start the node again whenever it ends, until the launch does"),
         "log_level": ("info", "debug, info, warn, error or fatal"),
     }
     actions: list[Action] = [
