@@ -16,6 +16,7 @@ from kdc_core.bench.predictor import interleave
 from kdc_core.codec.results import Prediction
 from kdc_core.data.annotations import Annotations
 from kdc_core.data.images import Images
+from kdc_core.errors import KdcError
 from kdc_core.evaluation.coco import coco_results, score
 from kdc_core.inference.predictor import Predictor
 from kdc_core.show.progress import track
@@ -50,6 +51,8 @@ def precision_by_size(
     finders: dict[tuple[str, int], Find] = {}
     for model in models:
         first = open_ours(model, "onnxruntime", threads)
+        if (label(first), sides[0]) in finders:
+            raise KdcError(f"'{model}' is the second {label(first)}: give one of a name")
         for side in sides:
             finders[label(first), side] = at_side(first, side)
     for name, peer in peers.items():

@@ -11,9 +11,11 @@ import bodypix
 import numpy as np
 import peers
 import pytest
+import sizes
 from core.conftest import SAMPLES, make_person
 
 from kdc_core.codec.grid import Letterbox
+from kdc_core.data.annotations import Annotations
 from kdc_core.data.images import Images
 from kdc_core.errors import KdcError
 from kdc_core.evaluation.coco import FIGURES
@@ -91,6 +93,13 @@ def test_bodypix_finds_nobody_in_empty_maps() -> None:
     maps = [np.full((c, 3, 4), -9, np.float32) for c in bodypix.HEADS.values()]
     prediction = bodypix.decode(maps, Letterbox.fit((33, 49), 49, 16, 1), (33, 49))
     assert len(prediction) == 0 and not prediction.labels.any()
+
+
+def test_two_models_of_one_name_are_not_mixed() -> None:
+    nobody = Annotations(Path("none.json"), ())
+    twice = ["kdc_light", "kdc_light"]
+    with pytest.raises(KdcError, match="'kdc_light' is the second kdc_light fp32"):
+        sizes.precision_by_size(nobody, Images(SAMPLES), twice, {}, [128], 1)
 
 
 def on_two_samples(*words: str) -> subprocess.CompletedProcess[str]:
