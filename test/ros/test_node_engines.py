@@ -64,8 +64,9 @@ def test_a_build_is_told_in_diagnostics_and_then_over(monkeypatch: pytest.Monkey
         monkeypatch.setattr(node._diagnostics, "publish", publish)
         predictor.while_opening = lambda given: given["engines"].progress("tactics", 3, 11)
         assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
-    assert told[0] == (DiagnosticStatus.WARN, "building an engine: tactics 3 of 11")
-    assert told[-1][1] == "inactive"
+        assert told[0] == (DiagnosticStatus.WARN, "building an engine: tactics 3 of 11")
+        assert told[-1][1] == "inactive"
+    assert told[-1][1] == "finalized"
 
 
 @pytest.mark.parametrize(("name", "frames"), [("onnxruntime", 2), ("tensorrt", 0)])
