@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from kdc_core.config import Config, ConfigError
+from kdc_core.commands import paper
+from kdc_core.config import Config, ConfigError, load_preset
 from kdc_core.data.annotations import (
     AnnotatedImage,
 )
 from kdc_core.data.images import ImageError
 from kdc_core.data.reading import read_annotations
+from kdc_core.evaluation import plots
 from kdc_core.evaluation.ablate import ablate
+from kdc_core.evaluation.oracle import Oracle
 from kdc_core.evaluation.run import (
     evaluate,
 )
@@ -148,3 +152,33 @@ def test_test_dev_gives_the_files_to_hand_in(samples: Path, tmp_path: Path) -> N
     people = json.loads(path.read_text())
     assert people and set(people[0]) == {"image_id", "category_id", "score", "segmentation"}
     assert {p["image_id"] for p in people} <= {i["id"] for i in content["images"][:2]}
+
+
+def test_models_of_one_file_name_are_each_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, tuple[float, float]] = {}
+
+    def scored(by: Any, name: str, *rest: object) -> SimpleNamespace:
+        by.keywords["seconds"].append(0.1)
+        return SimpleNamespace(figures={paper.KEYPOINT_PERSONS: 0.3}, protocol="coco")
+
+    monkeypatch.setattr(paper, "score", scored)
+    monkeypatch.setattr(
+        plots, "draw_points", lambda path, title, points, *axes: drawn.update(points)
+    )
+    models = [tmp_path / name / "model.safetensors" for name in ("a", "b")]
+    words = [word for model in (*models, "kdc_light") for word in ("--model", model)]
+    (tmp_path / "a.json").touch()
+    where = ("--annotations", tmp_path / "a.json", "--images", tmp_path)
+    kdc("paper", "figure4", *words, *where, "--output", tmp_path / "plot.png")
+    assert set(drawn) == {*map(str, models), "kdc_light"}
+
+
+def test_the_oracle_cuts_masks_where_the_configuration_says(samples: Path) -> None:
+    annotated = read_annotations(samples / "annotations.json").images[0]
+    areas = []
+    for threshold in (0.1, 0.5, 0.9):
+        config = load_preset("oracle", [f"predict.mask_threshold={threshold}"])
+        areas.append(sum(person.area for person in Oracle(config)(annotated).persons))
+    assert areas[0] > areas[1] > areas[2] > 0
