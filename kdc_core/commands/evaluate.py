@@ -36,7 +36,9 @@ def evaluate(
     device: Device = "auto",
     rotate: Rotate = 0,
     oracle: Annotated[bool, Option("--oracle", help="Decode the encoded annotations.")] = False,
-    preset: Annotated[str, Option(help="Settings of --oracle.")] = "oracle",
+    preset: Annotated[
+        str | None, Option(help="Settings of --oracle; default: the preset oracle.")
+    ] = None,
     subset: Annotated[
         str, choice("all", "coco_persons", help="coco_persons: images with labelled persons.")
     ] = "all",
@@ -82,6 +84,8 @@ def evaluate(
             "--oracle decodes the annotations: expected none of --flip, --scales and "
             "--given-keypoints beside it, which are ways to run a model"
         )
+    if preset is not None and not oracle:
+        raise BadParameter("--preset gives settings of --oracle; a model has its own")
     if curve is not None:
         import matplotlib  # noqa: F401 -- better missed now than after all images
     from kdc_core.codec.skeleton import COCO17
@@ -90,7 +94,7 @@ def evaluate(
 
     sides, source = _sides(scales), Images(images)
     if oracle:
-        chosen = by_oracle(preset)
+        chosen = by_oracle(preset or "oracle")
     elif flip or sides or given_keypoints or pose2seg:
         chosen = by_test_time(model, source, sides, flip, given_keypoints or pose2seg, rotate)
     else:

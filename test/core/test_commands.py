@@ -474,6 +474,7 @@ def test_evaluate_refuses_foreign_annotations(
         ("evaluate --scales 640,32", "expected sides of 128 to 4096 px"),
         ("evaluate --scales a", "expected sides of 128 to 4096 px"),
         ("evaluate --oracle --flip", "--oracle decodes the annotations: expected none of --flip"),
+        ("evaluate --preset oracle", "--preset gives settings of --oracle"),
         ("evaluate --oracle --scales 640", "--oracle decodes the annotations"),
         ("predict a.jpg --workers 3", "--workers and --format go with --ray"),
         ("predict a.jpg --format parquet", "--workers and --format go with --ray"),
