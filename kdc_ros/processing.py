@@ -104,12 +104,9 @@ class Processing:
     def idle(self) -> bool:
         """Whether frames are left out because nobody subscribes to what would come of them."""
         wanted_3d = self._outputs_3d is not None and self._outputs_3d.wanted
-        wanted = self._outputs.wanted or wanted_3d or self._shown
+        shown = self._view is not None and not self._view.ended
+        wanted = self._outputs.wanted or wanted_3d or shown
         return self._settings().lazy and not wanted
-
-    @property
-    def _shown(self) -> bool:
-        return self._view is not None and not self._view.ended
 
     def forget_people(self) -> None:
         """Forget who is followed; ids begin with 1 again."""
@@ -200,7 +197,7 @@ class Processing:
         # Negative where the image has no stamp.
         latency_s = now_s - stamp_s if stamp_s else -1.0
         self._monitor.got_result(len(prediction), latency_s, model_ms, ros_ms)
-        if self._view is not None and self._shown:
+        if self._view is not None and not self._view.ended:
             milliseconds = {"model": model_ms, "ros": ros_ms}
             if 0 <= latency_s < CLOCKS_DISAGREE_S:
                 milliseconds["latency"] = 1e3 * latency_s

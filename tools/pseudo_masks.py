@@ -23,7 +23,7 @@ from kdc_core.codec.results import Person
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.data.datasets import find_data
 from kdc_core.data.images import Images, decode_image
-from kdc_core.data.reading import read, read_annotations, read_entries
+from kdc_core.data.reading import read, read_entries, used
 from kdc_core.evaluation.flicker import box_iou
 from kdc_core.evaluation.testtime import TestTime
 from kdc_core.files import write_json
@@ -42,8 +42,8 @@ def main(
     torch.set_num_threads(1)
     file, where = find_data(data, "train")
     script.check_data_set(output, where, file)
-    whole, annotations, images = read_entries(file), read_annotations(file), Images(where)
-    places = read(file, COCO17).places
+    whole, reading, images = read_entries(file), read(file, COCO17), Images(where)
+    annotations, places = used(reading), reading.places
     find = TestTime(model, [int(side) for side in scales.split(",")], flip=True, given=True)
     asked = kept = 0
     for annotated in annotations.images:

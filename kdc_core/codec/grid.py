@@ -111,8 +111,7 @@ class Letterbox:
         content = (max(1, round(height * scale)), max(1, round(width * scale)))
         least = (max(side, rest + 1) for side in content)  # a frame has two cells at least
         rows, columns = ((rest - side) % multiple + side for side in least)
-        size = rows, columns
-        return cls(content[1] / width, content[0] / height, content, size)
+        return cls(content[1] / width, content[0] / height, content, (rows, columns))
 
     @classmethod
     def into(cls, image: tuple[int, int], size: tuple[int, int]) -> Letterbox:

@@ -110,7 +110,7 @@ def read_annotations(
     Raises:
         AnnotationError: it cannot be used; lists everything that is wrong, 20 of a kind.
     """
-    return _used(read(path, skeleton, category, also))
+    return used(read(path, skeleton, category, also))
 
 
 def read_image_list(path: str | Path) -> Annotations:
@@ -127,10 +127,10 @@ def read_image_list(path: str | Path) -> Annotations:
     reader = Reader(found)
     reader.read_images(entries)
     reader.finish()
-    return _used(found)
+    return used(found)
 
 
-def _used(found: Reading) -> Annotations:
+def used(found: Reading) -> Annotations:
     """What was read, if it can be used; what was otherwise than it should be is logged.
 
     Raises:
