@@ -21,7 +21,7 @@ from kdc_core.inference.engine.library import MODULES, TITLES, find_library
 from kdc_core.inference.engine.lock import Progress, ignore
 from kdc_core.inference.engine.messages import EngineError
 from kdc_core.inference.predictor import Predictor
-from kdc_core.inference.runtimes.choice import CPU, OPENVINO_AHEAD, RUNTIMES, order
+from kdc_core.inference.runtimes.choice import CPU, CPUINFO, RUNTIMES, openvino_is_ahead, order
 from kdc_core.inference.runtimes.threads import default_threads
 
 PACKAGES = (
@@ -43,7 +43,6 @@ PACKAGES = (
     "rosbags",
     "rerun-sdk",
 )
-CPUINFO = Path("/proc/cpuinfo")
 JETSON = Path("/etc/nv_tegra_release")
 Rows = list[tuple[str, str]]
 
@@ -185,7 +184,7 @@ def advise(taken: str, refused: dict[str, str], cpuinfo: Path = CPUINFO) -> str:
         return "nothing: it is the first choice"
     if driver.module_version() is not None or JETSON.exists():
         return "; or ".join(f"{name}: {refused[name]}" for name in faster if name in refused)
-    ahead = f" {OPENVINO_AHEAD} " in _read(cpuinfo)
+    ahead = openvino_is_ahead(cpuinfo=cpuinfo)
     if ahead and taken == "onnxruntime" and find_spec("openvino") is None:
         return "pip install 'kdc_ros[openvino]', ahead on this processor for the node"
     return "nothing, without an NVIDIA GPU: no driver's kernel module is loaded"

@@ -272,18 +272,48 @@ def test_openvino_is_first_where_it_is_ahead(
 ) -> None:
     monkeypatch.setattr(choice, "find_spec", lambda name: object())
     (tmp_path / "new").write_text("flags\t\t: fpu avx2 avx512f avx512dq\n")
+    (tmp_path / "small").write_text("flags\t\t: fpu avx2 avx_vnni\n")
     (tmp_path / "old").write_text("flags\t\t: fpu avx2\n")
     first = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
     plain, ahead = ("onnxruntime", "openvino"), ("openvino", "onnxruntime")
-    for file, one_size, cpu in (
-        ("new", True, ahead),
-        ("new", False, plain),
-        ("old", True, plain),
-        ("none", True, plain),
+    for file, one_size, int8, cpu in (
+        ("new", True, True, ahead),
+        ("new", True, False, ahead),
+        ("new", False, True, plain),
+        ("small", True, True, ahead),
+        ("small", True, False, plain),
+        ("old", True, True, plain),
+        ("none", True, True, plain),
     ):
-        assert order(one_size, tmp_path / file) == (*first, *cpu, "torch")
+        assert order(one_size, int8, tmp_path / file) == (*first, *cpu, "torch")
     monkeypatch.setattr(choice, "find_spec", lambda name: None)
-    assert order(True, tmp_path / "new") == (*first, *plain, "torch")
+    assert order(True, True, tmp_path / "new") == (*first, *plain, "torch")
+
+
+@pytest.mark.parametrize(
+    ("model", "precision", "int8"),
+    [
+        ("kdc_light", "auto", True),
+        ("kdc_light", "fp32", False),
+        (str(MODELS / "kdc_light.int8-cpu.onnx"), "auto", True),
+        (str(MODELS / "kdc_light.onnx"), "auto", False),
+        (str(MODELS / "kdc_light.onnx"), "int8-cpu", True),
+        (str(MODELS / "kdc_light.safetensors"), "auto", False),
+    ],
+)
+def test_where_openvino_is_ahead_depends_on_whether_it_runs_in_int8(
+    model: str, precision: Precision, int8: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def order(one_size: bool, int8: bool) -> tuple[str, ...]:
+        asked.append(int8)
+        return ("onnxruntime",)
+
+    monkeypatch.setattr(choice, "order", order)
+    monkeypatch.setattr(choice, "_open", lambda *others: "opened")
+    choose_runtime(model, precision=precision, one_size=True)
+    assert asked == [int8]
 
 
 def test_a_file_that_is_refused_is_named_beside_the_runtime(
@@ -415,7 +445,7 @@ def test_frames_of_one_size_are_ordered_so(
 ) -> None:
     asked: list[bool] = []
 
-    def order_and_note(one_size: bool) -> tuple[str, ...]:
+    def order_and_note(one_size: bool, int8: bool) -> tuple[str, ...]:
         asked.append(one_size)
         return ("onnxruntime",)
 

@@ -29,9 +29,11 @@ TENSORRT = ("tensorrt", "tensorrt-rtx")
 GPU = (*TENSORRT, "onnxruntime-cuda", "onnxruntime-tensorrt")
 CPU = ("onnxruntime", "openvino")
 RUNTIMES = (*GPU, *CPU, "torch")
+CPUINFO = Path("/proc/cpuinfo")
 # Processors on which `kdc bench runtimes` shows OpenVINO ahead of ONNX Runtime with frames of one
-# size, for which it compiles a program of its own: those with this flag in /proc/cpuinfo.
-OPENVINO_AHEAD = "avx512f"
+# size, for which it compiles a program of its own: those with this flag there; in int8, with any.
+AHEAD = "avx512f"
+AHEAD_IN_INT8 = (AHEAD, "avx_vnni")
 # What `auto` takes of a model given by name, if its file is there and its self-test passes; int8
 # only if it loses no more than this in AP.
 FASTER: dict[str, Precision] = {
@@ -187,7 +189,9 @@ def choose_runtime(
         raise UnusableRuntime(f"no device '{device}': expected auto, cpu, cuda or cuda:N")
     find_model(model, (".onnx", ".safetensors"))  # else every runtime would say that there is none
     request = Request(device, threads or default_threads(), size, engines)
-    names = order(one_size or size is not None) if runtime == "auto" else (runtime,)
+    names: tuple[str, ...] = (runtime,)
+    if runtime == "auto":
+        names = order(one_size or size is not None, _is_int8(model, precision))
     refused: dict[str, str] = {}
     return Choice(_first_of(names, model, precision, request, refused), refused)
 
@@ -232,19 +236,35 @@ def _first_of(
     raise UnusableRuntime(f"no runtime can execute '{model}' here. {reasons}")
 
 
-def order(one_size: bool, cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
+def order(one_size: bool, int8: bool = True, cpuinfo: Path = CPUINFO) -> tuple[str, ...]:
     """The order in which `auto` tries the runtimes on this processor.
 
     Args:
         one_size: whether all frames are of one size.
+        int8: whether OpenVINO would run the model in int8.
         cpuinfo: what the kernel says of the processor.
     """
-    try:
-        ahead = one_size and f" {OPENVINO_AHEAD} " in cpuinfo.read_text(encoding="utf-8")
-    except OSError:
-        ahead = False
-    cpu = CPU[::-1] if ahead and find_spec("openvino") is not None else CPU
+    ahead = one_size and openvino_is_ahead(int8, cpuinfo) and find_spec("openvino") is not None
+    cpu = CPU[::-1] if ahead else CPU
     return (*TENSORRT, "onnxruntime-cuda", *cpu, "torch")
+
+
+def openvino_is_ahead(int8: bool = True, cpuinfo: Path = CPUINFO) -> bool:
+    """Whether OpenVINO is the faster one on this processor, for frames of one size."""
+    try:
+        has = cpuinfo.read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        return False
+    return any(flag in has for flag in (AHEAD_IN_INT8 if int8 else (AHEAD,)))
+
+
+def _is_int8(model: str, precision: Precision | Literal["auto"]) -> bool:
+    """Whether OpenVINO would run a model in int8."""
+    try:
+        _, path = next(files_to_try(model, "openvino", precision))
+        return read_file(path).precision == "int8-cpu"
+    except (UnusableRuntime, ManifestError):  # whatever opens it says why
+        return False
 
 
 def _is_file(path: Path) -> bool:
