@@ -16,6 +16,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from kdc_core.errors import KdcError
 
@@ -324,12 +325,17 @@ def parse_config(text: str, origin: str | Path, changes: list[str] | None = None
     except RecursionError as error:
         raise ConfigError(f"{origin}: nested too deep") from error
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'top level'}: {e['msg']}, got "
-            f"{short_repr(e['input']):.60}"
-            for e in error.errors()
-        )
-        raise ConfigError(f"{origin}: {faults}") from error
+        faults = [
+            f"{what_is_wrong(one)}, got {short_repr(one['input']):.60}" for one in error.errors()
+        ]
+        raise ConfigError(f"{origin}: {'; '.join(faults)}") from error
+
+
+def what_is_wrong(error: ErrorDetails) -> str:
+    """A setting, and what pydantic finds wrong with it."""
+    place = ".".join(map(str, error["loc"])) or "top level"
+    unknown = error["type"] == "extra_forbidden"
+    return f"{place}: {'no such setting in this version of KDC' if unknown else error['msg']}"
 
 
 def keypoints_of(provenance: object) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, BinaryIO, Literal, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kdc_core.config import Config, keypoints_of
+from kdc_core.config import Config, keypoints_of, what_is_wrong
 from kdc_core.errors import KdcError
 from kdc_core.network.backbones import side_rule
 
@@ -131,7 +131,8 @@ def read_manifest(metadata: dict[str, str], origin: str) -> Manifest:
                 ) from error
         raise ManifestError(
             f"'{origin}' was written by another version of KDC (expected manifest schema "
-            f"{SCHEMA} or less): export it again with `kdc export`. {error.errors()[0]['msg']}"
+            f"{SCHEMA} or less): export it again with `kdc export`. "
+            f"{what_is_wrong(error.errors()[0])}"
         ) from error
 
 

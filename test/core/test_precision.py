@@ -335,6 +335,10 @@ def test_a_manifest_without_precision_is_of_fp32() -> None:
     newer = manifest.model_copy(update={"schema_number": 99}).model_dump_json()
     with pytest.raises(ManifestError, match="another version"):
         read_manifest({KEY: newer}, "m.onnx")
+    more = manifest.model_dump(mode="json")
+    more["config"]["decode"]["later"] = 1
+    with pytest.raises(ManifestError, match=r"version.*config\.decode\.later: no such setting"):
+        read_manifest({KEY: json.dumps(more)}, "m.onnx")
     for size in ((-1, 448), (0, 0), (448, 3_200_000)):
         none = manifest.model_copy(update={"size": size}).model_dump_json()
         with pytest.raises(ManifestError, match="greater than 0|less than or equal to 4096"):
