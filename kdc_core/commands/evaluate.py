@@ -26,12 +26,14 @@ from kdc_core.evaluation.paper import cells, rows_of
 if TYPE_CHECKING:
     from kdc_core.evaluation.run import EvaluationResult
 
+DEFAULT_MODEL = "kdc_light"
+
 
 def evaluate(
     annotations: Annotations,
     images: Images,
     category: Category = None,
-    model: Model = "kdc_light",
+    model: Model = DEFAULT_MODEL,
     runtime: Runtime = "auto",
     device: Device = "auto",
     rotate: Rotate = 0,
@@ -83,6 +85,14 @@ def evaluate(
         raise BadParameter(
             "--oracle decodes the annotations: expected none of --flip, --scales and "
             "--given-keypoints beside it, which are ways to run a model"
+        )
+    if oracle and model != DEFAULT_MODEL:
+        raise BadParameter("--oracle decodes the annotations, no model: expected none beside it")
+    by_torch = oracle or flip or scales or given_keypoints or pose2seg
+    if by_torch and (runtime not in ("auto", "torch") or device not in ("auto", "cpu")):
+        raise BadParameter(
+            "--oracle, --flip, --scales, --given-keypoints and --protocol pose2seg run by torch, "
+            f"on the CPU: got --runtime {runtime} --device {device}"
         )
     if preset is not None and not oracle:
         raise BadParameter("--preset gives settings of --oracle; a model has its own")
