@@ -41,7 +41,7 @@ def draft(images: Path, data: Path) -> None:
     predictor, source = Predictor.from_pretrained("kdc_light"), Images(images)
     listed: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
-    data.mkdir(parents=True)
+    data.mkdir(parents=True, exist_ok=True)
     for image_id, path in enumerate(sorted(images.glob("*.jpg")), start=1):
         prediction = predictor(source.read(path.name))
         height, width = prediction.size
@@ -110,7 +110,7 @@ def learn(data: Path, run: Path, settings: Sequence[str]) -> Path:
 def main(images: Path, output: Path, settings: Sequence[str]) -> None:
     """Do the next step: draft annotations, or train on those there are."""
     data, sheet = output / "data", output / "sheet.jpg"
-    if not data.exists():
+    if not (data / "annotations.json").exists():
         draft(images, data)
         check(data, sheet)
         print(f"look at '{sheet}', correct '{data / 'annotations.json'}', and call again")

@@ -28,6 +28,7 @@ from kdc_core.inference.runtimes.choice import GPU
 from kdc_core.show.people_json import frame_json, people_or_error
 
 FORMATS = ("jsonl", "parquet")
+DEVICES = ("auto", "cpu", "cuda")
 THREADS = 1  # of a CPU worker: many images gain more from workers side by side
 LARGEST_PART = 64  # images; what is lost of a worker that is killed
 STORE_BYTES = 200_000_000  # of a local cluster, which holds names only
@@ -294,6 +295,11 @@ def _check_settings(job: Job) -> None:
     """Write what the parts are made with, or compare it: two jobs in one folder would mix."""
     if job.format not in FORMATS:
         raise KdcError(f"no format '{job.format}': expected {' or '.join(FORMATS)}")
+    if job.device not in DEVICES:
+        raise KdcError(
+            f"no device '{job.device}' with Ray, which gives each worker its own GPU: expected "
+            f"{', '.join(DEVICES)}"
+        )
     # Workers have the runtime that is named; here there may be no GPU.
     named_here = replace(job, runtime="auto") if job.runtime in GPU else job
     predictor = named_here.open("cpu")

@@ -6,24 +6,28 @@ import math
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from kdc_ros.image_input import SubscriptionEventCallbacks
+from kdc_ros.image_input import QUEUE, SubscriptionEventCallbacks
 from kdc_ros.images import BadFrame
 
-KEPT = 8  # depth images,
-KEPT_BYTES = 256 << 20  # if they are not larger
+KEPT_NS = 500_000_000  # of depth images, by their stamps: people are found after their image came,
+KEPT = 60  # but of no more images than this
+KEPT_BYTES = 256 << 20  # and this
 WAIT_S = 0.5  # for depth that is later than the people of its image
+# By qos_overrides; in the others the node follows the publishers.
+OVERRIDDEN = {
+    "depth": (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.DURABILITY),
+    "camera_info": (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH),
+}
 TYPES = {"depth": "sensor_msgs/msg/Image", "camera_info": "sensor_msgs/msg/CameraInfo"}
 
 
@@ -53,6 +57,25 @@ class Wanted:
         return abs(stamp_ns(depth.header) - self.stamp_ns)
 
 
+def profile_for(name: str, publishers: list[TopicEndpointInfo]) -> QoSProfile:
+    """What to subscribe with so that all that these publishers offer comes.
+
+    Depth is as reliable as its publishers. Small messages get through as best effort, which suits
+    every publisher; a camera_info that is sent once, and kept for those who come later, does not.
+    """
+    offered = [publisher.qos_profile for publisher in publishers]
+    reliable = all(profile.reliability == ReliabilityPolicy.RELIABLE for profile in offered)
+    latched = False
+    if name == "camera_info":
+        kept = all(profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for profile in offered)
+        reliable = latched = reliable and kept and bool(publishers)
+    return QoSProfile(
+        depth=QUEUE,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )
+
+
 def stamp_ns(header: Header) -> int:
     """A header's stamp in nanoseconds."""
     return header.stamp.sec * 10**9 + header.stamp.nanosec
@@ -72,9 +95,8 @@ class DepthInput:
         self._node = node
         self._topics = {name: node.resolve_topic_name(name) for name in TYPES}
         self._absent = dict.fromkeys(TYPES, "")  # why nothing comes, as of the last look
-        self._depth: Subscription | None = None
-        self._camera: Subscription | None = None
-        self._reliable = True
+        self._subscriptions: dict[str, Subscription] = {}
+        self._profiles: dict[str, QoSProfile] = {}  # they were made with
         self._changed = threading.Condition()
         self._open = False
         self._kept: deque[Image] = deque(maxlen=KEPT)
@@ -85,16 +107,13 @@ class DepthInput:
         """Subscribe; what came before is forgotten."""
         self._kept.clear()
         self.info, self._open = None, True
-        # Small messages get through as best effort, too, which suits every publisher.
-        self._camera = self._subscription(CameraInfo, "camera_info", self._on_info, False)
         self.look()
 
     def close(self) -> None:
         """Unsubscribe, and let nobody wait."""
-        for subscription in (self._depth, self._camera):
-            if subscription is not None:
-                self._node.destroy_subscription(subscription)
-        self._depth = self._camera = None
+        for subscription in self._subscriptions.values():
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
         with self._changed:
             self._open = False
             self._changed.notify_all()
@@ -103,11 +122,12 @@ class DepthInput:
         """Follow who publishes by now; to be called about every second."""
         if not self._open:
             return
-        self._publishers("camera_info")
-        cameras = self._publishers("depth")
-        offered = all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in cameras)
-        if self._depth is None or (cameras and offered != self._reliable):
-            self._subscribe(offered)
+        for name in TYPES:
+            publishers = self._publishers(name)
+            profile = profile_for(name, publishers)
+            known = name in self._subscriptions
+            if not known or (publishers and profile != self._profiles[name]):
+                self._subscribe(name, profile)
 
     def _publishers(self, name: str) -> list[TopicEndpointInfo]:
         """Those of the right type; why nothing comes is set by what is found."""
@@ -164,24 +184,20 @@ class DepthInput:
             )
         return BadFrame(f"no {name} on {self._topics[name]}{why and f': {why}'}")
 
-    def _subscribe(self, reliable: bool) -> None:
-        if self._depth is not None:
-            self._node.destroy_subscription(self._depth)
-        self._reliable = reliable
-        self._depth = self._subscription(Image, "depth", self._on_depth, reliable)
-
-    def _subscription(
-        self, kind: type, topic: str, callback: Callable[[Any], None], reliable: bool
-    ) -> Subscription:
-        policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-        return self._node.create_subscription(
+    def _subscribe(self, name: str, profile: QoSProfile) -> None:
+        if name in self._subscriptions:
+            self._node.destroy_subscription(self._subscriptions[name])
+        kind, callback = {
+            "depth": (Image, self._on_depth),
+            "camera_info": (CameraInfo, self._on_info),
+        }[name]
+        self._profiles[name] = profile
+        self._subscriptions[name] = self._node.create_subscription(
             kind,
-            topic,
+            name,
             callback,
-            QoSProfile(depth=1, reliability=policy),
-            qos_overriding_options=QoSOverridingOptions(
-                (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.DURABILITY)
-            ),
+            profile,
+            qos_overriding_options=QoSOverridingOptions(OVERRIDDEN[name]),
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
 
@@ -193,7 +209,10 @@ class DepthInput:
             if self._kept and stamp_ns(depth.header) < stamp_ns(self._kept[-1].header):
                 self._kept.clear()  # a bag begins again
             self._kept.append(depth)
-            while len(self._kept) > 1 and sum(len(d.data) for d in self._kept) > KEPT_BYTES:
+            while len(self._kept) > 1 and (
+                stamp_ns(depth.header) - stamp_ns(self._kept[0].header) > KEPT_NS
+                or sum(len(d.data) for d in self._kept) > KEPT_BYTES
+            ):
                 self._kept.popleft()
             for wanted in self._wanted:
                 wanted.offer(depth)

@@ -92,6 +92,9 @@ class Monitor:
             if 0 <= latency_s < CLOCKS_DISAGREE_S:
                 self._latency.append(1e3 * latency_s)
                 self._recent.append(1e3 * latency_s)
+            else:  # nor do those before it tell how late people are now
+                self._latency.clear()
+                self._recent.clear()
             self._model.append(model_ms)
             self._ros.append(ros_ms)
 

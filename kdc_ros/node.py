@@ -117,18 +117,32 @@ class KdcNode(LifecycleNode):
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
         """Free the model and the publishers."""
+        self._failure = ""
         self._clean_up()
         return self._done("cleanup", state, "unconfigured")
 
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
         """As cleanup, from any state."""
         before = self._state_name()  # also at the end of the process, which is no transition
+        self._failure = ""
         self._clean_up()
         self._finalized = True
         self._log("shutdown", before, "finalized")
         if self.context.ok():
             self._publish_status()
         return OK
+
+    def _LifecycleNodeMixin__change_state(  # noqa: N802 -- rclpy's name
+        self, transition_id: int
+    ) -> TransitionCallbackReturn:
+        """Refuse a transition that is not possible now; before Kilted rclpy raises (#1209)."""
+        try:
+            change: Callable[[int], TransitionCallbackReturn]
+            change = super()._LifecycleNodeMixin__change_state  # type: ignore[misc]
+            return change(transition_id)
+        except RuntimeError as error:
+            self.get_logger().error(f"transition {transition_id} refused: {error}")
+            return TransitionCallbackReturn.ERROR
 
     def on_error(self, state: State) -> TransitionCallbackReturn:
         """As cleanup, after an error."""

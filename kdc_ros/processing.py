@@ -148,13 +148,13 @@ class Processing:
 
     def _submit(self, image: Message, settings: Settings) -> Begun:
         before = time.monotonic()
+        depth = None if self._outputs_3d is None else self._outputs_3d.want(image.header)
         pixels = self._convert(image)
         region = settings.region
         try:
             part = pixels if region is None else region.cut(pixels)
         except OutsideError as error:
             raise BadFrame(str(error)) from error
-        depth = None if self._outputs_3d is None else self._outputs_3d.want(image.header)
         converted_s = time.monotonic() - before
         unsure, thresholds = self._outputs.hides_people, _wanted(settings)
         self._predictor.thresholds = thresholds.lowered(UNSURE) if unsure else thresholds

@@ -81,6 +81,7 @@ def test_a_data_set_of_ones_own(tmp_path: Path) -> None:
     images.mkdir()
     for path in sorted(SAMPLES.glob("*.jpg"))[:2]:
         (images / path.name).write_bytes(path.read_bytes())
+    (output / "data").mkdir(parents=True)  # of a call that was stopped
     printed = run("own_dataset.py", images, output, cwd=tmp_path)
     assert "call again" in printed and not (output / "run").exists()
     drafted = json.loads((output / "data" / "annotations.json").read_text())

@@ -24,8 +24,9 @@ Beside these there are ROS's own: `use_sim_time`, and for the input
 `qos_overrides.<topic>.publisher.<policy>`, with the topic's full name, as in
 `qos_overrides./front/kdc/labels.publisher.reliability`; policies are `reliability`, `history`,
 `depth` and `durability`. They do nothing for `~/info`, `/diagnostics` and
-`/humans/...`, nor `reliability` for `depth` and `camera_info`. With a value that ROS does not
-know, configure or activate fails and names it.
+`/humans/...`, nor `reliability` for `depth` and `camera_info`, nor `durability` for
+`camera_info`: there the node follows the publishers. With a value that ROS does not know,
+configure or activate fails and names it.
 """
 TYPES = {bool: "bool", int: "integer", float: "double", str: "string"}
 

@@ -42,7 +42,7 @@ def ablate(
     plot: Annotated[Path | None, Option(help="Draw AP over the settings (png, svg).")] = None,
 ) -> None:
     """Compare settings of decode, or of the representation, on one data set."""
-    check_outputs([json_file], [plot], inputs=[annotations, images])
+    check_outputs([json_file], [plot], inputs=[annotations, images, model])
     from kdc_core.config import load_preset
     from kdc_core.evaluation.ablate import ablate as run
     from kdc_core.evaluation.coco import COMMON_FIGURES, protocol_of

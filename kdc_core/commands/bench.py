@@ -21,7 +21,7 @@ Rounds = Annotated[int, Option(min=3, help="Interleaved rounds; medians are repo
 @app.command("predictor")
 def predictor(json_file: Json = None, rounds: Rounds = 60, model: str = "kdc_light") -> None:
     """Network, decode, and the whole predictor with 1 and with 30 people."""
-    check_outputs([json_file])
+    check_outputs([json_file], inputs=[model])
     from kdc_core.bench.predictor import bench_predictor
 
     _report(bench_predictor(model, rounds), json_file)
@@ -61,7 +61,7 @@ def runtimes(
     ] = None,
 ) -> None:
     """Every runtime that can be had here, and why the others cannot."""
-    check_outputs([json_file], [plot])
+    check_outputs([json_file], [plot], inputs=[model])
     from kdc_core.bench.runtimes import bench_runtimes
     from kdc_core.evaluation.plots import draw_bars
 
@@ -86,7 +86,7 @@ def ids(
 ) -> None:
     """Whether people keep their ids in clips made of photographs; ids of real videos; and what
     smoothing keypoints costs."""
-    check_outputs([json_file], inputs=[data])
+    check_outputs([json_file], inputs=[data, model])
     from kdc_core.bench.ids import REAL, bench_ids
     from kdc_core.bench.smoothing import bench_smoothing
 

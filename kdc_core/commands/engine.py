@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from kdc_core.commands.options import choice
-from kdc_core.errors import KdcError
+from kdc_core.errors import KdcError, Work
 from kdc_core.stopping import Stopped
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     task = bar.add_task("", total=None)
 
     def progress(phase: str, done: int, total: int) -> None:
+        Work.begun = True
         bar.start()
         bar.update(task, description=phase, completed=done, total=total or None)
 

@@ -72,7 +72,7 @@ def evaluate(
     --scales, --given-keypoints and --protocol pose2seg run by torch, on the CPU, and are named in
     the result.
     """
-    check_outputs([results, json_file], [curve], [report], [annotations, images])
+    check_outputs([results, json_file], [curve], [report], [annotations, images, model])
     pose2seg = protocol == "pose2seg"
     if rotate and (oracle or given_keypoints or pose2seg):
         raise BadParameter("--rotate turns images, not annotations: not beside given keypoints")

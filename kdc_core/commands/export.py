@@ -12,8 +12,9 @@ from typer import Argument, Option
 
 from kdc_core.commands.models import by_predictor, weights_of
 from kdc_core.commands.options import choice
-from kdc_core.commands.outputs import check_outputs
-from kdc_core.errors import KdcError
+from kdc_core.commands.outputs import check_outputs, check_suffix
+from kdc_core.commands.printing import end_with
+from kdc_core.errors import KdcError, Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,6 +48,7 @@ def export(
 ) -> None:
     """Export preprocessing, network and decode as one ONNX file, and check it on sample images."""
     check_outputs([output, preset and output.with_suffix(".safetensors")], inputs=[model])
+    check_suffix(output, ".onnx")
     from kdc_core.inference.compare import Difference
 
     int8 = precision.startswith("int8")
@@ -74,6 +76,7 @@ def export(
             if calibrate is not None:
                 frames = training_frames(calibrate, read_file(original).config, frame)
             change_precision(original, output, cast("Precision", precision), frames)
+        Work.begun = True
         typer.echo(f"wrote '{output}', {output.stat().st_size / 1e6:.1f} MB")
         worst = Difference()
         for name, difference in check_program(output, original):
@@ -123,10 +126,14 @@ def _measure_loss(data: str, original: Path, program: Path) -> None:
         typer.echo(f"'{data}' has no validation images: what AP it loses is not measured")
         return
     images = Images(folder)
-    before, after = (
-        by_predictor(str(path), images, "onnxruntime").evaluate(annotations, path.stem).figures
+    done = [
+        by_predictor(str(path), images, "onnxruntime").evaluate(annotations, path.stem)
         for path in (original, program)
-    )
+    ]
+    if done[0].failed:
+        typer.echo("what AP it loses is not measured without these images", err=True)
+        end_with(done[0].failed)
+    before, after = (one.figures for one in done)
     losses = []
     for name, figure in (("keypoint", "keypoint_ap"), ("mask", "mask_ap_keypoint_persons")):
         one, other = before.get(figure, -1.0), after.get(figure, -1.0)

@@ -26,7 +26,7 @@ def flicker(
     json_file: Json = None,
 ) -> None:
     """Count persons missing from a frame of a video though both its neighbors show them."""
-    check_outputs([json_file], inputs=videos)
+    check_outputs([json_file], inputs=[*videos, model])
     from kdc_core.data.sources import count_frames, read_frames
     from kdc_core.evaluation.flicker import count_flicker
     from kdc_core.inference.predictor import Predictor

@@ -33,7 +33,7 @@ def limits(
     plot: Annotated[Path | None, Option(help="Draw AP of each row (png, svg).")] = None,
 ) -> None:
     """Put the truth in the place of one map after the other, and score what that gives."""
-    check_outputs([json_file], [plot], inputs=[annotations, images])
+    check_outputs([json_file], [plot], inputs=[annotations, images, model])
     from kdc_core.evaluation.coco import protocol_of
     from kdc_core.evaluation.limits import by_size
     from kdc_core.evaluation.limits import limits as run

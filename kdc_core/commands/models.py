@@ -8,6 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from kdc_core.errors import KdcError
 from kdc_core.show.progress import track
 
 if TYPE_CHECKING:
@@ -148,7 +149,17 @@ def config_of(model: str) -> Config:
 
 
 def weights_of(model: str) -> Path:
-    """The .safetensors file of a model, for what runs by torch."""
+    """The .safetensors file of a model, for what runs by torch.
+
+    Raises:
+        KdcError: there is none.
+    """
     from kdc_core.inference.runtimes.choice import find_model
 
-    return find_model(model, (".safetensors",))
+    path = find_model(model, (".safetensors",))
+    if path.suffix != ".safetensors":
+        raise KdcError(
+            f"'{path}' is a program for other runtimes: expected the .safetensors file that it "
+            "was exported from, which torch runs"
+        )
+    return path

@@ -56,6 +56,12 @@ def check_outputs(
             raise KdcError(f"'{name}' is asked for twice: give each output a name of its own")
 
 
+def check_suffix(output: Path, suffix: str) -> None:
+    """Refuse a name by which what is written would not be known again."""
+    if output.suffix != suffix:
+        raise KdcError(f"cannot write '{output}': expected a name ending in {suffix}")
+
+
 def _identity(path: str | Path) -> tuple[int, int]:
     """Of a file or folder, whatever links lead to it."""
     found = os.stat(path)

@@ -58,8 +58,8 @@ def table1(
     json_file: Json = None,
 ) -> None:
     """Masks on COCO val: COCOPersons, the full set apart, and by Pose2Seg's protocol."""
-    check_outputs([json_file], inputs=[annotations, images])
-    import torch  # noqa: F401 -- for the last row: better missed now than after all images
+    check_outputs([json_file], inputs=[annotations, images, *model])
+    check_weights(model)
 
     from kdc_core.evaluation.run import score_coco_persons
 
@@ -88,7 +88,7 @@ def table2(
     output: Annotated[Path, Option(help="Folder for the submission files.")],
 ) -> None:
     """Masks on COCO test-dev: the files to hand in, for its annotations are not public."""
-    check_outputs(folders=[output], inputs=[annotations, images])
+    check_outputs(folders=[output], inputs=[annotations, images, model])
     from kdc_core.data.images import Images
     from kdc_core.data.reading import read_image_list
     from kdc_core.evaluation.coco import score_of_mask
@@ -120,8 +120,8 @@ def table3(
     json_file: Json = None,
 ) -> None:
     """Masks on OCHuman: end to end, with ground-truth keypoints, and by Pose2Seg's protocol."""
-    check_outputs([json_file], inputs=[annotations, images])
-    import torch  # noqa: F401 -- for given keypoints: better missed now than after all images
+    check_outputs([json_file], inputs=[annotations, images, *model])
+    check_weights(model)
 
     def ours(name: str) -> Ours:
         return {
@@ -150,7 +150,7 @@ def table4(
     json_file: Json = None,
 ) -> None:
     """Static against dynamic centroids on COCO val."""
-    check_outputs([json_file], inputs=[annotations, images])
+    check_outputs([json_file], inputs=[annotations, images, *model])
     from kdc_core.evaluation.ablate import ablate
     from kdc_core.evaluation.coco import protocol_of
 
@@ -177,7 +177,7 @@ def figure4(
     json_file: Json = None,
 ) -> None:
     """Time for an image over mask AP; the paper prints no numbers here, so ours alone."""
-    check_outputs([json_file], [output], inputs=[annotations, images])
+    check_outputs([json_file], [output], inputs=[annotations, images, *model])
     from kdc_core.evaluation.plots import draw_points
 
     figures: Ours = {}
@@ -235,6 +235,14 @@ def as_pose2seg(
 ) -> dict[str, float | str]:
     """Figures of a model by Pose2Seg's protocol."""
     return figures_of(score(given_keypoints, name, annotations, images, category, pose2seg=True))
+
+
+def check_weights(models: Iterable[str]) -> None:
+    """Find what keypoints that are given need: better missed now than after all images."""
+    import torch  # noqa: F401 -- it may not be installed
+
+    for model in models:
+        weights_of(model)
 
 
 def figures_of(

@@ -71,7 +71,7 @@ def predict(
     if ray is None and (workers is not None or form != "jsonl"):
         raise KdcError("--workers and --format go with --ray, which writes parts: give both")
     sources = list_sources(paths)
-    check_outputs(files=[json_file], folders=[output], inputs=_files_and_folders(sources))
+    check_outputs([json_file], folders=[output], inputs=[*_files_and_folders(sources), model])
     if ray is not None:
         from kdc_core.batch import Job
 
@@ -110,7 +110,7 @@ def _predict_here(
     json_file: Path | None,
     view: bool,
 ) -> None:
-    from kdc_core.data.sources import count_frames, read_frames
+    from kdc_core.data.sources import count_frames, is_image, read_frames
     from kdc_core.inference.tracking import TIMEOUT_S, Tracker, follow
     from kdc_core.show.overlays import OverlayWriter
     from kdc_core.show.people_json import PeopleFile, people_or_error
@@ -124,7 +124,7 @@ def _predict_here(
     def images() -> Iterator[Frame]:
         for source in sources:
             tracker.reset()
-            yield from islice(read_frames(source), frames)
+            yield from islice(read_frames(source), None if is_image(source) else frames)
 
     def find(frame: Frame) -> Prediction | str:
         nonlocal stills

@@ -17,6 +17,8 @@ import numpy as np
 
 from kdc_core.codec.grid import Grid, Letterbox
 from kdc_core.codec.results import Person, Prediction
+from kdc_core.codec.skeleton import SKELETONS
+from kdc_core.config import Config
 from kdc_core.data.images import Images
 from kdc_core.inference.assembly import Raw, Thresholds, assemble
 from kdc_core.inference.compare import WEAK, Difference, compare
@@ -71,7 +73,7 @@ def self_test(
         How far the people are from those expected.
 
     Raises:
-        SelfTestFailed: further than BOUNDS, or a value is not finite.
+        SelfTestFailed: further than BOUNDS, or an output is not what it should be.
     """
     manifest = runtime.manifest
     size = manifest.size or size or _fit(manifest, FRAME)
@@ -98,7 +100,7 @@ def find_people_of(runtime: Runtime, size: tuple[int, int]) -> list[Prediction]:
     """The people a runtime finds in the test images, each in a frame of (H, W).
 
     Raises:
-        SelfTestFailed: a value is not finite.
+        SelfTestFailed: an output is not what it should be.
     """
     config = runtime.manifest.config
     grid = Grid(config.fields.stride, config.fields.grid_offset)
@@ -110,7 +112,7 @@ def find_people_of(runtime: Runtime, size: tuple[int, int]) -> list[Prediction]:
         frame = np.zeros((*size, 3), np.uint8)
         frame[: content[0], : content[1]] = image
         raw = submit_frame(runtime, frame).collect()
-        _check_finite(raw, runtime)
+        _check_values(raw, config, runtime)
         letterbox = Letterbox(1.0, 1.0, content, size)
         predictions.append(
             assemble(raw, letterbox, content, grid, config.decode.upsample, thresholds)
@@ -139,14 +141,31 @@ def _read(name: str, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, reduced, interpolation=cv2.INTER_AREA)
 
 
-def _check_finite(raw: Raw, runtime: Runtime) -> None:
+def _check_values(raw: Raw, config: Config, runtime: Runtime) -> None:
+    """Raise SelfTestFailed where outputs are not as `Raw` says; later frames are not looked at."""
+    gives = f"{runtime.name} ({runtime.manifest.precision}) gives"
+    people, keypoints = raw.score.size, len(SKELETONS[config.fields.skeleton].keypoints)
+    expected = {
+        "score": (people,),
+        "keypoints": (people, keypoints, 3),
+        "centroids": (people, *raw.centroids.shape[1:2], 4),
+        "mask_probability": raw.owner.shape,
+    }
     for name, values in vars(raw).items():
         wrong = np.count_nonzero(~np.isfinite(values))
         if wrong:
             raise SelfTestFailed(
-                f"{runtime.name} ({runtime.manifest.precision}) gives {wrong} of {values.size} "
-                f"values of '{name}' that are not finite"
+                f"{gives} {wrong} of {values.size} values of '{name}' that are not finite"
             )
+        if values.shape != expected.get(name, values.shape):
+            raise SelfTestFailed(
+                f"{gives} '{name}' of shape {values.shape}, expected {expected[name]}"
+            )
+    if raw.owner.ndim != 2 or not 0 <= raw.owner.min() <= raw.owner.max() <= people:
+        raise SelfTestFailed(
+            f"{gives} 'owner' of shape {raw.owner.shape} with {raw.owner.min()} to "
+            f"{raw.owner.max()}, expected two axes and 0 to {people}"
+        )
 
 
 def _fit(manifest: Manifest, size: tuple[int, int]) -> tuple[int, int]:

@@ -30,6 +30,7 @@ from kdc_core.codec.results import Person, Prediction
 from kdc_core.codec.skeleton import COCO17, SKELETONS
 from kdc_core.commands import paper
 from kdc_core.config import Config
+from kdc_core.data.images import Images
 from kdc_core.data.sources import Frame
 from kdc_core.inference.predictor import Predictor
 from kdc_core.network.weights import load_model
@@ -198,6 +199,7 @@ def test_options_that_may_be_given_again(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
     scored = SimpleNamespace(protocol="COCO", figures={"mask_ap_full": 0.123})
     monkeypatch.setattr(paper, "score", lambda *others, **settings: scored)
+    monkeypatch.setattr(paper, "check_weights", lambda models: None)
     models = ("--model", "one", "--model", "other", "--annotations", "a", "--images", "b")
     done = kdc("paper", "table3", *models, "--json", tmp_path / "3.json")
     assert list(json.loads((tmp_path / "3.json").read_text())) == ["one", "other"]
@@ -492,6 +494,14 @@ def test_values_of_options_are_checked_first(command: str, text: str, tmp_path: 
     if words[0] in ("evaluate", "paper"):
         words += ["--annotations", str(tmp_path / "a"), "--images", str(tmp_path / "b")]
     assert_refused(kdc(*words), text)
+
+
+def test_frames_limit_videos_and_not_the_pages_of_an_image(samples: Path, tmp_path: Path) -> None:
+    page = cv2.resize(Images(samples).read("000000409475.jpg"), (96, 64))
+    assert cv2.imwritemulti(str(tmp_path / "pages.tiff"), [page] * 3)
+    given = (tmp_path / "pages.tiff", samples / "people.mp4", "--output", tmp_path / "out")
+    done = kdc("predict", *given, "--frames", 2)
+    assert done.returncode == 0 and done.stdout.startswith("5 images"), done.stderr
 
 
 def test_oracle_on_the_sample_images(samples: Path, tmp_path: Path) -> None:

@@ -153,6 +153,45 @@ def test_an_input_is_no_output(command: str, linked: bool, inputs: Path) -> None
     assert_refused(done, f"'{output}' would overwrite what is read from")
 
 
+MODEL = "{d}/m.safetensors"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"predict {{d}}/a.jpg --model {MODEL} --json {{o}}",
+        *(f"{EVALUATE} --model {MODEL} {option} {{o}}" for option in ("--json", "--results")),
+        f"flicker {{d}}/v.mp4 --model {MODEL} --json {{o}}",
+        f"limits {MODEL} --annotations {{d}}/a.json --images {{d}} --json {{o}}",
+        f"ablate sigma --model {MODEL} --annotations {{d}}/a.json --images {{d}} --json {{o}}",
+        *(
+            f"paper {what} --model {MODEL} --annotations {{d}}/a.json --images {{d}} --json {{o}}"
+            for what in ("table1", "table3", "table4")
+        ),
+        *(f"bench {of} --model {MODEL} --json {{o}}" for of in ("predictor", "runtimes", "ids")),
+    ],
+)
+def test_the_model_is_an_input_too(command: str, inputs: Path) -> None:
+    model = inputs / "m.safetensors"
+    assert_refused(kdc(*words(command, inputs, model)), f"'{model}' would overwrite what is read")
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("export {d}/m.safetensors --output {d}/mine", "expected a name ending in .onnx"),
+        (
+            "tune {d}/m.safetensors --data {d} --output {d}/t.onnx",
+            "expected a name ending in .safetensors",
+        ),
+    ],
+)
+def test_a_model_file_has_the_ending_by_which_it_is_opened(
+    command: str, reason: str, inputs: Path
+) -> None:
+    assert_refused(kdc(*words(command, inputs, inputs)), reason)
+
+
 def test_an_overlay_beside_a_linked_image_would_overwrite_it(inputs: Path, tmp_path: Path) -> None:
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "b.jpg").symlink_to(inputs / "a.jpg")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import typer
 from onnx import TensorProto, numpy_helper
 
 from kdc_core.codec.grid import Letterbox
@@ -291,6 +292,19 @@ def test_export_measures_what_int8_loses_on_validation_images(
     assert read_file(tmp_path / "m.onnx").ap_loss == (0.0 if split else None)
 
 
+def test_a_loss_on_images_that_cannot_be_read_is_none(
+    data_set: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("train", "val"):
+        data_set.with_name(f"{name}.json").write_text(data_set.read_text())
+    data_set.with_name("train").symlink_to("few")
+    data_set.with_name("val").mkdir()
+    monkeypatch.setattr("kdc_core.inference.export.write_ap_loss", pytest.fail)
+    with pytest.raises(typer.Exit):
+        export._measure_loss(str(data_set.parent), PROGRAM, PROGRAM)
+    assert "is not measured without these images" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("before", "after", "loss"),
     [
@@ -314,7 +328,8 @@ def test_the_loss_is_that_of_what_loses_most(
     figures = iter((before, after))
 
     def by_predictor(*others: object) -> SimpleNamespace:
-        return SimpleNamespace(evaluate=lambda *_: SimpleNamespace(figures=next(figures)))
+        done = SimpleNamespace(figures=next(figures), failed=[])
+        return SimpleNamespace(evaluate=lambda *_: done)
 
     monkeypatch.setattr(export, "by_predictor", by_predictor)
     monkeypatch.setattr(

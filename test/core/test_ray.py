@@ -230,6 +230,8 @@ def test_what_to_install_for_ray_is_said(
         (["--json", "p.json"], "do not go with --ray"),
         (["--frames", "3"], "do not go with --ray"),
         (["--format", "csv"], "jsonl or parquet"),
+        (["--device", "gpu"], "no device 'gpu' with Ray"),
+        (["--device", "cuda:1"], "gives each worker its own GPU: expected auto, cpu, cuda"),
     ],
 )
 def test_what_ray_cannot_do_is_said(

@@ -454,6 +454,19 @@ def test_frames_of_one_size_are_ordered_so(
     assert asked == [bool(said)]
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+def test_a_size_that_does_not_fit_is_refused_when_opening(runtime: str) -> None:
+    with pytest.raises(FrameError, match="450 x 576 does not fit"):
+        Predictor.from_pretrained("kdc_light", runtime, threads=1, size=(450, 576))
+
+
+def test_closing_twice_does_nothing_more() -> None:
+    for runtime in ("onnxruntime", "torch"):
+        predictor = Predictor.from_pretrained("kdc_light", runtime, threads=1)
+        predictor.close()
+        predictor.close()
+
+
 def test_auto_takes_fp16_with_tensorrt_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Opened(("tensorrt", "tensorrt-rtx", "onnxruntime-cuda"), monkeypatch)
     chosen = choose_runtime("kdc_light")
@@ -563,6 +576,10 @@ class Bent:
             score = raw.score.copy()
             score[-1] = np.nan
             return replace(raw, score=score)
+        if self._bend == "shape":
+            return replace(raw, keypoints=raw.keypoints[:-1])
+        if self._bend == "owner":
+            return replace(raw, owner=raw.owner + 99)
         if self._bend == "masks":
             owner, mask = (np.roll(m, 8, 1) for m in (raw.owner, raw.mask_probability))
             return replace(raw, owner=owner, mask_probability=mask)
@@ -600,6 +617,8 @@ def test_the_size_of_the_frame_moves_nobody(straight: Runtime, size: tuple[int, 
     [
         ("nobody", "fp32", "4 missed"),
         ("nan", "fp32", "gives 1 of 32 values of 'score' that are not finite"),
+        ("shape", "fp32", r"gives 'keypoints' of shape \(31, 17, 3\), expected \(32, 17, 3\)"),
+        ("owner", "fp32", r"with 99 to 1\d\d, expected two axes and 0 to 32"),
         ("masks", "int8-cpu", "mask IoU from 0.0"),
         ("0.6", "fp32", "within 0.6.* px"),
         ("2.1", "fp16", "within 2.1.* px"),

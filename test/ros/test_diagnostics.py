@@ -18,6 +18,8 @@ def test_latencies_by_another_clock_are_not_counted() -> None:
     assert (values["frames"], values["model_ms_p50"]) == ("2", "5.0")
     monitor.got_result(1, 0.020, 5.0, 1.0)
     assert monitor.values()["latency_ms_p50"] == "20.0"
+    monitor.got_result(1, -0.050, 5.0, 1.0)
+    assert monitor.values()["latency_ms_p50"] == "n/a", "the clocks disagree by now"
 
 
 def test_rates_are_those_since_the_last_look() -> None:

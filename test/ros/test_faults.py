@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from lifecycle_msgs.srv import GetState
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
 from rclpy.client import Client
 from rclpy.parameter import Parameter
@@ -328,8 +329,9 @@ def test_a_storm_of_parameters_while_frames_come(start_once: Start, peer: MakePe
     assert process.runs and "Traceback" not in process.log
 
 
-def test_who_cannot_be_answered_does_not_end_the_node(start_once: Start, peer: MakePeer) -> None:
-    """With an rclpy that raises then, as Humble's; the QoS of who asks takes no answers."""
+def test_older_versions_of_rclpy_do_not_end_the_node(start_once: Start, peer: MakePeer) -> None:
+    """They raise where an answer cannot be sent; the QoS of who asks takes none. And where a
+    transition is not possible."""
     process = start_once("-r", "__ns:=/lost", command=STRICT)
     camera = peer("/lost")
     camera.meet()
@@ -340,6 +342,10 @@ def test_who_cannot_be_answered_does_not_end_the_node(start_once: Start, peer: M
         assert time.monotonic() < end, process.log
         client.call_async(GetState.Request())
         camera.spin_until(lambda: not process.runs, 0.5)
+    for impossible in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+        request = ChangeState.Request(transition=Transition(id=impossible))
+        assert not camera.call(ChangeState, "change_state", request).success
+    assert "refused: Failed to trigger lifecycle state machine transition" in process.log
     assert camera.state() == "active"
     assert set(camera.answer()) == set(OUTPUTS)
     process.process.send_signal(signal.SIGINT)

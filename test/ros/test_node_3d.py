@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -433,6 +433,34 @@ def test_depth_goes_on_after_activation_and_a_jump_back(here: tuple[Local, Depth
     jumped_s = camera.peer._stamps
     frame, _ = camera.lifted(late=True)
     assert frame.header.stamp.sec <= jumped_s + 5, "not only when what was kept is gone"
+
+
+def test_a_camera_info_that_was_sent_once_is_met(here: tuple[Local, DepthCamera]) -> None:
+    local, camera = here
+    camera.peer.node.destroy_publisher(camera.info)
+    camera.info = None
+    assert camera.peer.change_state("deactivate")
+    once = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    publisher = camera.peer.node.create_publisher(CameraInfo, "camera_info", once)
+    publisher.publish(camera_info(SCENE.shape))
+    assert camera.peer.change_state("activate")
+    meet(local, camera.peer)
+    camera.lifted()
+
+
+def test_the_depth_of_an_image_that_is_taken_up_late_is_still_there(
+    here: tuple[Local, DepthCamera],
+) -> None:
+    """Depth at 60 Hz; the image needed a quarter of a second to get to the node."""
+    kept, images = depth_module.DepthInput(here[0].node), []
+    for number in range(60):
+        depth = depth_image(np.full((4, 4), 2.0))
+        depth.header.stamp.sec, depth.header.stamp.nanosec = 7, number * 16_600_000
+        kept._on_depth(depth)
+        images.append(depth)
+    wanted = kept.want(images[45].header)
+    assert wanted.nearest is images[45] and wanted.final
+    assert kept.want(images[0].header).nearest is images[29], "for half a second alone"
 
 
 def test_no_thread_is_left(here: tuple[Local, DepthCamera]) -> None:

@@ -34,6 +34,32 @@ class Gpu:
     capability: str
     memory: int
 
+    @property
+    def memory_gib(self) -> int:
+        """Whole GiB; cards of one name are told apart by it."""
+        return round(self.memory / (1 << 30))
+
+    @property
+    def place(self) -> str:
+        """In words, without its index."""
+        return in_words(self.name, self.capability, self.memory_gib)
+
+
+def in_words(name: str, capability: str, memory_gib: int) -> str:
+    """What kind of GPU."""
+    return f"{name} ({capability}, {memory_gib} GiB)"
+
+
+def find_gpus() -> list[Gpu]:
+    """All GPUs that the driver shows this process, one at least.
+
+    Raises:
+        EngineError: as `find_gpu`.
+    """
+    first = find_gpu()
+    count = _call(_driver(), "cuDeviceGetCount")
+    return [first, *(find_gpu(index) for index in range(1, count))]
+
 
 def find_gpu(index: int = 0) -> Gpu:
     """The GPU of this number.

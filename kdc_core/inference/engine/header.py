@@ -24,7 +24,10 @@ def check_header(plan: bytes, header: str, length: int) -> None:
     Raises:
         BrokenEngine: says what it is instead.
     """
-    recorded = bytes.fromhex(header)
+    try:
+        recorded = bytes.fromhex(header)
+    except ValueError as error:
+        raise BrokenEngine("its description has a header that is not hexadecimal") from error
     if plan[:4] != recorded[:4]:
         if plan[:4] in MAGIC:
             raise BrokenEngine(f"engine made by {MAGIC[plan[:4]]}, another kind of TensorRT")

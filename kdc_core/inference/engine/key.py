@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kdc_core.inference.engine.driver import Gpu, find_gpu
+from kdc_core.inference.engine.driver import Gpu, find_gpu, find_gpus, in_words
 from kdc_core.inference.engine.library import Family, Library
 from kdc_core.inference.engine.messages import BrokenEngine, EngineError
 from kdc_core.inference.engine.program import ProgramFile
@@ -98,7 +98,7 @@ class Key(BaseModel):
             if gpu is None
             else {
                 "gpu": gpu.name,
-                "memory_gib": round(gpu.memory / (1 << 30)),
+                "memory_gib": gpu.memory_gib,
                 "capability": gpu.capability,
             }
         )
@@ -119,7 +119,9 @@ class Key(BaseModel):
     @property
     def place(self) -> str:
         """The GPU or target in words."""
-        return f"target {self.target}" if self.target else f"{self.gpu} ({self.capability})"
+        if self.gpu is None or self.capability is None or self.memory_gib is None:
+            return f"target {self.target}"
+        return in_words(self.gpu, self.capability, self.memory_gib)
 
     def differences(self, other: Key) -> list[str]:
         """Names of the fields that differ."""
@@ -166,7 +168,10 @@ class Sidecar(BaseModel):
             written = content.pop("sha256")
             whole = written == _digest(content)
             sidecar = cls.model_validate(content)
-        except (ValidationError, ValueError, KeyError, AttributeError, TypeError) as error:
+        except (
+            *(ValidationError, ValueError, KeyError, AttributeError, TypeError),
+            RecursionError,  # brackets in brackets
+        ) as error:
             raise BrokenEngine(
                 f"its description is not one that this version writes: {str(error)[:200]}"
             ) from error
@@ -187,16 +192,16 @@ def why_not_here(key: Key, library: Library | None = None) -> str | None:
     if library.version != key.version:
         return f"made by {key.family} {key.version}, installed is {library.version}"
     try:
-        gpu = find_gpu()
+        here = [gpu.place for gpu in find_gpus()]
     except EngineError as error:
         return str(error)
     if key.target is not None:
         return (
-            f"made for target {key.target} without a GPU: on this {gpu.name} build it anew, "
+            f"made for target {key.target} without a GPU: on this {here[0]} build it anew, "
             "without --target"
         )
-    if (key.gpu, key.capability) != (gpu.name, gpu.capability):
-        return f"made for {key.place}, here is {gpu.name} ({gpu.capability})"
+    if key.place not in here:
+        return f"made for {key.place}, here is {' and '.join(dict.fromkeys(here))}"
     return None
 
 

@@ -94,7 +94,8 @@ class Session:
     def close(self) -> None:
         """End the thread and free the model."""
         self._thread.shutdown()
-        del self.raw
+        if hasattr(self, "raw"):  # else it is closed already
+            del self.raw
 
 
 class OnnxRuntime:

@@ -103,6 +103,8 @@ class TorchRuntime:
         return Pending(partial(_run_on_cpu, self._program, frame))
 
     def close(self) -> None:
+        if not hasattr(self, "_program"):  # closed already
+            return
         if self._on_cuda is not None:
             self._on_cuda.close()
         del self._program, self._on_cuda

@@ -173,6 +173,8 @@ def test_every_field_of_a_description_counts(kept: Kept) -> None:
         changed = {key: value for key, value in content.items() if key != name}
         with pytest.raises(BrokenEngine):
             Sidecar.from_json(json.dumps(changed))
+    with pytest.raises(BrokenEngine, match="is not one that this version writes"):
+        Sidecar.from_json("[" * 100_000)
     assert Sidecar.from_json(text).to_json() == text
 
 
@@ -456,6 +458,13 @@ def test_entries_say_what_is_wrong(kept: Kept, program: ProgramFile, play: Play)
     )
     play(cuda={"gpus": [["NVIDIA L4", 8, 9, ADA.memory]]})
     assert "made for NVIDIA RTX 4000 Ada" in str(list_entries(folder)[0].why_not_here)
+    play(cuda={"gpus": [[ADA.name, 8, 9, ADA.memory // 2]]})
+    assert "(8.9, 20 GiB), here is NVIDIA RTX 4000 Ada (8.9, 10 GiB)" in str(
+        list_entries(folder)[0].why_not_here
+    )
+    gpus = [["NVIDIA L4", 8, 9, ADA.memory], [ADA.name, 8, 9, ADA.memory]]
+    play(cuda={"gpus": gpus})
+    assert list_entries(folder)[0].why_not_here is None
     play(cuda={"init": "absent"})
     assert "no usable NVIDIA driver" in str(list_entries(folder)[0].why_not_here)
     play(version="rtx 1.7.1.116")

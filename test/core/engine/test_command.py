@@ -46,7 +46,7 @@ def test_a_gpu_runs_its_own_engine(play: Play, folder: Path, small: Path) -> Non
     play()
     profile = "320x320,448x576,576x576"
     done = kdc("engine", "build", small, "--profile", profile, "--cache", folder)
-    assert "for NVIDIA RTX 4000 Ada (8.9)" in done.stdout, done.stderr
+    assert "for NVIDIA RTX 4000 Ada (8.9, 20 GiB)" in done.stdout, done.stderr
     (engine,) = folder.glob("*.engine")
     seen = kdc("engine", "inspect", engine.stem, "--cache", folder).stdout
     assert "320x320 to 448x576 to 576x576" in seen and "runs here          yes" in seen
