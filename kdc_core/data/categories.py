@@ -80,7 +80,10 @@ def person_category(
 def other_skeleton(names: list[str], skeleton: Skeleton) -> str | None:
     """What is wrong where a category's keypoints are not those of a skeleton, else None."""
     ours, theirs = [[_plain(n) for n in some] for some in (skeleton.keypoints, names)]
-    if not names or len(names) == len(ours) and (set(ours) != set(theirs) or ours == theirs):
+    if not names or ours == theirs:
+        return None
+    # Names that are all unknown may be other words for the same.
+    if len(names) == len(ours) and set(ours).isdisjoint(theirs):
         return None
     text = (
         f"its persons have {len(names)} keypoints ({_few(names)}), expected "

@@ -24,6 +24,8 @@ NOTES = {
     "null": "null, read as if nothing were given",
     "ids": "annotation ids that are missing, 0, repeated or no whole numbers; numbered anew",
     "area": "no area, taken of the mask, else as .53 of the box",
+    "twice": "images listed twice, whose people are parted: each is nobody in the other's image",
+    "box": "boxes without area, taken of mask and keypoints",
     "category": "no category, taken for persons",
     "other": "a category that is not listed; left out",
     "polygons": "polygons of fewer than three points, left out",

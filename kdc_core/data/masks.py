@@ -225,6 +225,14 @@ def as_rle(segmentation: Segmentation, size: tuple[int, int]) -> Rle:
     return merged
 
 
+def mask_box(segmentation: Segmentation | None, size: tuple[int, int]) -> np.ndarray | None:
+    """x0, y0, x1, y1 of a mask of `read_mask`, size as for `as_rle`; None without a pixel."""
+    if segmentation is None:
+        return None
+    left, top, width, height = rle_tools.toBbox(as_rle(segmentation, size))
+    return np.array([left, top, left + width, top + height]) if width and height else None
+
+
 def mask_area(segmentation: Segmentation | None, size: tuple[int, int]) -> float:
     """Pixels of a mask of `read_mask`, size as for `as_rle`; 0 where there is none."""
     return 0.0 if segmentation is None else float(rle_tools.area(as_rle(segmentation, size)))

@@ -28,12 +28,20 @@ class Paste(NamedTuple):
     matrix: np.ndarray
 
 
+def can_be_pasted(boxes: np.ndarray, keypoints: np.ndarray, masked: np.ndarray) -> np.ndarray:
+    """(P,) bool, which people of an image are worth pasting into others.
+
+    Args:
+        boxes, keypoints, masked: (P, 4), (P, K, 3), and (P,) bool who has a mask.
+    """
+    side = (boxes[:, 2:] - boxes[:, :2]).min(1, initial=np.inf)
+    labelled = (keypoints[..., 2] > 0).sum(1)
+    good: np.ndarray = (labelled >= LEAST_KEYPOINTS) & (side >= LEAST_SIDE_PX) & masked
+    return good
+
+
 def draw_paste(
-    boxes: np.ndarray,
-    donor_boxes: np.ndarray,
-    donor_keypoints: np.ndarray,
-    donor_masked: np.ndarray,
-    rng: np.random.Generator,
+    boxes: np.ndarray, donor_boxes: np.ndarray, good: np.ndarray, rng: np.random.Generator
 ) -> Paste | None:
     """Draw a person of another image, and a place beside or over one of this image.
 
@@ -41,16 +49,12 @@ def draw_paste(
 
     Args:
         boxes: (P, 4) of the people of this image.
-        donor_boxes, donor_keypoints, donor_masked: (Q, 4), (Q, K, 3), and (Q,) bool who has a
-            mask, of the other image.
+        donor_boxes, good: (Q, 4), and (Q,) of `can_be_pasted`, of the other image.
         rng: source of randomness.
 
     Returns:
         None where nobody can be pasted.
     """
-    side = (donor_boxes[:, 2:] - donor_boxes[:, :2]).min(1, initial=np.inf)
-    labelled = (donor_keypoints[..., 2] > 0).sum(1)
-    good = (labelled >= LEAST_KEYPOINTS) & (side >= LEAST_SIDE_PX) & donor_masked
     if not good.any() or not len(boxes):
         return None
     person = int(rng.choice(np.flatnonzero(good)))

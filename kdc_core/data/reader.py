@@ -28,7 +28,7 @@ from kdc_core.data.entries import (
     read_entry,
 )
 from kdc_core.data.faults import NO_PIXEL, Fault
-from kdc_core.data.masks import OtherSizeError, Segmentation, mask_area, read_mask
+from kdc_core.data.masks import OtherSizeError, Segmentation, mask_area, mask_box, read_mask
 
 LARGEST_ID = 2**63 - 1  # that the scorer takes
 
@@ -64,6 +64,7 @@ class Reader:
     def __init__(self, found: Reading):
         self.found = found
         self._images: dict[Id | None, ImageEntry] = {}  # by id in the file
+        self._names: set[str] = set()
         self._persons: dict[Id | None, list[AnnotatedPerson]] = defaultdict(list)
 
     def read_images(self, entries: list[Any]) -> None:
@@ -82,6 +83,9 @@ class Reader:
                 continue
             if key != entry.id:
                 self.found.notes.add("numbers", place, entry.id)
+            if entry.file_name in self._names:
+                self.found.notes.add("twice", place, entry.id)
+            self._names.add(entry.file_name)
             self._images[key] = entry
 
     def read_persons(self, entries: list[Any], categories: set[Id | None]) -> None:
@@ -221,6 +225,10 @@ def make_person(
     left, top, width, height = entry.bbox
     box = np.array([left, top, left + width, top + height], np.float32)
     points = np.array(given, np.float32).reshape(keypoints, 3)
+    if min(width, height) <= 0 and (around := _around(points, mask_box(mask, size))) is not None:
+        note("box")
+        box = around
+        width, height = (float(side) for side in box[2:] - box[:2])
     area = entry.area
     if not area:
         note("area")
@@ -230,6 +238,16 @@ def make_person(
         labelled = int((points[:, 2] > 0).sum())
     crowd = bool(entry.iscrowd)
     return AnnotatedPerson(number, points, box, mask, crowd, area, labelled)
+
+
+def _around(points: np.ndarray, mask: np.ndarray | None) -> np.ndarray | None:
+    """The box around labelled keypoints (K, 3) and that of a mask; None where there is neither."""
+    corners = points[points[:, 2] > 0, :2]
+    if mask is not None:
+        corners = np.concatenate((corners, mask.reshape(2, 2)))
+    if not len(corners):
+        return None
+    return np.concatenate((corners.min(0), corners.max(0))).astype(np.float32)
 
 
 def _shown(given: Any) -> Id | None:

@@ -32,7 +32,7 @@ from kdc_core.inference.predictor import find_people, fit_letterbox, letterbox_i
 from kdc_core.inference.program import as_raw, reduce
 from kdc_core.network.backbones import side_rule
 from kdc_core.network.kdc import KDC
-from kdc_core.network.weights import load_model
+from kdc_core.network.weights import load_model, read_config
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,10 @@ def limits(
     Raises:
         ModelFileError, AnnotationError, ImageError: which file, and why.
     """
-    network, _ = load_model(model)
-    config, source = network.config, Images(images)
+    config, source = read_config(model), Images(images)
     skeleton = SKELETONS[config.fields.skeleton]
     truth = read_truth(annotations, skeleton, images=source, category=category)
+    network, _ = load_model(model)
     thresholds = Thresholds(0.0, 0.0, config.predict.mask_threshold, config.decode.people)
     by_name = {image.file_name: image for image in truth.images}
     read = lru_cache(1)(source.read)

@@ -19,6 +19,7 @@ from kdc_core.codec.skeleton import SKELETONS
 from kdc_core.config import Config, parse_config
 from kdc_core.data.annotations import AnnotatedImage, AnnotationError, Annotations
 from kdc_core.data.datasets import open_data
+from kdc_core.data.headers import check_sizes
 from kdc_core.data.images import Images
 from kdc_core.evaluation.coco import ROWS, Result, coco_results, score
 from kdc_core.inference.assembly import Thresholds, assemble
@@ -26,7 +27,7 @@ from kdc_core.inference.predictor import fit_letterbox, letterbox_image
 from kdc_core.inference.program import as_raw, level_fields
 from kdc_core.network.backbones import side_rule
 from kdc_core.network.kdc import KDC
-from kdc_core.network.weights import load_model, save_model
+from kdc_core.network.weights import load_model, read_config, save_model
 
 Item = TypeVar("Item")
 Progress = Callable[[Iterable[Item], int], Iterable[Item]]
@@ -189,10 +190,11 @@ def tune(
     """
     import optuna
 
-    network, provenance = load_model(model)
-    skeleton = SKELETONS[network.config.fields.skeleton]
+    skeleton = SKELETONS[read_config(model).fields.skeleton]
     annotations, source = open_data(data, "train", skeleton, images=images)
     first, second = draw_slices(annotations)
+    check_sizes(annotations.of(first + second), source)
+    network, provenance = load_model(model)
     tuned = Slice(network, annotations.of(first), source, progress("maps"))
     held_out = Slice(network, annotations.of(second), source, progress("maps to check on"))
 
@@ -245,7 +247,8 @@ def draw_slices(annotations: Annotations) -> tuple[list[int], list[int]]:
     useful = [image for image in annotations.images if any(p.labelled.any() for p in image.people)]
     order = [useful[index] for index in rng.permutation(len(useful))]
     masked = [image.id for image in order if any(p.segmentation for p in image.people)]
-    others = [image.id for image in order if image.id not in set(masked)]
+    known = set(masked)
+    others = [image.id for image in order if image.id not in known]
     count = min(IMAGES, len(useful) // 2)
     half = min(max(count - len(others) // 2, count // 2), len(masked) // 2)
     rest = min(count - half, len(others) // 2)

@@ -151,7 +151,8 @@ def mask_losses(
         mask (binary cross-entropy), dice, embedding (smooth L1).
     """
     bce = F.binary_cross_entropy_with_logits(fields.mask, targets.mask, reduction="none")
-    known = weights.mask * torch.where(at_edge(targets.mask), weight_edge, 1.0)
+    edge = at_edge(targets.mask, weights.mask > 0)
+    known = weights.mask * torch.where(edge, weight_edge, 1.0)
     probability = torch.sigmoid(fields.mask) * weights.mask
     truth = targets.mask * weights.mask
     axes = (1, 2, 3)
@@ -168,16 +169,21 @@ def mask_losses(
     }
 
 
-def at_edge(mask: Tensor) -> Tensor:
+def at_edge(mask: Tensor, known: Tensor) -> Tensor:
     """Whether a cell of a person map has cells of people and of nobody within EDGE_CELLS.
+
+    Cells of one kind alone, as beside people without a mask, would push the edge to one side.
 
     Args:
         mask: (B, 1, h, w) fraction of each cell that people cover.
+        known: (B, 1, h, w) bool, of which cells that is known.
     """
-    person = (mask > 0.5).to(mask.dtype)
-    side = 2 * EDGE_CELLS + 1
-    highest, lowest = (F.max_pool2d(part, side, 1, EDGE_CELLS) for part in (person, -person))
-    return highest > -lowest
+    person, side = mask > 0.5, 2 * EDGE_CELLS + 1
+    people, nobody = (
+        F.max_pool2d((part & known).to(mask.dtype), side, 1, EDGE_CELLS) > 0
+        for part in (person, ~person)
+    )
+    return people & nobody
 
 
 def instance_loss(

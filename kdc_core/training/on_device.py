@@ -127,6 +127,7 @@ class Pictures:
         self._keypoints = zeros(most, keypoints, 3, dtype=torch.float32)
         self._boxes = zeros(most, 4, dtype=torch.float32)
         self._people = zeros(dtype=torch.int64)
+        self._no_masks = zeros(dtype=torch.bool)
         self._size = torch.from_numpy(sizes.astype(np.float32)).to(device)
         self._flip = torch.tensor(self._codec.skeleton.flip, device=device)
         self.places = np.arange(count)
@@ -165,6 +166,7 @@ class Pictures:
         self._keypoints[index, :people] = torch.from_numpy(sample.keypoints)
         self._boxes[index, :people] = torch.from_numpy(sample.boxes)
         self._people[index] = people
+        self._no_masks[index] = bool(sample.unmasked.all())
 
     def make(self, recipes: Recipes) -> Batch:
         """Make the samples of a batch of recipes, which are on the device too, and encode them."""
@@ -201,6 +203,7 @@ class Pictures:
         keypoints, boxes, present = self._geometry(recipes)
         # A person of whom almost nothing is left is gone.
         left = marginals(labels, people)[0].sum(-1)
+        present[:, -1] &= taken.flatten(1).any(1)
         present[:, :-1] &= (left >= LEAST_VISIBLE * before) | (before == 0)
         there = F.pad(present, (1, 0)).gather(1, labels.flatten(1)).view_as(labels)
         labels = labels * there
@@ -211,7 +214,7 @@ class Pictures:
             boxes,
             present,
             (regions & CROWD) > 0,
-            (regions & UNMASKED) > 0,
+            ((regions & UNMASKED) > 0) | self._no_masks[recipes.image][:, None, None],
         )
 
     def _taken(self, recipes: Recipes, places: Tensor, donated: Tensor) -> Tensor:
@@ -277,7 +280,7 @@ class Pictures:
 
 def fits(samples: TrainingSamples, device: torch.device) -> bool:
     """Whether the pictures fit the device's memory beside the network."""
-    if device.type != "cuda":
+    if device.type != "cuda" or samples.most_people() > MOST_PEOPLE:
         return False
     free, _ = torch.cuda.mem_get_info(device)
     sizes = samples.sizes()

@@ -22,7 +22,7 @@ from kdc_core.data.annotations import AnnotatedImage, AnnotationError
 from kdc_core.data.augment import View, draw_view, look
 from kdc_core.data.datasets import open_data
 from kdc_core.data.images import ImageError, Images
-from kdc_core.data.paste import Paste, draw_paste, put
+from kdc_core.data.paste import Paste, can_be_pasted, draw_paste, put
 from kdc_core.data.sample import read_sample
 from kdc_core.training.people import Counts, check_people
 from kdc_core.training.processes import rank, world
@@ -147,6 +147,10 @@ class TrainingSamples(Dataset[Batch]):
             if train.mixture and not entries:
                 raise ConfigError(f"train.mixture draws from '{path}', which has no people")
         self.num_images = len(self._entries)
+        self._donors = [
+            np.array([i for i in entries if _donors(self._entries[i].image).any()], np.int64)
+            for entries in self._sets
+        ]
         self.left_out = torch.zeros(self.num_images, dtype=torch.uint8).share_memory_()
         self.epoch_steps = self.num_images / (train.batch * train.accumulate)
         self.steps = train.steps
@@ -175,6 +179,8 @@ class TrainingSamples(Dataset[Batch]):
         if recipe.paste is not None:
             sample = put(sample, read[recipe.donor], recipe.paste)
         sample = look(sample, recipe.view, self.config.train.crop, self.codec.skeleton)
+        if not self._entries[recipe.image].with_masks:
+            sample.unmasked[...] = True  # nor is the padding learnt, or who was pasted
         targets, weights = self.codec.encode(sample)
         instances = vars(self.codec.encode_instances(sample))
         return Batch(
@@ -197,14 +203,20 @@ class TrainingSamples(Dataset[Batch]):
         image, donor, drawn = readable(self._place(number)), -1, None
         annotated = self._entries[image].image
         boxes = _boxes(annotated)
-        if rng.random() < train.paste:
-            donor = readable(int(rng.integers(self.num_images)))
+        if any(map(len, self._donors)) and rng.random() < train.paste:
+            donor = readable(self._donor(rng))
             people = self._entries[donor].image
-            keypoints = np.array([p.keypoints for p in people.people], np.float32)
-            masked = np.array([p.segmentation is not None for p in people.people])
-            drawn = draw_paste(boxes, _boxes(people), keypoints, masked, rng)
+            drawn = draw_paste(boxes, _boxes(people), _donors(people), rng)
         view = draw_view(annotated.size, boxes, train, rng)
         return Recipe(image, -1 if drawn is None else donor, drawn, view)
+
+    def _donor(self, rng: np.random.Generator) -> int:
+        """Draw an entry with somebody to be pasted; with a mixture, from its sets as it says."""
+        sets, mixture = self._donors, self.config.train.mixture
+        sizes = [len(entries) for entries in sets]
+        weights = np.array(mixture or sizes) * np.array([size > 0 for size in sizes])
+        chosen = sets[rng.choice(len(sets), p=weights / weights.sum())]
+        return int(chosen[rng.integers(len(chosen))])
 
     def check_sizes(self) -> None:
         """Whether the images are those annotated, as far as they have been read.
@@ -256,6 +268,15 @@ class TrainingSamples(Dataset[Batch]):
                 self.left_out[place] = OTHER_SIZE if isinstance(error, AnnotationError) else 1
                 self.check_sizes()
         raise AnnotationError(f"none of the {self.num_images} training images can be read")
+
+
+def _donors(annotated: AnnotatedImage) -> np.ndarray:
+    """(P,) bool, which people of an image can be pasted into others."""
+    if not annotated.people:
+        return np.zeros(0, bool)
+    keypoints = np.array([p.keypoints for p in annotated.people])
+    masked = np.array([p.segmentation is not None for p in annotated.people])
+    return can_be_pasted(_boxes(annotated), keypoints, masked)
 
 
 def _boxes(annotated: AnnotatedImage) -> np.ndarray:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kdc_core.codec.sample import Sample
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.data.augment import View, draw_color, look, moved_boxes, warp
-from kdc_core.data.paste import LEAST_VISIBLE, draw_paste, put
+from kdc_core.data.paste import LEAST_VISIBLE, can_be_pasted, draw_paste, put
 
 from .conftest import make_people, make_person
 
@@ -43,7 +43,8 @@ def donor(scale: float = 60) -> Sample:
 def paste(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sample:
     """A person of another image over one of this image, as training draws and puts them."""
     masked = np.array([mask.any() for mask in donor.masks], bool)
-    drawn = draw_paste(sample.boxes, donor.boxes, donor.keypoints, masked, rng)
+    good = can_be_pasted(donor.boxes, donor.keypoints, masked)
+    drawn = draw_paste(sample.boxes, donor.boxes, good, rng)
     return sample if drawn is None else put(sample, donor, drawn)
 
 

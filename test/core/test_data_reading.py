@@ -380,6 +380,46 @@ def test_keypoints_in_another_order_are_refused(tmp_path: Path) -> None:
         read_annotations(make_case(tmp_path / "a", edit))
 
 
+POSETRACK = {1: "head_bottom", 2: "head_top"}
+JRDB = {0: "head", 1: "right eye", 2: "left eye"}
+
+
+@pytest.mark.parametrize("others", [POSETRACK, JRDB])
+def test_another_skeleton_of_as_many_keypoints_is_refused(
+    others: dict[int, str], tmp_path: Path
+) -> None:
+    def edit(content: Content) -> None:
+        for index, name in others.items():
+            content["categories"][0]["keypoints"][index] = name
+
+    with pytest.raises(AnnotationError, match="in this order"):
+        read_annotations(make_case(tmp_path / "a", edit))
+
+
+def test_a_box_without_area_is_taken_of_mask_and_keypoints(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def edit(content: Content) -> None:
+        content["annotations"][0]["bbox"] = [0, 0, 0, 0]
+
+    before = read_annotations(SAMPLES / "annotations.json").people[0]
+    after = read_annotations(make_case(tmp_path / "a", edit)).people[0]
+    (line,) = told(caplog)
+    assert "boxes without area, taken of mask and keypoints: 1" in line
+    assert np.abs(after.box - before.box).max() < 4 and after.area == before.area
+
+
+def test_an_image_that_is_listed_twice_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def edit(content: Content) -> None:
+        content["images"].append({**content["images"][0], "id": 999_999_999})
+
+    read_annotations(make_case(tmp_path / "a", edit))
+    (line,) = told(caplog)
+    assert "images listed twice, whose people are parted" in line
+
+
 def test_keypoints_may_be_spelt_in_other_ways(tmp_path: Path) -> None:
     def edit(content: Content) -> None:
         category = content["categories"][0]

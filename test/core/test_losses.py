@@ -201,17 +201,19 @@ def test_the_parts_that_learn_have_losses(parts: str, refine: bool, names: set[s
 def test_edges_are_within_two_cells_of_a_border() -> None:
     mask = torch.zeros(1, 1, 12, 20)
     mask[..., 4:, 6:] = 1
-    edge = at_edge(mask)[0, 0]
+    everywhere = torch.ones_like(mask, dtype=torch.bool)
+    edge = at_edge(mask, everywhere)[0, 0]
     assert edge[:, 0:4].sum() == 0 and edge[:2].sum() == 0
     assert edge[6:, 8:].sum() == 0, "inside"
     assert edge[2:6, 8:].all() and edge[6:, 4:8].all()
-    assert not at_edge(torch.ones(1, 1, 8, 8)).any(), "the image's border is none"
-    assert not at_edge(torch.zeros(1, 1, 8, 8)).any()
+    for one in (torch.ones_like(mask), torch.zeros_like(mask)):
+        assert not at_edge(one, everywhere).any(), "the image's border is none"
+    assert not at_edge(mask, mask > 0).any(), "one side alone is known"
 
 
 def test_errors_at_edges_weigh_more_in_the_cross_entropy_alone() -> None:
     _, targets, weights = fields_and_targets(crowd=False)
-    edge = at_edge(targets.mask)
+    edge = at_edge(targets.mask, weights.mask > 0)
     assert 0 < edge.sum() < edge.numel() / 2
 
     def loss(wrong: torch.Tensor, weight: float) -> dict[str, torch.Tensor]:

@@ -11,6 +11,7 @@ from kdc_core.data.augment import moved_boxes
 from kdc_core.network.kdc import KDC
 from kdc_core.training.module import TrainingModule
 from kdc_core.training.on_device import (
+    MOST_PEOPLE,
     DrawnSamples,
     Pictures,
     Recipes,
@@ -133,3 +134,12 @@ def test_a_picture_that_cannot_be_read_is_replaced_and_noted(
 
 def test_the_cpu_keeps_its_loader(samples: TrainingSamples) -> None:
     assert not fits(samples, torch.device("cpu"))
+
+
+def test_more_people_than_labels_tell_apart_keep_the_loader(
+    samples: TrainingSamples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (1 << 60, 1 << 60))
+    assert fits(samples, torch.device("cuda"))
+    monkeypatch.setattr(samples, "most_people", lambda: MOST_PEOPLE + 1)
+    assert not fits(samples, torch.device("cuda"))

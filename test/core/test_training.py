@@ -437,6 +437,34 @@ def test_an_image_of_a_crowd_alone_is_left_out(
     assert all(len(samples[number].image) == 1 for number in range(20))
 
 
+def test_people_are_pasted_as_often_as_said_whatever_sets_have_no_masks(
+    data_set: Path, bare: Path
+) -> None:
+    config = small("train.paste=0.5")
+    samples = TrainingSamples([str(data_set), str(bare)], config)
+    recipes = [samples.recipe(number, lambda index: index) for number in range(400)]
+    assert 0.4 < np.mean([recipe.paste is not None for recipe in recipes]) < 0.6
+    names = {samples._entries[r.donor].images.path.name for r in recipes if r.paste is not None}
+    assert names == {"few"}
+    nobody = TrainingSamples([str(bare)], small("train.paste=1.0", "train.train=[posenet]"))
+    assert nobody.recipe(0, lambda index: index).paste is None
+
+
+def test_images_without_masks_teach_none_whoever_is_pasted_into_them(
+    data_set: Path, bare: Path
+) -> None:
+    """Nor does the padding around them."""
+    config = small("train.paste=1.0", "train.longer_side=[64, 96]")
+    samples = TrainingSamples([str(data_set), str(bare)], config)
+    taught = {True: 0, False: 0}
+    for number in range(40):
+        recipe = samples.recipe(number, lambda index: index)
+        with_masks = samples._entries[recipe.image].with_masks
+        batch = samples[number]
+        taught[with_masks] += int((batch.weights.mask > 0).sum())
+    assert taught[True] > 0 and taught[False] == 0
+
+
 def test_images_of_a_data_set_without_masks_take_no_loss_of_masks(
     data_set: Path, bare: Path
 ) -> None:

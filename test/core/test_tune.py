@@ -87,6 +87,19 @@ def test_a_tuned_model_is_written_with_what_each_setting_is_worth(
     assert "decode.sigma_scale" in printed and "others, after" in printed
 
 
+def test_images_of_another_size_than_annotated_are_refused_before_the_model(
+    data_set: Path, tmp_path: Path
+) -> None:
+    content = json.loads(data_set.read_text())
+    for image in content["images"]:
+        image["height"], image["width"] = image["width"] + 1, image["height"]
+    data_set.write_text(json.dumps(content))
+    output = tmp_path / "tuned.safetensors"
+    done = kdc("tune", "kdc_light", "--data", data_set, "--output", output)
+    assert done.returncode == 2 and "is not of the images in" in done.stderr
+    assert not output.exists()
+
+
 def test_an_output_that_cannot_be_written_is_refused_first(samples: Path, tmp_path: Path) -> None:
     output = tmp_path / "none" / "tuned.safetensors"
     done = kdc("tune", "kdc_light", "--data", samples, "--output", output)
