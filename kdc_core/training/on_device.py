@@ -2,7 +2,8 @@
 
 `TrainingSamples` makes a sample with OpenCV in a loader process. On a GPU the loader only draws
 recipes, and this module makes the same samples of them, a batch at once.
-Pixels are interpolated otherwise and edges of pasted people are not blended; where people and
+Pixels are interpolated otherwise and edges of pasted people are not blended; of whom a pasted
+person leaves a tenth is judged in the crop, there in the whole picture. Where people and
 keypoints come to lie is the same.
 """
 
