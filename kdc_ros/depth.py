@@ -19,9 +19,10 @@ from std_msgs.msg import Header
 from kdc_ros.image_input import QUEUE, SubscriptionEventCallbacks
 from kdc_ros.images import BadFrame
 
-KEPT_NS = 500_000_000  # of depth images, by their stamps: people are found after their image came,
-KEPT = 60  # but of no more images than this
-KEPT_BYTES = 256 << 20  # and this
+# Depth images that are kept: as many as came in so long, by their stamps, for images get to the node
+# late; a few if they are fewer; and never more than so many, nor of more bytes.
+KEPT_NS, FEW, KEPT = 500_000_000, 8, 60
+KEPT_BYTES = 256 << 20
 WAIT_S = 0.5  # for depth that is later than the people of its image
 # By qos_overrides; in the others the node follows the publishers.
 OVERRIDDEN = {
@@ -209,10 +210,10 @@ class DepthInput:
             if self._kept and stamp_ns(depth.header) < stamp_ns(self._kept[-1].header):
                 self._kept.clear()  # a bag begins again
             self._kept.append(depth)
-            while len(self._kept) > 1 and (
-                stamp_ns(depth.header) - stamp_ns(self._kept[0].header) > KEPT_NS
-                or sum(len(d.data) for d in self._kept) > KEPT_BYTES
-            ):
+            oldest_ns = stamp_ns(depth.header) - KEPT_NS
+            while len(self._kept) > FEW and stamp_ns(self._kept[0].header) < oldest_ns:
+                self._kept.popleft()
+            while len(self._kept) > 1 and sum(len(d.data) for d in self._kept) > KEPT_BYTES:
                 self._kept.popleft()
             for wanted in self._wanted:
                 wanted.offer(depth)
