@@ -19,8 +19,8 @@ from std_msgs.msg import Header
 from kdc_ros.image_input import QUEUE, SubscriptionEventCallbacks
 from kdc_ros.images import BadFrame
 
-# Depth images that are kept: as many as came in so long, by their stamps, for images get to the node
-# late; a few if they are fewer; and never more than so many, nor of more bytes.
+# Depth images that are kept: all of so long, by their stamps, for images get to the node late; a
+# few if they are fewer; and never more than so many, nor of more bytes.
 KEPT_NS, FEW, KEPT = 500_000_000, 8, 60
 KEPT_BYTES = 256 << 20
 WAIT_S = 0.5  # for depth that is later than the people of its image
