@@ -90,7 +90,7 @@ def other_skeleton(names: list[str], skeleton: Skeleton) -> str | None:
         f"{skeleton.num_keypoints} ({_few(skeleton.keypoints)})"
     )
     if len(names) == len(ours):
-        text += ", in this order"
+        text += ", in this order in its category"
     for known in SKELETONS.values():
         if known is not skeleton and known.num_keypoints == len(names):
             return (

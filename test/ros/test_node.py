@@ -240,7 +240,9 @@ def test_info_follows_the_parameters(shared: Peer) -> None:
 
 
 def test_diagnostics_of_a_running_node(shared: Peer) -> None:
-    shared.answer()
+    frame = shared.frame()
+    frame.header.stamp = shared.node.get_clock().now().to_msg()  # else no latency is known
+    shared.ask(frame)
     status = shared.status(lambda status: status.message == "running", "running")
     values = shared.values(status)
     assert status.level == DiagnosticStatus.OK
