@@ -148,8 +148,8 @@ class TrainingSamples(Dataset[Batch]):
                 raise ConfigError(f"train.mixture draws from '{path}', which has no people")
         self.num_images = len(self._entries)
         self._donors = [
-            np.array([i for i in entries if _donors(self._entries[i].image).any()], np.int64)
-            for entries in self._sets
+            np.array([i for i in entries if _pasteable(self._entries[i].image).any()], np.int64)
+            for entries in (self._sets if train.paste else ())
         ]
         self.left_out = torch.zeros(self.num_images, dtype=torch.uint8).share_memory_()
         self.epoch_steps = self.num_images / (train.batch * train.accumulate)
@@ -206,7 +206,7 @@ class TrainingSamples(Dataset[Batch]):
         if any(map(len, self._donors)) and rng.random() < train.paste:
             donor = readable(self._donor(rng))
             people = self._entries[donor].image
-            drawn = draw_paste(boxes, _boxes(people), _donors(people), rng)
+            drawn = draw_paste(boxes, _boxes(people), _pasteable(people), rng)
         view = draw_view(annotated.size, boxes, train, rng)
         return Recipe(image, -1 if drawn is None else donor, drawn, view)
 
@@ -270,10 +270,8 @@ class TrainingSamples(Dataset[Batch]):
         raise AnnotationError(f"none of the {self.num_images} training images can be read")
 
 
-def _donors(annotated: AnnotatedImage) -> np.ndarray:
-    """(P,) bool, which people of an image can be pasted into others."""
-    if not annotated.people:
-        return np.zeros(0, bool)
+def _pasteable(annotated: AnnotatedImage) -> np.ndarray:
+    """(P,) bool, which people of an image, one at least, can be pasted into others."""
     keypoints = np.array([p.keypoints for p in annotated.people])
     masked = np.array([p.segmentation is not None for p in annotated.people])
     return can_be_pasted(_boxes(annotated), keypoints, masked)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import cv2
 import numpy as np
@@ -290,6 +290,22 @@ def test_openvino_is_first_where_it_is_ahead(
     assert order(True, True, tmp_path / "new") == (*first, *plain, "torch")
 
 
+Asked: TypeAlias = "list[tuple[bool, bool]]"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """What `order` is asked for: frames of one size, and int8."""
+    asked: Asked = []
+
+    def order(one_size: bool, int8: bool) -> tuple[str, ...]:
+        asked.append((one_size, int8))
+        return ("onnxruntime",)
+
+    monkeypatch.setattr(choice, "order", order)
+    return asked
+
+
 @pytest.mark.parametrize(
     ("model", "precision", "int8"),
     [
@@ -302,18 +318,11 @@ def test_openvino_is_first_where_it_is_ahead(
     ],
 )
 def test_where_openvino_is_ahead_depends_on_whether_it_runs_in_int8(
-    model: str, precision: Precision, int8: bool, monkeypatch: pytest.MonkeyPatch
+    model: str, precision: Precision, int8: bool, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[bool] = []
-
-    def order(one_size: bool, int8: bool) -> tuple[str, ...]:
-        asked.append(int8)
-        return ("onnxruntime",)
-
-    monkeypatch.setattr(choice, "order", order)
     monkeypatch.setattr(choice, "_open", lambda *others: "opened")
     choose_runtime(model, precision=precision, one_size=True)
-    assert asked == [int8]
+    assert asked == [(True, int8)]
 
 
 def test_a_file_that_is_refused_is_named_beside_the_runtime(
@@ -440,18 +449,9 @@ def test_a_shipped_file_of_another_precision_than_its_name_is_refused(
 
 
 @pytest.mark.parametrize("said", [{"one_size": True}, {"size": (448, 576)}, {}])
-def test_frames_of_one_size_are_ordered_so(
-    said: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[bool] = []
-
-    def order_and_note(one_size: bool, int8: bool) -> tuple[str, ...]:
-        asked.append(one_size)
-        return ("onnxruntime",)
-
-    monkeypatch.setattr(choice, "order", order_and_note)
+def test_frames_of_one_size_are_ordered_so(said: dict[str, Any], asked: Asked) -> None:
     Predictor.from_pretrained("kdc_light", threads=1, **said).close()
-    assert asked == [bool(said)]
+    assert asked == [(bool(said), True)]
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
