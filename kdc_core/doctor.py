@@ -186,7 +186,7 @@ def advise(taken: str, refused: dict[str, str], cpuinfo: Path = CPUINFO) -> str:
         return "; or ".join(f"{name}: {refused[name]}" for name in faster if name in refused)
     ahead = openvino_is_ahead(cpuinfo=cpuinfo)
     if ahead and taken == "onnxruntime" and find_spec("openvino") is None:
-        return "pip install 'kdc_ros[openvino]', ahead on this processor for the node"
+        return "pip install openvino, ahead on this processor for the node"
     return "nothing, without an NVIDIA GPU: no driver's kernel module is loaded"
 
 

@@ -87,8 +87,8 @@ def label_pixels(prediction: Prediction) -> np.ndarray:
 
 
 def people_by_id(prediction: Prediction) -> list[tuple[int, Person]]:
-    """The people with their ids, by score where nobody is followed, the lowest first: the order in
-    every output."""
+    """The people with their ids, the lowest first: the order in every output. Where nobody is
+    followed, they are numbered from 1 by score, the best first."""
     people = [
         (number_of(person, index), person) for index, person in enumerate(prediction.persons)
     ]

@@ -1,4 +1,8 @@
-"""What limits a model: the truth in the place of one of its maps after the other."""
+"""What limits a model: the truth in the place of one of its maps after the other.
+
+The truth stands where it is known, as in training: not in crowds, and for a person's pixels not in
+the offsets to keypoints that are not annotated.
+"""
 
 from __future__ import annotations
 
@@ -78,11 +82,13 @@ class Maps:
     Attributes:
         model: the network's maps.
         truth: the encoded annotations, as logits.
+        known: where they say something (the weights of `encode`).
         poses: the annotated keypoints.
     """
 
     model: list[Fields[Tensor]]
     truth: list[Fields[Tensor]]
+    known: list[Fields[Tensor]]
     poses: Poses
 
 
@@ -127,7 +133,7 @@ def limits(
 
             def raw_of(frame: np.ndarray, letterbox: Letterbox) -> Raw:
                 with torch.inference_mode():
-                    levels = zip(maps.model, maps.truth, strict=True)
+                    levels = zip(maps.model, maps.truth, maps.known, strict=True)
                     mixed = [put(part, *level) for level in levels]
                     poses = maps.poses if part.poses else None
                     return as_raw(network.codec.decode(mixed, poses=poses))
@@ -162,7 +168,7 @@ def see(
     codec, (multiple, _) = network.codec, side_rule(network.config)
     sample = make_sample(image, annotated, codec.skeleton.num_keypoints)
     batch = torch.from_numpy(frame).float().permute(2, 0, 1)[None]
-    model, truth = [], []
+    model, truth, known = [], [], []
     scale = np.array([letterbox.scale_x, letterbox.scale_y])
     for level in codec.levels:
         reduced = reduce(batch, level, multiple)
@@ -170,25 +176,28 @@ def see(
         origin = level.from_image(0.5 * scale - 0.5)
         matrix = np.c_[np.diag(scale / level.factor), origin]
         size = (reduced.shape[2], reduced.shape[3])
-        targets, _ = codec.encode(warp(sample, matrix, size, None))
+        targets, weights = codec.encode(warp(sample, matrix, size, None))
         # A plateau has no peak, unless the short-range offsets are the truth's, too.
         square = np.square(targets.short).sum(2) / codec.settings.score_tau_px**2
         targets.heat = targets.heat * np.exp(-0.5 * square)
         truth.append(as_logits(targets))
+        known.append(weights.map(torch.from_numpy))
     points = annotated_points(annotated, codec.skeleton)
     points[..., :2] = letterbox.to_network(points[..., :2])
-    return Maps(model, truth, given_poses(points, network.config.decode.people))
+    return Maps(model, truth, known, given_poses(points, network.config.decode.people))
 
 
-def put(part: Truth, model: Fields[Tensor], truth: Fields[Tensor]) -> Fields[Tensor]:
-    """The model's maps, with the truth in the place of some."""
+def put(
+    part: Truth, model: Fields[Tensor], truth: Fields[Tensor], known: Fields[Tensor]
+) -> Fields[Tensor]:
+    """The model's maps, with the truth in the place of some, where its weight is not 0."""
     maps = dict(model.items())
     for name in part.maps:
-        there = torch.ones_like(maps[name], dtype=torch.bool)
+        there = getattr(known, name) > 0
         if part.center_only:
             there[:, :-1] = False
         if part.edge_cells is not None:
-            there = near_edge(truth.mask > 0, part.edge_cells * truth.mask_fineness)
+            there &= near_edge(truth.mask > 0, part.edge_cells * truth.mask_fineness)
         maps[name] = torch.where(there, getattr(truth, name), maps[name])
     return Fields(**maps)
 

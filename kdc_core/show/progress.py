@@ -13,7 +13,7 @@ T = TypeVar("T")
 def track(items: Iterable[T], total: int | None, label: str) -> Iterator[T]:
     """Yield the items and show on stderr how many are done, how fast, and the time left.
 
-    With the first of them `Work` has begun.
+    Once the first of them is done, `Work` has begun.
     """
     from rich.console import Console
     from rich.progress import (

@@ -135,7 +135,7 @@ def test_without_a_gpu_nothing_is_advised_but_what_is_ahead_on_this_processor(
     nothing = "nothing, without an NVIDIA GPU: no driver's kernel module is loaded"
     assert doctor.advise("onnxruntime", REFUSED, cpuinfo) == nothing
     cpuinfo.write_text("flags\t\t: fpu avx512f avx512dq\n")
-    assert "pip install 'kdc_ros[openvino]'" in doctor.advise("onnxruntime", REFUSED, cpuinfo)
+    assert "pip install openvino" in doctor.advise("onnxruntime", REFUSED, cpuinfo)
     monkeypatch.setattr(doctor, "find_spec", lambda name: object())
     assert doctor.advise("onnxruntime", REFUSED, cpuinfo) == nothing
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from kdc_core.inference.engine.messages import NO_DRIVER, EngineError
 
-NO_PACKAGE = "cuda-python is not installed: pip install 'kdc_ros[cuda]'"
+NO_PACKAGE = "cuda-python is not installed: pip install cuda-python"
 NO_DEVICE = (
     "the NVIDIA driver finds no GPU: is one plugged in, visible to this container, and not hidden "
     "by CUDA_VISIBLE_DEVICES?"

@@ -25,7 +25,7 @@ class BuildCancelled(KdcError):
 NOT_INSTALLED = {
     "tensorrt": "TensorRT is not installed: on a Jetson it comes with JetPack, elsewhere with "
     "NVIDIA's packages",
-    "tensorrt-rtx": "TensorRT-RTX is not installed: pip install 'kdc_ros[rtx]'",
+    "tensorrt-rtx": "TensorRT-RTX is not installed: pip install tensorrt-rtx",
 }
 TOO_OLD = "{library} is too old ({missing} is missing): TensorRT 10.3 or later is needed"
 NO_DRIVER = (

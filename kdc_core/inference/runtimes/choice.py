@@ -332,7 +332,7 @@ def _open_tensorrt(
         from kdc_core.inference.runtimes.tensorrt import TensorRtRuntime
     except ImportError as error:
         raise UnusableRuntime(
-            f"cuda-python cannot be imported ({error}): pip install 'kdc_ros[cuda]'"
+            f"cuda-python cannot be imported ({error}): pip install cuda-python"
         ) from error
     family: Family = "tensorrt" if name == "tensorrt" else "tensorrt-rtx"
     return TensorRtRuntime.open(

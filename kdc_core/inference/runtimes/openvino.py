@@ -49,7 +49,7 @@ class OpenVinoRuntime:
             import openvino
         except ImportError as error:
             raise UnusableRuntime(
-                f"openvino cannot be imported ({error}): pip install 'kdc_ros[openvino]'"
+                f"openvino cannot be imported ({error}): pip install openvino"
             ) from error
         self.manifest = read_file(path)
         self._path, self._threads = path, threads
