@@ -6,6 +6,7 @@ import math
 import threading
 import weakref
 from collections import deque
+from copy import copy
 from dataclasses import dataclass
 
 from rclpy.node import Node
@@ -105,18 +106,18 @@ class DepthInput:
         self.info: CameraInfo | None = None
 
     def open(self) -> None:
-        """Subscribe; what came before is forgotten."""
-        self._kept.clear()
+        """Subscribe."""
         self.info, self._open = None, True
         self.look()
 
     def close(self) -> None:
-        """Unsubscribe, and let nobody wait."""
+        """Unsubscribe, forget what came, and let nobody wait."""
         for subscription in self._subscriptions.values():
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
         with self._changed:
             self._open = False
+            self._kept.clear()
             self._changed.notify_all()
 
     def look(self) -> None:
@@ -197,7 +198,7 @@ class DepthInput:
             kind,
             name,
             callback,
-            profile,
+            copy(profile),  # rclpy writes overrides into it
             qos_overriding_options=QoSOverridingOptions(OVERRIDDEN[name]),
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
@@ -207,11 +208,13 @@ class DepthInput:
 
     def _on_depth(self, depth: Image) -> None:
         with self._changed:
-            if self._kept and stamp_ns(depth.header) < stamp_ns(self._kept[-1].header):
+            now_ns = stamp_ns(depth.header)
+            if self._kept and now_ns < stamp_ns(self._kept[-1].header):
                 self._kept.clear()  # a bag begins again
+            if self._kept and now_ns == stamp_ns(self._kept[-1].header):
+                self._kept.pop()  # of stamps that are alike the latest is taken
             self._kept.append(depth)
-            oldest_ns = stamp_ns(depth.header) - KEPT_NS
-            while len(self._kept) > FEW and stamp_ns(self._kept[0].header) < oldest_ns:
+            while len(self._kept) > FEW and stamp_ns(self._kept[0].header) < now_ns - KEPT_NS:
                 self._kept.popleft()
             while len(self._kept) > 1 and sum(len(d.data) for d in self._kept) > KEPT_BYTES:
                 self._kept.popleft()

@@ -15,6 +15,7 @@ LOSS_S = 10.0  # seconds over which the share of lost images is taken
 LOST_SHARE = 0.2  # of the images sent; above, it is warned of
 BEHIND_MS = 1000.0  # between an image's stamp and its people; above, it is warned of
 BEHIND_FRAMES = 3  # in a row
+LEAST_UNUSABLE = 2  # in a row, before it is said that none can be used: one says little of others
 # A stamp further from the node's clock than this is from another clock.
 CLOCKS_DISAGREE_S = 10.0
 
@@ -38,6 +39,7 @@ class Monitor:
         self._heard_s = 0.0  # when the last image came, or the node began to wait for one
         self._unusable: deque[bool] = deque(maxlen=WINDOW)
         self._unusable_since_s: float | None = None  # when the first in a row came
+        self._unusable_in_a_row = 0
         self._unusable_cause = ""  # of the last
         self._latency: deque[float] = deque(maxlen=WINDOW)
         self._recent: deque[float] = deque(maxlen=BEHIND_FRAMES)
@@ -58,7 +60,7 @@ class Monitor:
         """Forget how the last frames went: those to come are of other circumstances."""
         with self._lock:
             self._unusable.clear()
-            self._unusable_since_s = None
+            self._end_unusable()
             self._recent.clear()
 
     def got_image(self, now_s: float) -> None:
@@ -103,6 +105,7 @@ class Monitor:
             self.bad += 1
             self.last_error = self._unusable_cause = reason
             self._unusable.append(True)
+            self._unusable_in_a_row += 1
             if self._unusable_since_s is None:
                 self._unusable_since_s = now_s
 
@@ -115,7 +118,10 @@ class Monitor:
 
     def _got_usable(self) -> None:
         self._unusable.append(False)
-        self._unusable_since_s = None
+        self._end_unusable()
+
+    def _end_unusable(self) -> None:
+        self._unusable_since_s, self._unusable_in_a_row = None, 0
 
     def got_lost(self, count: int, now_s: float) -> None:
         with self._lock:
@@ -182,7 +188,10 @@ class Monitor:
         """
         with self._lock:
             since_s, cause = self._unusable_since_s, self._unusable_cause
+            count = self._unusable_in_a_row
         if not timeout_s or since_s is None or now_s - since_s <= timeout_s:
+            return ""
+        if count < LEAST_UNUSABLE:
             return ""
         return f"no image on {topic} could be used for {now_s - since_s:.0f} s: {cause}"
 

@@ -151,6 +151,14 @@ class Bodies:
         # After the topics that it names.
         self._tracked.publish(IdsList(header=header, ids=[body_id(id) for id, _ in people]))
 
+    def clear(self) -> None:
+        """Publish that nobody is seen: whoever follows bodies drops one only by a list."""
+        with self._lock:
+            for id in list(self._bodies):
+                self._remove(id)
+        header = Header(stamp=self._node.get_clock().now().to_msg())
+        self._tracked.publish(IdsList(header=header))
+
     def _add(self, id: int) -> Body:
         topic = f"{BODIES}/{body_id(id)}"
         body = Body(

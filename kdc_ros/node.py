@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from kdc_core.show.view import View
 
 FAULTS_IN_A_ROW = 10  # then the node deactivates itself
+STUCK = "a frame has not ended within stall_timeout: if it does not, restart the process"
 OK = TransitionCallbackReturn.SUCCESS
 FAILED = TransitionCallbackReturn.FAILURE
 
@@ -64,6 +65,8 @@ class KdcNode(LifecycleNode):
     Raises:
         BadParameter: a parameter given at start cannot be used.
     """
+
+    _made = False
 
     def __init__(self, name: str = "kdc", status_period_s: float = 1.0, **options: Any):
         super().__init__(name, **options)
@@ -97,6 +100,7 @@ class KdcNode(LifecycleNode):
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_timer(status_period_s, self._look_around, clock=STEADY)
+        self._made = True
         if self._settings.autostart:
             call_soon(self, self._start_up)
 
@@ -227,11 +231,14 @@ class KdcNode(LifecycleNode):
 
     def _activate(self) -> None:
         assert self._processing is not None
+        if self._worker is not None and not self._worker.stop(0.0):
+            raise KdcError(STUCK)
         self._box = LatestBox(self._box.dropped)
         if self._outputs_3d is not None:
             self._outputs_3d.open()
         self._worker = Worker(self._box, self._processing.begin, self._settings.pipeline)
         self._monitor.activated(time.monotonic())
+        self._processing.abandoned = False
         self._processing.start_anew()
         self._teller.forget()
         self._leaving.clear()
@@ -243,28 +250,48 @@ class KdcNode(LifecycleNode):
         self._leaving.set()
         self._input.close()
         if self._worker is not None:
-            self._worker.stop()
-            self._worker = None
+            # At the end of the process main knows what to do.
+            limit_s = None if self.stopping.is_set() else self._settings.stall_timeout
+            if self._worker.stop(limit_s):
+                self._worker = None
+            else:
+                self._fail(STUCK)
+                if self._processing is not None:
+                    self._processing.abandoned = True
         self._monitor.building = ""
         if self._outputs_3d is not None:
             self._outputs_3d.close()
+        if self._processing is not None and self._worker is None and self.context.ok():
+            self._processing.fall_silent()
 
     def _clean_up(self) -> None:
+        """Free everything, whatever of it fails: rclpy would not tell, nor go on."""
         self._deactivate()
         self._configured = False
+        parts = (self._view, self._outputs, self._outputs_3d, self._predictor)
         self._processing = None
-        if self._view is not None:
-            self._view.close()
-            self._view = None
-        if self._outputs is not None:
-            self._outputs.destroy()
-            self._outputs = None
-        if self._outputs_3d is not None:
-            self._outputs_3d.destroy()
-            self._outputs_3d = None
-        if self._predictor is not None:
-            self._predictor.close()
-            self._predictor = None
+        self._view = self._outputs = self._outputs_3d = self._predictor = None
+        view, outputs, outputs_3d, predictor = parts
+        ends = [part.destroy for part in (outputs, outputs_3d) if part is not None]
+        ends += [part.close for part in (view, predictor) if part is not None]
+        if self._worker is not None and predictor is not None:
+            ends.remove(predictor.close)  # a frame is still in work by it
+        for end in ends:
+            try:
+                end()
+            except Exception as error:
+                self._fail(f"cleanup: {type(error).__name__}: {error}")
+                self.get_logger().error(traceback.format_exc())
+
+    def destroy_node(self) -> None:
+        """As cleanup, and leave the graph."""
+        if self._made:  # rclpy calls this, too, where a parameter given at start is refused
+            self._clean_up()
+        super().destroy_node()
+
+    def _fail(self, text: str) -> None:
+        self._failure = text
+        self.get_logger().error(text)
 
     def _start_up(self) -> None:
         if self.trigger_configure() == OK:
@@ -283,6 +310,8 @@ class KdcNode(LifecycleNode):
         if request.data and not self._enabled:
             self._monitor.activated(time.monotonic())
         self._enabled = request.data
+        if not self._enabled and self._processing is not None:
+            self._processing.fall_silent()
         response.success = True
         response.message = "processing" if request.data else "paused"
         return response

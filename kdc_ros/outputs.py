@@ -33,6 +33,10 @@ class Mirror(Protocol):
         """Publish the people of one image, under its header."""
         ...
 
+    def clear(self) -> None:
+        """Take back what is in force until the next image, for none may come."""
+        ...
+
     def destroy(self) -> None:
         """Take the topics down."""
         ...
@@ -135,6 +139,11 @@ class Outputs:
         if jpeg:
             image = messages.jpeg_image(header, drawn, settings.jpeg_quality)
             self._annotated_jpeg.publish(image)
+
+    def clear(self) -> None:
+        """Take back what is in force until the next image, for none may come."""
+        for mirror in self._mirrors:
+            mirror.clear()
 
     def destroy(self) -> None:
         """Take the topics down."""

@@ -76,7 +76,10 @@ class Processing:
         convert: reads messages.
         monitor: counts.
         settings: gives the parameters in force.
-        enabled: whether frames are processed at all.
+        enabled: whether frames are processed, and people published, at all.
+
+    Attributes:
+        abandoned: what is still in work is not published any more.
     """
 
     def __init__(
@@ -95,8 +98,9 @@ class Processing:
         self._outputs, self._outputs_3d, self._view = outputs, outputs_3d, view
         self._convert, self._monitor, self._settings = convert, monitor, settings
         self._enabled = enabled
+        self.abandoned = False
         self._next_frame = 0.0
-        self._people = threading.Lock()
+        self._people, self._publishing = threading.Lock(), threading.Lock()
         self._tracker = Tracker(predictor.skeleton, settings().track_timeout)
         self._smoother = Smoother()
 
@@ -113,6 +117,11 @@ class Processing:
         with self._people:
             self._tracker.reset()
             self._smoother = Smoother()
+
+    def fall_silent(self) -> None:
+        """Say that nobody is seen, once no more people are published."""
+        with self._publishing:
+            self._outputs.clear()
 
     def start_anew(self) -> None:
         """Take the next frame, however soon it comes and however those before it went."""
@@ -170,7 +179,6 @@ class Processing:
         settings, stamp_s = begun.settings, _stamp_s(begun.image)
         prediction = begun.pending.collect()
         predicted = time.monotonic()
-        self._monitor.building = ""
         if begun.region is not None:
             prediction = begun.region.back(prediction, begun.pixels.shape[:2])
         everybody = prediction if begun.unsure else None
@@ -181,14 +189,17 @@ class Processing:
             prediction = replace(prediction, persons=large)
         if settings.tracking:
             prediction = self._follow(prediction, settings, stamp_s or time.monotonic())
-        self._outputs.publish(
-            begun.image.header,
-            begun.pixels,
-            prediction,
-            self._predictor.skeleton,
-            settings,
-            everybody,
-        )
+        with self._publishing:
+            if self.abandoned or not self._enabled():
+                return
+            self._outputs.publish(
+                begun.image.header,
+                begun.pixels,
+                prediction,
+                self._predictor.skeleton,
+                settings,
+                everybody,
+            )
         if self._outputs_3d is not None and begun.depth is not None:
             self._outputs_3d.publish(begun.image.header, prediction, begun.depth, settings)
         ros_ms = 1e3 * (begun.converted_s + time.monotonic() - predicted)
@@ -226,6 +237,8 @@ class Processing:
         except Exception as error:
             self._monitor.got_fault(f"{type(error).__name__}: {error}")
             logger.error(traceback.format_exc(), **THROTTLED)
+        finally:
+            self._monitor.building = ""
         return None
 
 

@@ -82,6 +82,9 @@ class Detections:
             self._label_info.publish(label_info(header, ids, settings.confidence))
             self._ids = ids
 
+    def clear(self) -> None:
+        """Nothing: the last labels still mean what they meant."""
+
     def destroy(self) -> None:
         """Take the topics down."""
         self._node.destroy_publisher(self._detections)

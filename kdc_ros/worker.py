@@ -85,7 +85,15 @@ class Worker:
                     before.result()
                 before = ends.submit(end)
 
-    def stop(self) -> None:
-        """Close the box and wait for the frames in work to end."""
+    def stop(self, timeout_s: float | None = None) -> bool:
+        """Close the box and wait for the frames in work to end.
+
+        Args:
+            timeout_s: the longest wait; None = for however long they take.
+
+        Returns:
+            Whether they have ended.
+        """
         self._box.close()
-        self._thread.join()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()

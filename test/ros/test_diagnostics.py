@@ -107,6 +107,9 @@ def test_no_usable_image_for_a_while_is_told_with_the_last_cause() -> None:
     monitor.got_fault("of the model, not of the image")
     assert monitor.none_usable(99.0, 2.0, "/image") == ""
     monitor.got_bad_frame("again", 99.0)
+    assert monitor.none_usable(110.0, 2.0, "/image") == "", "one says nothing of the next"
+    monitor.got_bad_frame("and again", 111.0)
+    assert monitor.none_usable(112.0, 2.0, "/image") != ""
     monitor.activated(120.0)
     assert monitor.none_usable(121.0, 2.0, "/image") == "", "the wait begins anew"
 

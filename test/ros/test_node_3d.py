@@ -463,6 +463,53 @@ def test_the_depth_of_an_image_that_is_taken_up_late_is_still_there(
     assert kept.want(images[0].header).nearest is images[29], "for half a second alone"
 
 
+def test_of_depth_without_stamps_the_latest_alone_is_kept_and_none_while_inactive(
+    here: tuple[Local, DepthCamera],
+) -> None:
+    kept, images = depth_module.DepthInput(here[0].node), []
+    for _ in range(20):
+        images.append(depth_image(np.full((4, 4), 2.0)))
+        kept._on_depth(images[-1])
+    assert list(kept._kept) == images[-1:]
+    kept.close()
+    assert not kept._kept
+
+
+@pytest.mark.parametrize("overridden", ["depth", "camera_info"])
+def test_an_overridden_subscription_is_made_once(
+    domain: int, monkeypatch: pytest.MonkeyPatch, peer: MakePeer, overridden: str
+) -> None:
+    override = f"qos_overrides./elsewhere/{overridden}.subscription.depth"
+    arguments = ["--ros-args", "-p", f"{override}:=9"]
+    for topic in ("depth", "camera_info"):
+        arguments += ["-r", f"{topic}:=/elsewhere/{topic}"]
+    with local_node(monkeypatch, True, arguments, autostart=True, enable_3d=True) as (node, found):
+        local = Local(node, found, peer(node.get_namespace()))
+        camera = DepthCamera(local.peer)
+        meet(local, local.peer)
+        publishers = [
+            camera.peer.node.create_publisher(kind, f"/elsewhere/{topic}", 1)
+            for topic, kind in (("depth", Image), ("camera_info", CameraInfo))
+        ]
+        outputs = node._outputs_3d
+        assert outputs is not None
+        depth = outputs._input
+        local.peer.wait(lambda: all(not why for why in depth._absent.values()), "publishers")
+        before = dict(depth._subscriptions)
+        looks: list[float] = []
+        look = depth.look
+
+        def counted() -> None:
+            look()
+            looks.append(time.monotonic())
+
+        monkeypatch.setattr(depth, "look", counted)
+        local.peer.wait(lambda: len(looks) >= 3, "three looks")
+        assert depth._subscriptions == before
+        for publisher in publishers:
+            camera.peer.node.destroy_publisher(publisher)
+
+
 def test_no_thread_is_left(here: tuple[Local, DepthCamera]) -> None:
     """Frames wait for a depth that does not come while the node is taken down."""
     local, camera = here

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from array import array
 from collections.abc import Callable
 from functools import partial
@@ -10,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import Image
 
 from kdc_ros import outputs
 from kdc_ros.camera import stamp_of
 from kdc_ros.images import ENCODINGS
+from kdc_ros.node import STUCK
 
-from .local import Local
+from .local import Local, local_node
 from .peer import BLACK, OUTPUTS, WITH_ANNOTATED, MakePeer
 
 pytestmark = pytest.mark.ros
@@ -130,6 +133,72 @@ def test_cleanup_closes_the_model(local: Local) -> None:
     assert not local.predictor.closed
     assert local.peer.change_state("cleanup")
     assert local.predictor.closed
+
+
+def test_a_model_that_cannot_be_closed_is_told_and_the_node_goes_on(
+    local: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close() -> None:
+        raise RuntimeError("device lost")
+
+    monkeypatch.setattr(local.predictor, "close", close)
+    assert local.peer.change_state("deactivate")
+    assert local.peer.change_state("cleanup")
+    assert local.peer.state() == "unconfigured"
+    status = local.peer.status()
+    assert status.level == DiagnosticStatus.ERROR
+    assert status.message == "cleanup: RuntimeError: device lost"
+    assert local.node._outputs is None
+    assert local.peer.change_state("configure") and local.peer.change_state("activate")
+    local.peer.meet()
+    assert local.peer.status().level == DiagnosticStatus.OK
+
+
+def test_a_frame_that_hangs_holds_up_no_transition_for_long(local: Local) -> None:
+    peer, go_on = local.peer, threading.Event()
+    peer.set_parameters(stall_timeout=1.0)
+    local.predictor.while_busy = lambda: go_on.wait(60)
+    try:
+        frame = peer.frame()
+        peer.publisher.publish(frame)
+        peer.wait(lambda: local.node._monitor._begun_s, "the frame is in work")
+        assert peer.change_state("deactivate")
+        stuck = peer.status()
+        assert (stuck.level, stuck.message) == (DiagnosticStatus.ERROR, STUCK)
+        assert not peer.change_state("activate"), "the model is still in use"
+        assert peer.status().message == STUCK
+        assert peer.change_state("cleanup")
+        assert not local.predictor.closed, "its model is still in use"
+        assert peer.status().message == STUCK
+    finally:
+        go_on.set()
+    assert peer.change_state("configure") and peer.change_state("activate")
+    peer.meet()
+    assert peer.status().level == DiagnosticStatus.OK
+    assert stamp_of(frame) not in peer.received, "its people came after the end"
+
+
+def test_a_failed_build_is_over_in_the_diagnostics(local: Local) -> None:
+    def build() -> None:
+        local.node._on_build("tactics", 3, 11)
+        raise RuntimeError("no memory")
+
+    local.predictor.while_busy = build
+    local.peer.publisher.publish(local.peer.frame())
+    status = local.peer.status(lambda s: local.peer.values(s)["faults"] == "1", "a fault")
+    assert "building" not in status.message and local.peer.values(status)["engine"] == "ready"
+
+
+def test_a_node_that_is_destroyed_leaves_no_thread_and_closes_its_model(
+    domain: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with local_node(monkeypatch) as (node, predictor):
+        for transition in (node.trigger_configure, node.trigger_activate):
+            assert transition() == TransitionCallbackReturn.SUCCESS
+        worker = node._worker
+        assert worker is not None and worker._thread.is_alive()
+        monkeypatch.setattr(node, "on_shutdown", lambda _: None)  # destroy_node alone comes
+    assert not worker._thread.is_alive() and predictor.closed
 
 
 def test_annotated_is_drawn_only_for_subscribers(

@@ -430,6 +430,27 @@ def test_there_are_topics_of_so_many_bodies_at_most(
     hri.peer.wait(lambda: bodies(hri) == {"tracked"} | left, "the last two bodies")
 
 
+@pytest.mark.parametrize("end", ["pause", "deactivate", "shutdown"])
+def test_who_follows_bodies_is_told_that_the_node_sees_nobody_any_more(
+    hri: Local, end: str
+) -> None:
+    from hri_msgs.msg import IdsList
+
+    told = listen(hri.peer, IdsList, f"{BODIES}/tracked")
+    hri.peer.wait(
+        lambda: hri.node.count_subscribers(f"{BODIES}/tracked") and hri.peer.answer(COLORS), "ears"
+    )
+    hri.predictor.persons = (somebody(),)
+    hri.peer.answer(COLORS)
+    hri.peer.wait(lambda: told and told[-1].ids, "somebody")
+    if end == "pause":
+        hri.peer.enable(False)
+    else:
+        assert hri.peer.change_state(end)
+    hri.peer.wait(lambda: not told[-1].ids, "nobody")
+    assert told[-1].header.stamp.sec
+
+
 def test_cleanup_takes_the_topics_of_bodies_down(hri: Local) -> None:
     hri.predictor.persons = (somebody(),)
     hri.peer.answer(COLORS)

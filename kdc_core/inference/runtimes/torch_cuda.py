@@ -66,9 +66,11 @@ class CudaProgram:
 
     def close(self) -> None:
         """Wait for frames under way and free the graphs."""
-        self._stream.synchronize()
-        self._replays.clear()
-        self._constants.clear()
+        try:
+            self._stream.synchronize()
+        finally:
+            self._replays.clear()
+            self._constants.clear()
 
     def _run_for(self, size: Size) -> Run:
         """What runs frames of a size: a graph, captured when such a frame first comes, or not."""
