@@ -48,6 +48,11 @@ def shortened(stem: str, others: str) -> str:
     return os.fsdecode(os.fsencode(stem)[: max(1, room)])
 
 
+def printable(name: str) -> str:
+    """A file's name as text that can be written everywhere: what is no UTF-8 in it as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def read_json(path: Path, otherwise: Json) -> Json:
     """What a JSON file holds; `otherwise` where it is absent, damaged or of another type."""
     try:

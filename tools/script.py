@@ -14,7 +14,7 @@ from kdc_core.errors import KdcError
 
 def beside(annotations: Path, images: Path) -> Path:
     """The link to a folder or tar of images that lies beside annotations to be written."""
-    return annotations.with_suffix(images.suffix)
+    return annotations.with_suffix(".tar" if images.is_file() else "")
 
 
 def check_data_set(annotations: Path, images: Path, source: Path) -> None:

@@ -71,7 +71,7 @@ def cut_out(sample: Sample, least_px: int) -> list[Cutout]:
     """Well visible, upright people of an image, higher than so many pixels."""
     cutouts = []
     for keypoints, box, mask in zip(sample.keypoints, sample.boxes, sample.masks, strict=True):
-        x0, y0, x1, y1 = (int(v) for v in box)
+        x0, y0, x1, y1 = (max(0, int(v)) for v in box)
         whole = (keypoints[:, 2] > 0).sum() >= 12
         upright = y1 - y0 > 1.5 * (x1 - x0) and y1 - y0 > least_px
         if whole and upright and mask.any():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import BadParameter, Option, echo
 
-from kdc_core.commands.models import Evaluated, by_oracle, by_predictor, by_test_time
+from kdc_core.commands.models import by_oracle, by_predictor, by_test_time
 from kdc_core.commands.options import (
     Annotations,
     Category,
@@ -100,6 +100,7 @@ def evaluate(
         import matplotlib  # noqa: F401 -- better missed now than after all images
     from kdc_core.codec.skeleton import COCO17
     from kdc_core.data.images import Images
+    from kdc_core.evaluation.calibration import calibrate, draw_curve
     from kdc_core.evaluation.run import persons_without_mask
 
     sides, source = _sides(scales), Images(images)
@@ -113,7 +114,6 @@ def evaluate(
     if breakdown and not grouped:
         raise BadParameter(f"--breakdown: only for {COCO17.name}, not {chosen.skeleton.name}")
     done = chosen.evaluate(annotations, "evaluate", subset, pose2seg, category)
-    save(results, done.annotations.in_file_ids(done.results))
     summary: dict[str, Any] = {
         "model": chosen.name,
         "annotations": annotations.name,
@@ -128,15 +128,21 @@ def evaluate(
     groups = _groups(done) if grouped else {}
     if breakdown:
         summary["breakdown"] = groups
+    least = chosen.config.predict.confidence
     if curve is not None:
-        summary["at_default_confidence"] = _draw_curve(done, chosen, curve)
-    save(json_file, summary)
+        precision_recall = calibrate(done.annotations, done.results)
+        summary["at_default_confidence"] = precision_recall.at(least)
+    # The figures first: what is drawn and written of them may fail.
     _print(summary)
     say_absent(done.annotations, done.protocol)
+    save(json_file, summary)
+    save(results, done.annotations.in_file_ids(done.results))
+    if curve is not None:
+        title = f"{chosen.name} on {done.annotations.path.name}"
+        draw_curve(precision_recall, least, title, curve)
     if report is not None:
         from kdc_core.evaluation.report import write_report
 
-        least = chosen.config.predict.confidence
         found = (done.results, least, done.protocol, done.figures, groups)
         write_report(report, done.annotations, source, *found)
         echo(f"report in '{report / 'index.html'}'")
@@ -159,15 +165,6 @@ def _groups(done: EvaluationResult) -> dict[str, dict[str, float]]:
     from kdc_core.evaluation.breakdown import breakdown
 
     return breakdown(done.annotations, done.results)
-
-
-def _draw_curve(done: EvaluationResult, chosen: Evaluated, path: Path) -> dict[str, float]:
-    """Draw precision and recall; what they are at the model's own threshold."""
-    from kdc_core.evaluation.calibration import calibrate, draw_curve
-
-    curve, default = calibrate(done.annotations, done.results), chosen.config.predict.confidence
-    draw_curve(curve, default, f"{chosen.name} on {done.annotations.path.name}", path)
-    return curve.at(default)
 
 
 def _print(summary: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import typer
 from typer import Argument, Option
 
 from kdc_core.commands.models import by_predictor, weights_of
-from kdc_core.commands.options import choice
+from kdc_core.commands.options import Category, choice
 from kdc_core.commands.outputs import check_outputs, check_suffix
 from kdc_core.commands.printing import end_with
 from kdc_core.errors import KdcError, Work
@@ -42,6 +42,7 @@ def export(
     calibrate: Annotated[
         str | None, Option(help="Data set of training images, for int8; as for kdc train --data.")
     ] = None,
+    category: Category = None,
     size: Annotated[
         str | None, Option(help="HEIGHTxWIDTH of the only frame it takes; default: any.")
     ] = None,
@@ -74,7 +75,9 @@ def export(
             export_onnx(weights, original, frame)
             frames: Iterable[np.ndarray] = ()
             if calibrate is not None:
-                frames = training_frames(calibrate, read_file(original).config, frame)
+                frames = training_frames(
+                    calibrate, read_file(original).config, frame, category=category
+                )
             change_precision(original, output, cast("Precision", precision), frames)
         Work.begun = True
         typer.echo(f"wrote '{output}', {output.stat().st_size / 1e6:.1f} MB")
@@ -84,7 +87,7 @@ def export(
             worst |= difference
         typer.echo(f"all, beside {'torch' if original == weights else 'fp32'}: {worst}")
         if calibrate is not None:
-            _measure_loss(calibrate, original, output)
+            _measure_loss(calibrate, original, output, category)
 
 
 def _with_preset(model: str, preset: str, output: Path) -> Path:
@@ -110,7 +113,7 @@ def _with_preset(model: str, preset: str, output: Path) -> Path:
     return target
 
 
-def _measure_loss(data: str, original: Path, program: Path) -> None:
+def _measure_loss(data: str, original: Path, program: Path, category: str | None = None) -> None:
     """Write into the program what AP it loses on the validation images, if there are any."""
     from kdc_core.data.annotations import AnnotationError
     from kdc_core.data.datasets import find_data
@@ -127,7 +130,9 @@ def _measure_loss(data: str, original: Path, program: Path) -> None:
         return
     images = Images(folder)
     done = [
-        by_predictor(str(path), images, "onnxruntime").evaluate(annotations, path.stem)
+        by_predictor(str(path), images, "onnxruntime").evaluate(
+            annotations, path.stem, category=category
+        )
         for path in (original, program)
     ]
     if done[0].failed:

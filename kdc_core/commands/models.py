@@ -152,12 +152,12 @@ def weights_of(model: str) -> Path:
     """The .safetensors file of a model, for what runs by torch.
 
     Raises:
-        KdcError: there is none.
+        KdcError: there is none, or an .onnx file is named.
     """
     from kdc_core.inference.runtimes.choice import find_model
 
     path = find_model(model, (".safetensors",))
-    if path.suffix != ".safetensors":
+    if path.suffix == ".onnx":
         raise KdcError(
             f"'{path}' is a program for other runtimes: expected the .safetensors file that it "
             "was exported from, which torch runs"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from kdc_core.commands.models import weights_of
-from kdc_core.commands.options import Json
+from kdc_core.commands.options import Category, Json
 from kdc_core.commands.outputs import check_outputs, check_suffix
 from kdc_core.commands.printing import cell, print_table, save
 from kdc_core.commands.train import seconds
@@ -25,6 +25,7 @@ def tune(
     images: Annotated[
         str | None, Option(help="Folder or tar of the images; default: as laid out.")
     ] = None,
+    category: Category = None,
     trials: Annotated[int, Option(min=1, help="Settings to try.")] = 60,
     max_time: Annotated[
         float | None,
@@ -39,7 +40,7 @@ def tune(
     from kdc_core.evaluation.tune import tune as run
 
     path = weights_of(model)
-    done = run(path, data, output, trials, max_time, images, _progress)
+    done = run(path, data, output, trials, max_time, images, _progress, category)
     rows = [
         (label, *(cell(figures[name]) if name in figures else "" for name in ROWS))
         for label, figures in (

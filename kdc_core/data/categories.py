@@ -77,11 +77,16 @@ def person_category(
     raise AnnotationError(f"{asked}: give --category with the id or name of one of {_few(there)}")
 
 
+def has_keypoints(names: list[str], skeleton: Skeleton) -> bool:
+    """Whether a category's keypoints are those of a skeleton, in its order and by their names."""
+    return [_plain(name) for name in names] == [_plain(name) for name in skeleton.keypoints]
+
+
 def other_skeleton(names: list[str], skeleton: Skeleton) -> str | None:
     """What is wrong where a category's keypoints are not those of a skeleton, else None."""
-    ours, theirs = [[_plain(n) for n in some] for some in (skeleton.keypoints, names)]
-    if not names or ours == theirs:
+    if not names or has_keypoints(names, skeleton):
         return None
+    ours, theirs = [[_plain(n) for n in some] for some in (skeleton.keypoints, names)]
     # Names that are all unknown may be other words for the same.
     if len(names) == len(ours) and set(ours).isdisjoint(theirs):
         return None

@@ -13,7 +13,12 @@ from pydantic_core import from_json
 
 from kdc_core.codec.skeleton import COCO17, Skeleton
 from kdc_core.data.annotations import AnnotationError, Annotations
-from kdc_core.data.categories import other_skeleton, person_category, read_categories
+from kdc_core.data.categories import (
+    has_keypoints,
+    other_skeleton,
+    person_category,
+    read_categories,
+)
 from kdc_core.data.entries import Notes, as_id
 from kdc_core.data.faults import Fault, counted, listed
 from kdc_core.data.reader import Reader, Reading
@@ -168,7 +173,8 @@ def _read(
         person = person_category(content, categories, category)
     except AnnotationError as error:
         raise AnnotationError(f"'{path}': {error}") from error
-    if also is not None and person.keypoints and not other_skeleton(person.keypoints, also):
+    # Of this one the names must say it: by their number alone others would be taken for it.
+    if also is not None and has_keypoints(person.keypoints, also):
         skeleton = also
     names = tuple(person.keypoints) or skeleton.keypoints
     found = Reading(Annotations(Path(path), (), skeleton, person.id), names, notes)

@@ -200,12 +200,13 @@ def mask_or_box(person: AnnotatedPerson, size: tuple[int, int]) -> tuple[Rle, bo
 def _truth(image: AnnotatedImage, person: AnnotatedPerson, by_box: bool) -> Result:
     """A person as a COCO entry, without id and mask."""
     x0, y0, x1, y1 = person.box.tolist()
+    width, height = max(0.0, x1 - x0), max(0.0, y1 - y0)
     return {
         "image_id": image.id,
         "category_id": 1,
         "iscrowd": int(person.crowd),
-        "area": BOX_FRACTION * (x1 - x0) * (y1 - y0) if by_box else person.area,
-        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": BOX_FRACTION * width * height if by_box else person.area,
+        "bbox": [x0, y0, width, height],
         "keypoints": person.keypoints.ravel().tolist(),
         "num_keypoints": person.num_keypoints,
     }

@@ -116,20 +116,22 @@ def limits(
     truth = read_truth(annotations, skeleton, images=source, category=category)
     network, _ = load_model(model)
     thresholds = Thresholds(0.0, 0.0, config.predict.mask_threshold, config.decode.people)
-    by_name = {image.file_name: image for image in truth.images}
     read = lru_cache(1)(source.read)
 
+    by_id = {image.id: image for image in truth.images}
+
     @lru_cache(1)
-    def maps_of(file_name: str) -> Maps:
-        image = read(file_name)
+    def maps_of(image_id: int) -> Maps:
+        annotated = by_id[image_id]
+        image = read(annotated.file_name)
         letterbox = fit_letterbox((image.shape[0], image.shape[1]), config)
         with torch.inference_mode():
             frame = letterbox_image(image, letterbox)
-            return see(network, frame, by_name[file_name], image, letterbox)
+            return see(network, frame, annotated, image, letterbox)
 
     def under(part: Truth) -> Predict:
         def predict(annotated: AnnotatedImage) -> Prediction:
-            maps = maps_of(annotated.file_name)
+            maps = maps_of(annotated.id)
 
             def raw_of(frame: np.ndarray, letterbox: Letterbox) -> Raw:
                 with torch.inference_mode():

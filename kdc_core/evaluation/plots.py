@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdc_core.files import whole_file
+from kdc_core.files import printable, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,9 +44,9 @@ def draw_lines(
     places: Sequence[float] | np.ndarray = _places(labels) if labels else np.asarray(x, float)
     with _plot(path, title, xlabel, ylabel) as axes:
         for text, values in lines.items():
-            axes.plot(places, values, marker="o" if labels else "", label=text)
+            axes.plot(places, values, marker="o" if labels else "", label=_plain(text))
         if labels:
-            axes.set_xticks(places, labels)
+            axes.set_xticks(places, [_plain(label) for label in labels])
             axes.tick_params(axis="x", rotation=30 if len(labels) > 7 else 0, labelsize=8)
         if mark is not None:
             axes.axvline(mark[1], color="gray", linestyle="--", linewidth=1)
@@ -68,7 +68,12 @@ def draw_points(
         for name, point in points.items():
             axes.scatter(*point)
             axes.annotate(
-                name, point, ha="center", textcoords="offset points", xytext=(0, 6), fontsize=8
+                _plain(name),
+                point,
+                ha="center",
+                textcoords="offset points",
+                xytext=(0, 6),
+                fontsize=8,
             )
         right, top = np.max([*points.values()], axis=0)
         axes.set(xlim=(0, 1.25 * max(0.1, right)), ylim=(0, 1.25 * top))
@@ -92,8 +97,9 @@ def draw_bars(
     with _plot(path, title, xlabel, "", max(3.6, 0.4 * len(labels))) as axes:
         places, height = np.arange(len(labels)), 0.8 / len(bars)
         for index, (text, values) in enumerate(bars.items()):
-            axes.barh(places + (index - (len(bars) - 1) / 2) * height, values, height, label=text)
-        axes.set_yticks(places, labels, fontsize=8)
+            middle = places + (index - (len(bars) - 1) / 2) * height
+            axes.barh(middle, values, height, label=_plain(text))
+        axes.set_yticks(places, [_plain(label) for label in labels], fontsize=8)
         axes.tick_params(axis="x", labelsize=8)
         axes.invert_yaxis()
         axes.figure.legend(fontsize=8, loc="outside lower center", ncols=len(bars))
@@ -110,11 +116,16 @@ def _plot(path: Path, title: str, xlabel: str, ylabel: str, height: float = 3.6)
     yield axes
     axes.set_xlabel(xlabel, fontsize=8)
     axes.set_ylabel(ylabel, fontsize=8)
-    axes.set_title(title, fontsize=9)
+    axes.set_title(_plain(title), fontsize=9)
     axes.grid(alpha=0.3)
     with whole_file(path) as part:
         figure.savefig(part, dpi=130)
     pyplot.close(figure)
+
+
+def _plain(text: str) -> str:
+    """Text, perhaps with a file's name in it, of which matplotlib takes nothing for a formula."""
+    return printable(text).replace("$", r"\$")
 
 
 def _places(labels: list[str]) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -170,6 +171,7 @@ def tune(
     seconds: float | None,
     images: str | Path | None,
     progress: Callable[[str], Progress[Any]],
+    category: str | None = None,
 ) -> Tuning:
     """Choose settings of decode for a model, and write it with them.
 
@@ -184,6 +186,7 @@ def tune(
         seconds: no further trial begins after so long; None = none is left out.
         images: folder or tar of the images; None = as the data set is laid out.
         progress: given a label, wraps items and their number.
+        category: as for `read_annotations`.
 
     Raises:
         ModelFileError, AnnotationError, ImageError: which file, and why.
@@ -191,19 +194,27 @@ def tune(
     import optuna
 
     skeleton = SKELETONS[read_config(model).fields.skeleton]
-    annotations, source = open_data(data, "train", skeleton, images=images)
+    annotations, source = open_data(data, "train", skeleton, images=images, category=category)
     first, second = draw_slices(annotations)
     check_sizes(annotations.of(first + second), source)
     network, provenance = load_model(model)
     tuned = Slice(network, annotations.of(first), source, progress("maps"))
     held_out = Slice(network, annotations.of(second), source, progress("maps to check on"))
+    before, held_before = tuned.score(network.config), held_out.score(network.config)
+    if math.isnan(goal(before)):
+        raise AnnotationError(
+            f"'{annotations.path}': nobody in it can be scored: expected persons with masks, or "
+            "with keypoints that num_keypoints counts"
+        )
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         direction="maximize", sampler=optuna.samplers.TPESampler(seed=SEED)
     )
     own = {part.key: value_of(network.config, part.key) for part in RANGES}
-    study.enqueue_trial(own)
+    study.enqueue_trial(
+        {part.key: min(max(own[part.key], part.low), part.high) for part in RANGES}
+    )
 
     def objective(trial: optuna.Trial) -> float:
         values = {
@@ -220,8 +231,7 @@ def tune(
     best = {key: float(f"{value:.3g}") for key, value in study.best_params.items()}
     config = changed(network.config, best)
 
-    before, after = tuned.score(network.config), tuned.score(config)
-    held_before, held_after = held_out.score(network.config), held_out.score(config)
+    after, held_after = tuned.score(config), held_out.score(config)
     worth = []
     for key in progress("what each is worth")(best, len(best)):
         back = changed(config, {key: own[key]})
@@ -261,8 +271,9 @@ def draw_slices(annotations: Annotations) -> tuple[list[int], list[int]]:
 
 
 def goal(figures: dict[str, float]) -> float:
-    """What is made the most of: the mean of those of `ROWS` that there are."""
-    return float(np.mean([figures[name] for name in ROWS if figures.get(name, -1) >= 0]))
+    """What is made the most of: the mean of those of `ROWS` that there are; NaN without any."""
+    known = [figures[name] for name in ROWS if figures.get(name, -1) >= 0]
+    return float(np.mean(known)) if known else math.nan
 
 
 def value_of(config: Config, key: str) -> float:

@@ -50,7 +50,11 @@ DIALECTS = {"int8-trt": Dialect(False, 127), "int8-cpu": Dialect(True, 63)}
 
 
 def training_frames(
-    data: str | Path, config: Config, size: tuple[int, int] | None = None, count: int = IMAGES
+    data: str | Path,
+    config: Config,
+    size: tuple[int, int] | None = None,
+    count: int = IMAGES,
+    category: str | None = None,
 ) -> Iterator[np.ndarray]:
     """Frames of training images, evenly from the whole data set.
 
@@ -59,11 +63,13 @@ def training_frames(
         config: of the model.
         size: (H, W) of each frame; None = as the image needs.
         count: of images.
+        category: as for `read_annotations`.
 
     Raises:
         AnnotationError, ImageError: no such data set.
     """
-    annotations, images = open_data(data, "train", SKELETONS[config.fields.skeleton])
+    skeleton = SKELETONS[config.fields.skeleton]
+    annotations, images = open_data(data, "train", skeleton, category=category)
     total = len(annotations.images)
     for place in np.linspace(0, total - 1, min(count, total)).round().astype(int):
         annotated = annotations.images[place]

@@ -20,8 +20,8 @@ from kdc_core.data.images import ImageError, Images
 from kdc_core.evaluation.absent import absent_rows
 from kdc_core.evaluation.coco import COMMON_FIGURES, Result, protocol_of, score
 from kdc_core.evaluation.run import read_truth
-from kdc_core.files import read_json, write_json
-from kdc_core.inference.predictor import Predictor, default_thresholds
+from kdc_core.files import printable, read_json, write_json
+from kdc_core.inference.predictor import ImageArrayError, Predictor, default_thresholds
 from kdc_core.network.weights import save_model
 from kdc_core.show.drawing import draw_people
 from kdc_core.training.metrics import Metrics
@@ -139,12 +139,16 @@ class Evaluation(Callback):
         predictor.thresholds = default_thresholds(predictor.config)
         for place in range(min(OVERLAYS, len(self.images))):
             _, image = self.images[place]
-            if image is not None:
-                drawn = draw_people(
-                    image, predictor(image), predictor.skeleton, predictor.thresholds.keypoint
-                )
-                name = self.images.annotations.images[place].file_name
-                self.metrics.writer.add_image(name, drawn, step, dataformats="HWC")
+            if image is None:
+                continue
+            try:
+                found = predictor(image)
+            except ImageArrayError:  # it was told when it was to be scored
+                continue
+            threshold = predictor.thresholds.keypoint
+            drawn = draw_people(image, found, predictor.skeleton, threshold)
+            name = printable(self.images.annotations.images[place].file_name)
+            self.metrics.writer.add_image(name, drawn, step, dataformats="HWC")
 
 
 def _as_it_is(item: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import re
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from kdc_core.training.samples import TrainingSamples
 log = logging.getLogger(__name__)
 
 ROW_SECONDS = 10.0
+WHOLE_ROW = re.compile(rb"\d+,.*\n")
 EVALUATED = (*FIGURES, *CROWD_FIGURES, *COMMON_FIGURES)
 
 
@@ -52,7 +54,9 @@ class Metrics:
             return
         if self.path.exists():
             lines = self.path.read_bytes().splitlines(keepends=True)
-            kept = [row for row in lines[1:] if int(row.split(b",")[0]) <= self.first]
+            # Where power or the disk failed the last row may be cut, or nothing but zeros.
+            rows = [row for row in lines[1:] if WHOLE_ROW.match(row)]
+            kept = [row for row in rows if int(row.split(b",")[0]) <= self.first]
             with whole_file(self.path) as part:
                 part.write_bytes(b"".join(lines[:1] + kept))
         self.writer = SummaryWriter(

@@ -242,7 +242,7 @@ def _write_model(
     if not last.exists():
         return
     # WeightAveraging has written the average as the state of the module.
-    state = torch.load(last, weights_only=False)
+    state = torch.load(last, weights_only=False, map_location="cpu")
     module.load_state_dict(state["state_dict"])
     step = state["global_step"]
     seconds += read_json(known, 0.0)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from kdc_core.bench.data import bench_data
-from kdc_core.bench.frames import one_person_image, paste_people
+from kdc_core.bench.frames import cut_out, one_person_image, paste_people
 from kdc_core.bench.predictor import bench_predictor, interleave
 
+from .conftest import make_people, make_person
 from .test_structure import blocked
 
 
@@ -77,3 +78,11 @@ def test_without_torch_the_command_says_what_to_install() -> None:
     )
     assert done.returncode == 2
     assert done.stderr == "error: this command needs 'torch': pip install 'kdc_ros[train]'\n"
+
+
+def test_people_are_cut_out_although_their_box_begins_outside() -> None:
+    keypoints = make_person(0, 10, 60)
+    sample = make_people([keypoints], (200, 200), [[-3.0, -2.0, 60.0, 150.0]])
+    sample.masks[0, :150, :60] = True
+    (cutout,) = cut_out(sample, 80)
+    assert cutout.image.shape == (150, 60, 3) and cutout.mask.shape == (150, 60)

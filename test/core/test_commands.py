@@ -21,6 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 import typer
 from pycocotools.coco import COCO
 
@@ -516,3 +517,11 @@ def test_oracle_on_the_sample_images(samples: Path, tmp_path: Path) -> None:
 def test_data_check_knows_every_skeleton() -> None:
     refused = kdc("data", "check", "a", "--skeleton", "none")
     assert_refused(refused, f"expected {' or '.join(SKELETONS)}, got 'none'")
+
+
+def test_a_pickled_file_is_named_as_such(tmp_path: Path) -> None:
+    """Not as a program for other runtimes, which an .onnx file is."""
+    for name in ("resnet101.pth", "last.ckpt"):
+        torch.save({"weight": torch.zeros(2)}, tmp_path / name)
+        done = kdc("limits", tmp_path / name, "--annotations", tmp_path, "--images", tmp_path)
+        assert_refused(done, "it looks pickled, which is never loaded")

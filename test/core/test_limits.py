@@ -86,3 +86,26 @@ def test_images_of_another_size_are_refused_before_the_first(data_set: Path) -> 
     data_set.write_text(json.dumps(content))
     few = ("--annotations", data_set, "--images", data_set.with_name("few"))
     assert_refused(kdc("limits", "kdc_light", *few), content["images"][-1]["file_name"])
+
+
+def test_the_truth_of_an_image_listed_twice_is_that_of_each_entry(
+    data_set: Path, tmp_path: Path
+) -> None:
+    """Its people are parted between the two entries."""
+    content = json.loads(data_set.read_text())
+    image = next(
+        i
+        for i in content["images"]
+        if sum(a["num_keypoints"] > 0 and a["image_id"] == i["id"] for a in content["annotations"])
+        > 1
+    )
+    people = [a for a in content["annotations"] if a["image_id"] == image["id"]]
+    labelled = [a for a in people if a["num_keypoints"]]
+    labelled[0]["image_id"] = 999_999
+    content |= {"images": [image, {**image, "id": 999_999}], "annotations": people}
+    data_set.write_text(json.dumps(content))
+    out = tmp_path / "limits.json"
+    few = ("--annotations", data_set, "--images", data_set.with_name("few"))
+    done = kdc("limits", "kdc_light", *few, "--json", out)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(out.read_text())["rows"]["poses"]["keypoint_ap"] > 0.95

@@ -495,3 +495,36 @@ def test_a_result_is_sized_by_its_mask_not_by_its_box() -> None:
     figures = score(truth, [result(thin, 0.9), result(right, 0.8)])
     assert figures["mask_ap_full"] == pytest.approx(0.5, abs=0.01)
     assert figures["mask_ap_full_medium"] == 1
+
+
+def test_a_box_of_a_negative_side_has_no_area(tmp_path: Path) -> None:
+    """Else it forgave false detections: OKS divides by the area."""
+    content = crowded()
+    file = tmp_path / "crowdpose.json"
+    file.write_text(json.dumps(content))
+    before = read_annotations(file, CROWDPOSE14)
+    found = near(before, 6.0)
+    entry = {
+        "id": 999,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [300, 200, -40, 100],
+        "iscrowd": 0,
+        "num_keypoints": 0,
+        "keypoints": [0] * 42,
+    }
+    content["annotations"].append(entry)
+    file.write_text(json.dumps(content))
+    after = read_annotations(file, CROWDPOSE14)
+    with np.errstate(over="raise"):
+        assert score(after, found) == score(before, found)
+
+
+def test_fourteen_keypoints_of_other_names_are_not_taken_for_crowdposes(tmp_path: Path) -> None:
+    content = crowded()
+    content["categories"][0]["keypoints"] = [f"joint {place}" for place in range(14)]
+    file = tmp_path / "lsp.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(AnnotationError, match="its persons have 14 keypoints"):
+        read_truth(file, COCO17)
+    assert len(read_truth(file, CROWDPOSE14).people) == 36, "asked for, names may be other words"

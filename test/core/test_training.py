@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import unittest.mock
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -40,7 +42,7 @@ from kdc_core.training.samples import TrainingSamples, collate
 
 from .commands import assert_refused, kdc
 from .conftest import SAMPLES, SHARED
-from .runs import command, figures, make_start, rows, small, train
+from .runs import command, figures, losses, make_start, rows, small, train
 
 CASES = SHARED / "cases" / "annotations"
 
@@ -539,3 +541,42 @@ def test_crowdpose_trains_and_is_scored_by_its_own_protocol(paper: Config, tmp_p
     found = json.loads((tmp_path / "ap.json").read_text())
     assert found["keypoint_ap_crowd_easy"] == -1, "no such image in the sample"
     assert found["keypoint_ap_crowd_medium"] >= 0
+
+
+@pytest.mark.parametrize("tail", [b"\0" * 40, b"\n", b"20"], ids=["zeros", "blank", "cut"])
+def test_a_run_goes_on_after_a_last_row_that_was_cut(
+    start: Path, tmp_path: Path, tail: bytes
+) -> None:
+    """By a loss of power, an editor, or a full disk."""
+    output = train(start, tmp_path / "run", "train.steps=2")
+    table = output / "metrics.csv"
+    table.write_bytes(table.read_bytes() + tail)
+    train(start, output, "train.steps=3")
+    steps = list(losses(output))
+    assert steps == sorted(set(steps)) and steps[-1] == 3
+    assert b"\0" not in table.read_bytes()
+
+
+def test_a_run_made_on_a_gpu_is_finished_without_one(start: Path, tmp_path: Path) -> None:
+    """A checkpoint whose tensors say that they were on cuda:0."""
+    output = train(start, tmp_path / "run", "train.steps=1")
+    wanted, _ = load_model(output / "model.safetensors")
+    last = output / "last.ckpt"
+    state = torch.load(last, weights_only=False)
+    with monkeypatched_location("cuda:0"):
+        torch.save(state, last)
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(last, weights_only=False)
+    (output / "model.safetensors").unlink()
+    train(start, output, "train.steps=1")
+    again, _ = load_model(output / "model.safetensors")
+    for one, other in zip(wanted.state_dict().values(), again.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+@contextmanager
+def monkeypatched_location(location: str) -> Iterator[None]:
+    """Within it torch.save tags every tensor with a location."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: location)
+        yield

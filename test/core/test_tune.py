@@ -13,6 +13,7 @@ from kdc_core.data.annotations import AnnotationError
 from kdc_core.data.datasets import open_data
 from kdc_core.evaluation import tune as tuning
 from kdc_core.evaluation.tune import RANGES, changed, draw_slices, goal, value_of
+from kdc_core.inference.quantize import training_frames
 from kdc_core.network.weights import load_model
 
 from .commands import assert_refused, kdc
@@ -104,3 +105,38 @@ def test_an_output_that_cannot_be_written_is_refused_first(samples: Path, tmp_pa
     output = tmp_path / "none" / "tuned.safetensors"
     done = kdc("tune", "kdc_light", "--data", samples, "--output", output)
     assert_refused(done, "there is no folder")
+
+
+def test_a_set_of_nobody_to_score_is_refused_before_the_trials(
+    data_set: Path, tmp_path: Path
+) -> None:
+    """Labelled keypoints that num_keypoints does not count, and no masks."""
+    content = json.loads(data_set.read_text())
+    for entry in content["annotations"]:
+        entry |= {"num_keypoints": 0, "segmentation": []}
+    data_set.write_text(json.dumps(content))
+    output = tmp_path / "tuned.safetensors"
+    done = kdc("tune", "kdc_light", "--data", data_set, "--output", output)
+    assert done.returncode == 2 and "nobody in it can be scored" in done.stderr
+    assert not output.exists()
+
+
+def test_the_category_that_is_asked_for_can_be_given(data_set: Path, tmp_path: Path) -> None:
+    """To tune, and to export in 8 bits."""
+    content, keypoints = json.loads(data_set.read_text()), list(COCO17.keypoints)
+    content["categories"] = [
+        {"id": 1, "name": "worker", "keypoints": keypoints},
+        {"id": 2, "name": "guest", "keypoints": keypoints},
+    ]
+    data_set.write_text(json.dumps(content))
+    options = ("--data", data_set, "--output", tmp_path / "t.safetensors")
+    assert_refused(kdc("tune", "kdc_light", *options), "give --category")
+    done = kdc("tune", "kdc_light", *options, "--category", "guest")
+    assert done.returncode == 2 and "two images or more" in done.stderr, "nobody of it is there"
+    config = load_preset("kdc_light")
+    with pytest.raises(AnnotationError, match="give --category"):
+        next(training_frames(data_set, config))
+    assert next(training_frames(data_set, config, category="worker")).shape[2] == 3
+    int8 = ("--precision", "int8-cpu", "--calibrate", data_set, "--output", tmp_path / "m.onnx")
+    done = kdc("export", "kdc_light", *int8, "--category", "nobody")
+    assert_refused(done, "no one category 'nobody'")

@@ -172,3 +172,14 @@ def test_powers_of_scores_are_found_where_there_are_people(tmp_path: Path) -> No
     (nobody / "annotations.json").write_text(json.dumps({**whole, "annotations": []}))
     done = run("fit_scores.py", "kdc_light", nobody)
     assert done.returncode == 2 and "no person to score" in done.stderr
+
+
+def test_images_of_a_folder_with_a_dot_are_linked_under_the_parts_names(tmp_path: Path) -> None:
+    (tmp_path / "set.v3").mkdir()
+    for name in ("annotations.json", "000000000885.jpg"):
+        shutil.copy(SAMPLES / name, tmp_path / "set.v3" / name)
+    done = run("hold_out.py", tmp_path / "set.v3", 3, tmp_path / "parts")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "parts").iterdir()} == {
+        *("train", "train.json", "held", "held.json"),
+    }
