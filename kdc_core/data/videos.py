@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from functools import cached_property
 from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
 
-from kdc_core.data.matroska import read_matroska
+from kdc_core.data.avi import count_repeats
+from kdc_core.data.matroska import count_frames, read_matroska
 from kdc_core.data.mp4 import read_mp4
 from kdc_core.data.orientation import orient
 from kdc_core.errors import KdcError
@@ -114,11 +116,15 @@ class Video:
     def __init__(self, source: str):
         self.missing = 0
         self._camera, self._said = source.isdecimal(), Said()
+        self._file: BinaryIO | None = None
+        self._size = 0  # bytes at the beginning: a recording under way grows
         if self._camera:
             self._capture = cv2.VideoCapture(int(source))
         else:
-            self._capture, self._said = _open(source)
+            self._file, self._capture, self._said = _open(source)
+            self._size = self._file.seek(0, 2)
         if not self._capture.isOpened():
+            self.close()
             name = f"camera {source}" if self._camera else f"'{source}'"
             cut = ": the file is cut off" if self._said.cut else ""
             raise VideoError(f"{name} cannot be opened as a video{cut}")
@@ -135,12 +141,14 @@ class Video:
     def close(self) -> None:
         """Free the file or camera."""
         self._capture.release()
+        if self._file is not None:
+            self._file.close()
 
     def __iter__(self) -> Iterator[VideoFrame]:
         """Read what is left, once."""
         begun, times = time.monotonic(), _Times(self.step, self.end)
         got = skipped = failed = 0
-        while failed < self._patience(got):
+        while self._may_follow(got, failed):
             image = self._read()
             if image is None:
                 failed += 1
@@ -148,20 +156,36 @@ class Video:
             got, skipped, failed = got + 1, skipped + failed, 0
             said = time.monotonic() - begun if self._camera else self._position()
             yield VideoFrame(image, times.following(said))
-        left = (self.frames or 0) - got
-        if self._said.exact:
-            self.missing = max(0, left)
+        left, stored = (self.frames or 0) - got, self._stored
+        # Where more were got than counted, something hid them from the count.
+        if stored is not None and (self._said.exact or got <= stored):
+            self.missing = max(0, stored - got)
         elif self._said.cut:
             self.missing = max(1, left, skipped)
         elif not self._camera:
             self.missing = max(skipped, times.holes)
 
-    def _patience(self, got: int) -> int:
-        """Reads that may give nothing, one after another, before nothing more is expected."""
+    @cached_property
+    def _stored(self) -> int | None:
+        """Frames that the file holds, where they are counted; looks through all of it."""
+        if self._file is None:
+            return None
+        said = (self.frames or 0) if self._said.exact else None
+        try:
+            if said is not None:
+                return said - count_repeats(self._file, self._size)
+            return None if self._said.cut else count_frames(self._file, self._size)
+        except OSError:
+            return said
+
+    def _may_follow(self, got: int, failed: int) -> bool:
+        """Whether a frame is expected yet after so many reads in a row that gave nothing."""
         if self._camera:
-            return 1
-        left = (self.frames or 0) - got if self._said.exact else 0
-        return PATIENCE + min(max(0, left), MOST_PATIENCE)
+            return failed < 1
+        if failed < PATIENCE:
+            return True
+        left = (self._stored or 0) - got
+        return failed < PATIENCE + min(max(0, left), MOST_PATIENCE)
 
     def _read(self) -> np.ndarray | None:
         try:
@@ -177,13 +201,20 @@ class Video:
         return position if math.isfinite(position) else -math.inf
 
 
-def _open(source: str) -> tuple[cv2.VideoCapture, Said]:
-    """Open a file under a name of ASCII: OpenCV takes others for patterns, or ends the process."""
+def _open(source: str) -> tuple[BinaryIO, cv2.VideoCapture, Said]:
+    """Open a file under a name of ASCII: OpenCV takes others for patterns, or ends the process.
+
+    FFmpeg opens it itself: what is read here moves nothing there.
+    """
     try:
-        with open(source, "rb") as file:
+        file = open(source, "rb")
+        try:
             said = _read_said(file)
-            # FFmpeg opens the file itself, so this one may be closed.
-            return cv2.VideoCapture(f"/proc/self/fd/{file.fileno()}", cv2.CAP_FFMPEG), said
+            name = f"/proc/self/fd/{file.fileno()}"
+            return file, cv2.VideoCapture(name, cv2.CAP_FFMPEG), said
+        except BaseException:
+            file.close()
+            raise
     except OSError as error:
         raise VideoError(f"cannot read '{source}': {error.strerror}") from error
 
