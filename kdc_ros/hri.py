@@ -113,6 +113,7 @@ class Bodies:
         self._node = node
         self._tracked = node.create_publisher(IdsList, f"{BODIES}/tracked", output_qos())
         self._bodies: dict[int, Body] = {}
+        self._told: list[str] = []  # the last list
         self._lock = threading.Lock()  # so that none is taken down while another thread asks it
 
     @property
@@ -149,15 +150,18 @@ class Bodies:
                 if late or index < len(by_age) - MOST:
                     self._remove(id)
         # After the topics that it names.
-        self._tracked.publish(IdsList(header=header, ids=[body_id(id) for id, _ in people]))
+        self._told = [body_id(id) for id, _ in people]
+        self._tracked.publish(IdsList(header=header, ids=self._told))
 
     def clear(self) -> None:
         """Publish that nobody is seen: whoever follows bodies drops one only by a list."""
         with self._lock:
             for id in list(self._bodies):
                 self._remove(id)
-        header = Header(stamp=self._node.get_clock().now().to_msg())
-        self._tracked.publish(IdsList(header=header))
+        if self._told:
+            self._told = []
+            header = Header(stamp=self._node.get_clock().now().to_msg())
+            self._tracked.publish(IdsList(header=header))
 
     def _add(self, id: int) -> Body:
         topic = f"{BODIES}/{body_id(id)}"

@@ -338,6 +338,9 @@ class KdcNode(LifecycleNode):
         health = self._health()  # once, so that log and diagnostics tell the same
         if self._active:
             self._teller.tell(*health)
+            timeout_s, topic = self._settings.input_timeout, self._input.topic
+            if self._processing and self._monitor.silence(time.monotonic(), timeout_s, topic, 1):
+                self._processing.fall_silent()
         self._publish_status(health)
 
     def _publish_status(self, health: Health | None = None) -> None:

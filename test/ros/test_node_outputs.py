@@ -430,7 +430,7 @@ def test_there_are_topics_of_so_many_bodies_at_most(
     hri.peer.wait(lambda: bodies(hri) == {"tracked"} | left, "the last two bodies")
 
 
-@pytest.mark.parametrize("end", ["pause", "deactivate", "shutdown"])
+@pytest.mark.parametrize("end", ["pause", "deactivate", "shutdown", "no images"])
 def test_who_follows_bodies_is_told_that_the_node_sees_nobody_any_more(
     hri: Local, end: str
 ) -> None:
@@ -445,6 +445,8 @@ def test_who_follows_bodies_is_told_that_the_node_sees_nobody_any_more(
     hri.peer.wait(lambda: told and told[-1].ids, "somebody")
     if end == "pause":
         hri.peer.enable(False)
+    elif end == "no images":
+        hri.peer.set_parameters(input_timeout=0.3)
     else:
         assert hri.peer.change_state(end)
     hri.peer.wait(lambda: not told[-1].ids, "nobody")
