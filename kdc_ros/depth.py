@@ -147,8 +147,7 @@ class DepthInput:
         """Begin to look for the depth of an image, among what came and what will come."""
         wanted = Wanted(stamp_ns(header))
         with self._changed:
-            # Where stamps are alike, as those of a camera without a clock, the latest.
-            wanted.nearest = min(reversed(self._kept), key=wanted.gap_ns, default=None)
+            wanted.nearest = min(self._kept, key=wanted.gap_ns, default=None)
             wanted.final = any(stamp_ns(d.header) >= wanted.stamp_ns for d in self._kept)
             self._wanted.add(wanted)
         return wanted
@@ -212,7 +211,7 @@ class DepthInput:
             if self._kept and now_ns < stamp_ns(self._kept[-1].header):
                 self._kept.clear()  # a bag begins again
             if self._kept and now_ns == stamp_ns(self._kept[-1].header):
-                self._kept.pop()  # of stamps that are alike the latest is taken
+                self._kept.pop()  # of stamps that are alike, as without a clock, the latest counts
             self._kept.append(depth)
             while len(self._kept) > FEW and stamp_ns(self._kept[0].header) < now_ns - KEPT_NS:
                 self._kept.popleft()

@@ -156,6 +156,11 @@ class Monitor:
                 self._rates_from = (self.received, self.frames)
             return self._rates
 
+    def silent(self, now_s: float, timeout_s: float) -> bool:
+        """Whether no image has come for so long; arguments as for `silence`."""
+        with self._lock:
+            return 0 < timeout_s < now_s - self._heard_s
+
     def silence(self, now_s: float, timeout_s: float, topic: str, publishers: int) -> str:
         """Why no image comes, "" while they do.
 
@@ -165,10 +170,10 @@ class Monitor:
             topic: of the images.
             publishers: how many it has.
         """
+        if not self.silent(now_s, timeout_s):
+            return ""
         with self._lock:
             since_s, lost = now_s - self._heard_s, self.lost_since_input
-        if not timeout_s or since_s <= timeout_s:
-            return ""
         if not publishers:
             return f"no publisher on {topic}"
         if lost:

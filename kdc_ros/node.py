@@ -85,6 +85,7 @@ class KdcNode(LifecycleNode):
             self.get_logger().warning(self._convert.complaint)
         self._box = LatestBox()
         self._worker: Worker | None = None
+        self._freeing: threading.Thread | None = None  # of a model that a frame hung in
         self._input = ImageInput(self, self._on_image, self._on_lost)
         self._sim_time = SimTime(self)
         self._teller = Teller(self)
@@ -194,7 +195,8 @@ class KdcNode(LifecycleNode):
         self._monitor.building = ""
         with all_or_none(self):
             self._outputs = Outputs(self, settings.hri)
-            self._outputs_3d = Outputs3d(self, predictor.skeleton) if settings.enable_3d else None
+            if settings.enable_3d:
+                self._outputs_3d = Outputs3d(self, predictor.skeleton, lambda: self._enabled)
         self._view = open_view(self, predictor.skeleton) if settings.view else None
         self._processing = Processing(
             self,
@@ -249,39 +251,54 @@ class KdcNode(LifecycleNode):
         self._active = False
         self._leaving.set()
         self._input.close()
-        if self._worker is not None:
-            # At the end of the process main knows what to do.
-            limit_s = None if self.stopping.is_set() else self._settings.stall_timeout
-            if self._worker.stop(limit_s):
-                self._worker = None
-            else:
-                self._fail(STUCK)
-                if self._processing is not None:
-                    self._processing.abandoned = True
+        if self._worker is not None and self._processing is not None:
+            self._end_frames(self._worker, self._processing)
+        if self._freeing is not None and self.stopping.is_set():
+            self._freeing.join()
         self._monitor.building = ""
         if self._outputs_3d is not None:
             self._outputs_3d.close()
-        if self._processing is not None and self._worker is None and self.context.ok():
+        if self._processing is not None and self.context.ok():
             self._processing.fall_silent()
+
+    def _end_frames(self, worker: Worker, processing: Processing) -> None:
+        """Wait for the frames in work; one that hangs is given up, and waited for no more."""
+        limit_s: float | None = 0.0 if processing.abandoned else self._settings.stall_timeout
+        if self.stopping.is_set():
+            limit_s = None  # main ends the process if it takes too long
+        if worker.stop(limit_s):
+            self._worker = None
+        elif not processing.abandoned:
+            processing.abandoned = True
+            self._fail(STUCK)
 
     def _clean_up(self) -> None:
         """Free everything, whatever of it fails: rclpy would not tell, nor go on."""
-        self._deactivate()
+        self._try_to_end(self._deactivate)
         self._configured = False
-        parts = (self._view, self._outputs, self._outputs_3d, self._predictor)
-        self._processing = None
-        self._view = self._outputs = self._outputs_3d = self._predictor = None
-        view, outputs, outputs_3d, predictor = parts
-        ends = [part.destroy for part in (outputs, outputs_3d) if part is not None]
-        ends += [part.close for part in (view, predictor) if part is not None]
-        if self._worker is not None and predictor is not None:
-            ends.remove(predictor.close)  # a frame is still in work by it
-        for end in ends:
-            try:
-                end()
-            except Exception as error:
-                self._fail(f"cleanup: {type(error).__name__}: {error}")
-                self.get_logger().error(traceback.format_exc())
+        view, outputs, outputs_3d = self._view, self._outputs, self._outputs_3d
+        predictor, worker = self._predictor, self._worker
+        self._view = self._outputs = self._outputs_3d = None
+        self._processing = self._predictor = self._worker = None
+        for shown in (outputs, outputs_3d):
+            if shown is not None:
+                self._try_to_end(shown.destroy)
+        if view is not None:
+            self._try_to_end(view.close)
+        if predictor is not None and worker is None:
+            self._try_to_end(predictor.close)
+        elif predictor is not None and worker is not None:
+            # A frame hangs in the model: it is freed once that ends.
+            ends = (worker.stop, predictor.close)
+            self._freeing = threading.Thread(target=lambda: [end() for end in ends], daemon=True)
+            self._freeing.start()
+
+    def _try_to_end(self, end: Callable[[], object]) -> None:
+        try:
+            end()
+        except Exception as error:
+            self._fail(f"cleanup: {type(error).__name__}: {error}")
+            self.get_logger().error(traceback.format_exc())
 
     def destroy_node(self) -> None:
         """As cleanup, and leave the graph."""
@@ -338,8 +355,8 @@ class KdcNode(LifecycleNode):
         health = self._health()  # once, so that log and diagnostics tell the same
         if self._active:
             self._teller.tell(*health)
-            timeout_s, topic = self._settings.input_timeout, self._input.topic
-            if self._processing and self._monitor.silence(time.monotonic(), timeout_s, topic, 1):
+            silent = self._monitor.silent(time.monotonic(), self._settings.input_timeout)
+            if silent and self._processing is not None:
                 self._processing.fall_silent()
         self._publish_status(health)
 

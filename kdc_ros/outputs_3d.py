@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rclpy.node import Node
@@ -45,10 +46,11 @@ class Outputs3d:
     Args:
         node: publishes and subscribes.
         skeleton: of the keypoints.
+        enabled: whether people are published at all.
     """
 
-    def __init__(self, node: Node, skeleton: Skeleton):
-        self._node, self._skeleton = node, skeleton
+    def __init__(self, node: Node, skeleton: Skeleton, enabled: Callable[[], bool]):
+        self._node, self._skeleton, self._enabled = node, skeleton, enabled
         self._input = DepthInput(node)
         self._markers = Markers()
         self._keypoints = create_output(node, PointCloud2, "keypoints_3d")
@@ -156,6 +158,8 @@ class Outputs3d:
         threshold = settings.keypoint_threshold
         places = lift(prediction, plane, camera, threshold, settings.depth_max)
         rows = keypoint_3d_rows(prediction, self._skeleton, places)
+        if not self._enabled():
+            return
         self._keypoints.publish(
             fill_cloud(PointCloud2, PointField, header, rows, byte_array(rows))
         )

@@ -178,7 +178,7 @@ class Settings:
 
     stall_timeout: float = parameter(
         5.0,
-        "Seconds for which a frame may be in work before an error.",
+        "Seconds for which a frame may be in work before an error, or hold up a transition.",
         (1.0, 600.0),
         dynamic=True,
     )

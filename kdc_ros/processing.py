@@ -34,6 +34,7 @@ from kdc_ros.timers import STEADY
 if TYPE_CHECKING:
     from kdc_core.show.view import View
 
+LONGEST_PUBLISHING_S = 1.0  # of a frame; the executor's thread waits no longer for it
 UNSURE = 0.1  # score from which people are hidden in pictures that are to show nobody
 THROTTLED: dict[str, Any] = {"throttle_duration_sec": 5.0, "throttle_time_source_type": STEADY}
 Done = TypeVar("Done")
@@ -79,7 +80,7 @@ class Processing:
         enabled: whether frames are processed, and people published, at all.
 
     Attributes:
-        abandoned: what is still in work is not published any more.
+        abandoned: whether what is still in work is not published any more.
     """
 
     def __init__(
@@ -119,9 +120,12 @@ class Processing:
             self._smoother = Smoother()
 
     def fall_silent(self) -> None:
-        """Say that nobody is seen, once no more people are published."""
-        with self._publishing:
-            self._outputs.clear()
+        """Say that nobody is seen; to be called once no more people are to be published."""
+        if self._publishing.acquire(timeout=LONGEST_PUBLISHING_S):
+            try:
+                self._outputs.clear()
+            finally:
+                self._publishing.release()
 
     def start_anew(self) -> None:
         """Take the next frame, however soon it comes and however those before it went."""
@@ -200,8 +204,8 @@ class Processing:
                 settings,
                 everybody,
             )
-        if self._outputs_3d is not None and begun.depth is not None:
-            self._outputs_3d.publish(begun.image.header, prediction, begun.depth, settings)
+            if self._outputs_3d is not None and begun.depth is not None:
+                self._outputs_3d.publish(begun.image.header, prediction, begun.depth, settings)
         ros_ms = 1e3 * (begun.converted_s + time.monotonic() - predicted)
         model_ms = prediction.timings_ms["model"]
         now_s = 1e-9 * self._node.get_clock().now().nanoseconds

@@ -132,11 +132,12 @@ def evaluate(
     if curve is not None:
         precision_recall = calibrate(done.annotations, done.results)
         summary["at_default_confidence"] = precision_recall.at(least)
-    # The figures first: what is drawn and written of them may fail.
-    _print(summary)
-    say_absent(done.annotations, done.protocol)
-    save(json_file, summary)
-    save(results, done.annotations.in_file_ids(done.results))
+    try:
+        save(results, done.annotations.in_file_ids(done.results))
+        save(json_file, summary)
+    finally:  # the figures are told although the disk is full, and written although nobody reads
+        _print(summary)
+        say_absent(done.annotations, done.protocol)
     if curve is not None:
         title = f"{chosen.name} on {done.annotations.path.name}"
         draw_curve(precision_recall, least, title, curve)

@@ -104,3 +104,16 @@ def test_training_draws_what_it_can(tmp_path: Path) -> None:
     evaluation._draw(predictor, 3)
     predictor.close()
     assert written == ["caf\\udce9.jpg"]
+
+
+def test_results_are_written_although_nobody_reads_what_is_printed(
+    odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def print_(*_: Any, **__: Any) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("kdc_core.commands.evaluate._print", print_)
+    images = ("--annotations", odd, "--images", odd.with_name("few"))
+    files = [tmp_path / "r.json", tmp_path / "e.json"]
+    done = kdc("evaluate", *images, "--results", files[0], "--json", files[1])
+    assert done.returncode == 1 and all(json.loads(file.read_text()) for file in files)

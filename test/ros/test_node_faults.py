@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -154,28 +156,62 @@ def test_a_model_that_cannot_be_closed_is_told_and_the_node_goes_on(
     assert local.peer.status().level == DiagnosticStatus.OK
 
 
-def test_a_frame_that_hangs_holds_up_no_transition_for_long(local: Local) -> None:
+@dataclass
+class Hanging:
+    """A node with a frame that hangs until the event is set, and the thread that it hangs in."""
+
+    local: Local
+    frame: Image
+    go_on: threading.Event
+    thread: threading.Thread
+
+
+@pytest.fixture
+def hanging(local: Local) -> Iterator[Hanging]:
     peer, go_on = local.peer, threading.Event()
     peer.set_parameters(stall_timeout=1.0)
     local.predictor.while_busy = lambda: go_on.wait(60)
+    frame = peer.frame()
+    peer.publisher.publish(frame)
+    peer.wait(lambda: local.node._monitor._begun_s, "the frame is in work")
+    worker = local.node._worker
+    assert worker is not None
     try:
-        frame = peer.frame()
-        peer.publisher.publish(frame)
-        peer.wait(lambda: local.node._monitor._begun_s, "the frame is in work")
-        assert peer.change_state("deactivate")
-        stuck = peer.status()
-        assert (stuck.level, stuck.message) == (DiagnosticStatus.ERROR, STUCK)
-        assert not peer.change_state("activate"), "the model is still in use"
-        assert peer.status().message == STUCK
-        assert peer.change_state("cleanup")
-        assert not local.predictor.closed, "its model is still in use"
-        assert peer.status().message == STUCK
+        yield Hanging(local, frame, go_on, worker._thread)
     finally:
         go_on.set()
+
+
+def test_a_frame_that_hangs_holds_up_no_transition_for_long(
+    hanging: Hanging,
+) -> None:
+    local, peer = hanging.local, hanging.local.peer
+    assert peer.change_state("deactivate")
+    stuck = peer.status()
+    assert (stuck.level, stuck.message) == (DiagnosticStatus.ERROR, STUCK)
+    begun = time.monotonic()
+    assert not peer.change_state("activate"), "the model is still in use"
+    assert time.monotonic() - begun < 1.0, "it was waited for once"
+    assert peer.status().message == f"activate failed: {STUCK}"
+    assert peer.change_state("cleanup")
+    assert not local.predictor.closed, "its model is still in use"
+    hanging.go_on.set()
+    peer.wait(lambda: local.predictor.closed, "the model is freed")
     assert peer.change_state("configure") and peer.change_state("activate")
     peer.meet()
     assert peer.status().level == DiagnosticStatus.OK
-    assert stamp_of(frame) not in peer.received, "its people came after the end"
+
+
+def test_people_of_a_frame_that_was_given_up_are_not_published(hanging: Hanging) -> None:
+    peer = hanging.local.peer
+    assert peer.change_state("deactivate")
+    hanging.go_on.set()
+    hanging.thread.join(20)
+    peer.status()  # whatever was published before it has come
+    assert stamp_of(hanging.frame) not in peer.received
+    assert peer.change_state("activate")
+    peer.meet()
+    assert peer.status().level == DiagnosticStatus.OK
 
 
 def test_a_failed_build_is_over_in_the_diagnostics(local: Local) -> None:

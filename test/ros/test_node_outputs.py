@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -430,7 +431,7 @@ def test_there_are_topics_of_so_many_bodies_at_most(
     hri.peer.wait(lambda: bodies(hri) == {"tracked"} | left, "the last two bodies")
 
 
-@pytest.mark.parametrize("end", ["pause", "deactivate", "shutdown", "no images"])
+@pytest.mark.parametrize("end", ["pause", "deactivate", "shutdown", "no images", "hang"])
 def test_who_follows_bodies_is_told_that_the_node_sees_nobody_any_more(
     hri: Local, end: str
 ) -> None:
@@ -447,6 +448,12 @@ def test_who_follows_bodies_is_told_that_the_node_sees_nobody_any_more(
         hri.peer.enable(False)
     elif end == "no images":
         hri.peer.set_parameters(input_timeout=0.3)
+    elif end == "hang":
+        hri.peer.set_parameters(stall_timeout=1.0)
+        hri.predictor.while_busy = lambda: time.sleep(3)
+        hri.peer.publisher.publish(hri.peer.frame(COLORS))
+        hri.peer.wait(lambda: hri.node._monitor._begun_s, "it is in work")
+        assert hri.peer.change_state("deactivate")
     else:
         assert hri.peer.change_state(end)
     hri.peer.wait(lambda: not told[-1].ids, "nobody")
