@@ -37,7 +37,7 @@ def main(tables: list[str], output: str) -> None:
         axes.axvline(first, color="gray", linestyle="--", linewidth=1)
     axes.set(xlabel="step", ylabel="loss", yscale="log")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, ncols=2)
+    figure.legend(fontsize=8, ncols=5, loc="outside lower center")
     figure.savefig(output, dpi=130)
 
 
