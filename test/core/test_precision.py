@@ -329,7 +329,7 @@ def test_the_loss_is_that_of_what_loses_most(
 
     def by_predictor(*others: object) -> SimpleNamespace:
         done = SimpleNamespace(figures=next(figures), failed=[])
-        return SimpleNamespace(evaluate=lambda *_: done)
+        return SimpleNamespace(evaluate=lambda *_, **__: done)
 
     monkeypatch.setattr(export, "by_predictor", by_predictor)
     monkeypatch.setattr(
