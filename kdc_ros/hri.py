@@ -155,9 +155,7 @@ class Bodies:
 
     def clear(self) -> None:
         """Publish that nobody is seen: whoever follows bodies drops one only by a list."""
-        with self._lock:
-            for id in list(self._bodies):
-                self._remove(id)
+        self._remove_all()
         if self._told:
             self._told = []
             header = Header(stamp=self._node.get_clock().now().to_msg())
@@ -183,9 +181,12 @@ class Bodies:
         self._node.destroy_publisher(body.skeleton2d)
         self._node.destroy_publisher(body.roi)
 
-    def destroy(self) -> None:
-        """Take the topics down."""
+    def _remove_all(self) -> None:
         with self._lock:
             for id in list(self._bodies):
                 self._remove(id)
+
+    def destroy(self) -> None:
+        """Take the topics down."""
+        self._remove_all()
         self._node.destroy_publisher(self._tracked)

@@ -1,8 +1,8 @@
 """The lifecycle node `kdc`: images in, people out.
 
-Three threads: main waits for the signal to stop; the executor runs callbacks, which only store
-or switch; the worker, alive only while the node is active, converts, predicts and publishes. With
-the parameter `pipeline` the worker has two: one begins a frame while the other ends the last one.
+Three threads: main waits for the signal to stop; the executor runs callbacks, which do no work on
+images; the worker, alive only while the node is active, converts, predicts and publishes. With the
+parameter `pipeline` the worker has two: one begins a frame while the other ends the last one.
 With `enable_3d` one more waits for depth.
 """
 

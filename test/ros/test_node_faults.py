@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -189,9 +188,8 @@ def test_a_frame_that_hangs_holds_up_no_transition_for_long(
     assert peer.change_state("deactivate")
     stuck = peer.status()
     assert (stuck.level, stuck.message) == (DiagnosticStatus.ERROR, STUCK)
-    begun = time.monotonic()
+    peer.set_parameters(stall_timeout=600.0)  # it was waited for once, and is not again
     assert not peer.change_state("activate"), "the model is still in use"
-    assert time.monotonic() - begun < 1.0, "it was waited for once"
     assert peer.status().message == f"activate failed: {STUCK}"
     assert peer.change_state("cleanup")
     assert not local.predictor.closed, "its model is still in use"
