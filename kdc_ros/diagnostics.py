@@ -1,4 +1,4 @@
-"""Counters of the node, and the DiagnosticStatus made of them."""
+"""Counters of the node, and what they say of its health."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import threading
 from collections import deque
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 WINDOW = 100  # frames over which latencies, and the fraction of unusable ones, are taken
 UNUSABLE_FRACTION = 0.2  # of them; above, it is warned of
@@ -263,21 +262,8 @@ def _percentile(values: deque[float], percent: float) -> str:
     return f"{np.percentile(list(values), percent):.1f}" if values else "n/a"
 
 
-def memory_mb() -> str:
-    """Memory of this process that is in use (resident set), megabytes."""
-    with open("/proc/self/statm", encoding="ascii") as file:
+def resident_mb(process: int) -> float:
+    """Memory of a process that is in use (resident set), megabytes."""
+    with open(f"/proc/{process}/statm", encoding="ascii") as file:
         pages = int(file.read().split()[1])
-    return f"{pages * os.sysconf('SC_PAGE_SIZE') / 1e6:.0f}"
-
-
-def make_status(
-    name: str, hardware: str, level: bytes, message: str, values: dict[str, str]
-) -> DiagnosticStatus:
-    """One DiagnosticStatus."""
-    return DiagnosticStatus(
-        name=name,
-        hardware_id=hardware,
-        level=level,
-        message=message,
-        values=[KeyValue(key=key, value=value) for key, value in values.items()],
-    )
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

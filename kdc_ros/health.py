@@ -1,67 +1,128 @@
-"""The health of the running node: what keeps it from working, or makes it do nothing."""
+"""What is told of the node: its health, and the DiagnosticStatus with it."""
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from dataclasses import dataclass
 
-from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
 from kdc_ros.converter import Converter
-from kdc_ros.diagnostics import Monitor
+from kdc_ros.diagnostics import Monitor, resident_mb
 from kdc_ros.image_input import ImageInput
-from kdc_ros.outputs_3d import Outputs3d
+from kdc_ros.loaded import Loaded
 from kdc_ros.parameters import Settings
-from kdc_ros.processing import Processing
 from kdc_ros.sim_time import SimTime
 
 Level = bytes
 Health = tuple[Level, str]
 
 
-@dataclass
-class Parts:
-    """What the health of an active node is read from."""
+@dataclass(frozen=True)
+class Look:
+    """The node as it is now.
 
+    Attributes:
+        state: of its lifecycle.
+        failure: why a transition failed, or the worker gave up; "" = none has.
+        enabled: whether frames are processed at all.
+        settings: the parameters in force.
+        monitor: counts.
+        dropped: images that a newer one replaced.
+        source: of the images.
+        convert: reads them.
+        sim_time: whether the clock runs.
+        loaded: None = unconfigured.
+    """
+
+    state: str
+    failure: str
+    enabled: bool
+    settings: Settings
     monitor: Monitor
+    dropped: int
     source: ImageInput
-    processing: Processing
-    outputs_3d: Outputs3d | None
     convert: Converter
     sim_time: SimTime
+    loaded: Loaded | None
 
 
-def health_of(parts: Parts, settings: Settings) -> Health:
+def health_of(look: Look) -> Health:
     """Level and cause: the worst first, and of warnings the one that explains the others."""
-    monitor, topic = parts.monitor, parts.source.topic
+    if look.failure:
+        return DiagnosticStatus.ERROR, look.failure
+    if look.monitor.building:
+        return DiagnosticStatus.WARN, look.monitor.building
+    if look.state != "active" or look.loaded is None:
+        return DiagnosticStatus.WARN, look.state
+    if not look.enabled:
+        return DiagnosticStatus.OK, "paused by ~/enable"
+    return _health_at_work(look, look.loaded)
+
+
+def _health_at_work(look: Look, loaded: Loaded) -> Health:
+    monitor, topic, settings = look.monitor, look.source.topic, look.settings
     now_s, timeout_s = time.monotonic(), settings.input_timeout
     if error := monitor.stalled(now_s, settings.stall_timeout):
         return DiagnosticStatus.ERROR, error
-    silence = monitor.silence(now_s, timeout_s, topic, parts.source.publishers)
+    silence = monitor.silence(now_s, timeout_s, topic, look.source.publishers)
     warnings = [
-        parts.source.complaint,
+        look.source.complaint,
         silence,
         monitor.losses(now_s, topic),
-        parts.sim_time.complaint(),
+        look.sim_time.complaint(),
     ]
-    idle = parts.processing.idle
+    idle = loaded.processing.idle
     if not idle:  # else nothing is known of images, people and depth
         if not silence and (error := monitor.none_usable(now_s, timeout_s, topic)):
             return DiagnosticStatus.ERROR, error
-        flat = "" if parts.outputs_3d is None else parts.outputs_3d.complaint
+        flat = "" if loaded.outputs_3d is None else loaded.outputs_3d.complaint
         warnings += [
             monitor.some_unusable(topic),
             monitor.behind(),
             flat,
-            parts.convert.darkness,
+            look.convert.darkness,
         ]
     if text := next(filter(None, warnings), ""):
         return DiagnosticStatus.WARN, text
     if idle:
         return DiagnosticStatus.OK, "idle: nobody subscribes to an output"
     return DiagnosticStatus.OK, "running"
+
+
+def status_of(name: str, look: Look, health: Health) -> DiagnosticStatus:
+    """Health and figures of the node, under its full name."""
+    loaded, monitor = look.loaded, look.monitor
+    received, published = monitor.rates(time.monotonic())
+    about = loaded.predictor.runtime.describe() if loaded else {}
+    values = {
+        "state": look.state,
+        "model": loaded.predictor.runtime.manifest.config.name if loaded else "",
+        "runtime": about.get("runtime", ""),
+        "device": about.get("device", ""),
+        "precision": about.get("precision", ""),
+        "engine": monitor.building or ("ready" if loaded else "none"),
+        "input_topic": look.source.topic,
+        "input_reliability": "reliable" if look.source.reliable else "best_effort",
+        "input_hz": f"{received:.1f}",
+        "output_hz": f"{published:.1f}",
+        "dropped": str(look.dropped),
+        **monitor.values(),
+        **(loaded.outputs_3d.values() if loaded and loaded.outputs_3d else {}),
+        "memory_mb": f"{resident_mb(os.getpid()):.0f}",
+    }
+    level, text = health
+    return DiagnosticStatus(
+        name=f"{name}: people",
+        # As ROS knows it: two robots of the same names in one network must not be mixed up.
+        hardware_id=f"{name} ({about['device']})" if about else name,
+        level=level,
+        message=text,
+        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    )
 
 
 class Teller:

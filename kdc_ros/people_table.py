@@ -16,6 +16,7 @@ from kdc_ros.tables import PERSON
 TYPE = "sensor_msgs/msg/PointCloud2"
 PERSONS = "/persons"  # of the node's topics
 RATE_OVER_S = 3.0
+MOST_ARRIVED = 1000  # images that the rate is of
 CLOCKS_DIFFER_S = 3600.0  # no node is that late
 # Columns, and decimals of their values.
 COLUMNS = {
@@ -48,7 +49,7 @@ class PeopleTable:
         self._node = node
         self._name = f"/{name.strip('/').removesuffix(PERSONS)}"
         self._topic = f"{self._name}{PERSONS}"
-        self._arrived: deque[float] = deque()
+        self._arrived: deque[float] = deque(maxlen=MOST_ARRIVED)
         self._last = PointCloud2()
         self.count = 0
         node.create_subscription(PointCloud2, self._topic, self._keep, 10)

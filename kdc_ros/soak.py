@@ -58,7 +58,8 @@ def run_soak(minutes: float) -> dict[str, float]:
     from kdc_core.bench.frames import paste_people
     from kdc_ros import env
     from kdc_ros.camera import Camera, NoAnswer, node_process
-    from kdc_ros.stream import Streamer, resident_mb
+    from kdc_ros.diagnostics import resident_mb
+    from kdc_ros.stream import Streamer
 
     env.prepare()
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

@@ -31,10 +31,11 @@ from sensor_msgs.msg import Image
 
 from kdc_core.inference.runtimes.choice import MODELS
 from kdc_ros.camera import stamp_of
+from kdc_ros.diagnostics import resident_mb
 from kdc_ros.images import LARGEST_SIDE
 from kdc_ros.main import STOP_S
 from kdc_ros.stand_in import sample
-from kdc_ros.stream import Streamer, resident_mb
+from kdc_ros.stream import Streamer
 
 from .faulty_node import GIVES_NAN, NO_MEMORY, RAISES, SUBMIT_RAISES, TAKES_LONG
 from .peer import OUTPUTS, MakePeer, Peer, persons

@@ -21,6 +21,7 @@ from kdc_ros import outputs_3d
 from kdc_ros.camera import Stamp, stamp_of
 from kdc_ros.lifting import KEYPOINT_3D
 from kdc_ros.messages import KEYPOINT
+from kdc_ros.node import KdcNode
 
 from .local import Local, local_node
 from .peer import MakePeer, Peer
@@ -177,6 +178,11 @@ def here(
         yield local, DepthCamera(local.peer)
 
 
+def outputs_of(node: KdcNode) -> outputs_3d.Outputs3d:
+    assert node._loaded is not None and node._loaded.outputs_3d is not None
+    return node._loaded.outputs_3d
+
+
 def meet(local: Local, peer: Peer) -> None:
     """The person is too large for the frames that are answered meanwhile."""
     local.predictor.persons = ()
@@ -283,8 +289,7 @@ def test_the_nearest_depth_within_the_slop_is_taken(here: tuple[Local, DepthCame
 def test_depth_is_held_while_its_people_are_looked_for(here: tuple[Local, DepthCamera]) -> None:
     """With a slow model more depth comes meanwhile than is kept."""
     local, camera = here
-    outputs = local.node._outputs_3d
-    assert outputs is not None
+    outputs = outputs_of(local.node)
     kept = outputs._input._kept
     busy = list[float]()
 
@@ -308,8 +313,7 @@ def test_of_large_depth_images_few_are_kept(
     here: tuple[Local, DepthCamera], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local, camera = here
-    outputs = local.node._outputs_3d
-    assert outputs is not None
+    outputs = outputs_of(local.node)
     camera.lifted()
     camera.lifted()
     assert len(outputs._input._kept) > 1
@@ -491,8 +495,7 @@ def test_an_overridden_subscription_is_made_once(
             camera.peer.node.create_publisher(kind, f"/elsewhere/{topic}", 1)
             for topic, kind in (("depth", Image), ("camera_info", CameraInfo))
         ]
-        outputs = node._outputs_3d
-        assert outputs is not None
+        outputs = outputs_of(node)
         depth = outputs._input
         local.peer.wait(lambda: all(not why for why in depth._absent.values()), "publishers")
         before = dict(depth._subscriptions)
@@ -518,10 +521,10 @@ def test_no_thread_is_left(here: tuple[Local, DepthCamera]) -> None:
     camera.depth = None
     camera.shoot()
     assert camera.peer.change_state("deactivate")
-    outputs = local.node._outputs_3d
-    assert outputs is not None and outputs._worker is None
+    outputs = outputs_of(local.node)
+    assert outputs._worker is None
     assert camera.peer.change_state("cleanup")
-    assert local.node._outputs_3d is None
+    assert local.node._loaded is None
 
 
 def test_without_enable_3d_there_are_no_topics(local: Local) -> None:

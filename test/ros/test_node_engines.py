@@ -10,6 +10,8 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import TransitionCallbackReturn
 
+from kdc_ros.health import health_of
+
 from .local import local_node
 
 pytestmark = pytest.mark.ros
@@ -50,7 +52,7 @@ def test_parameters_reach_the_choice_of_the_runtime(
 def test_a_size_that_is_none_is_refused_by_configure(monkeypatch: pytest.MonkeyPatch) -> None:
     with local_node(monkeypatch, input_size="wide") as (node, _):
         assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
-        _, text = node._health()
+        _, text = health_of(node._look())
         assert "expected a size as HEIGHTxWIDTH" in text
 
 

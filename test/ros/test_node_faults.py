@@ -18,7 +18,7 @@ from sensor_msgs.msg import Image
 from kdc_ros import outputs
 from kdc_ros.camera import stamp_of
 from kdc_ros.images import ENCODINGS
-from kdc_ros.node import STUCK
+from kdc_ros.loaded import STUCK
 
 from .local import Local, local_node
 from .peer import BLACK, OUTPUTS, WITH_ANNOTATED, MakePeer
@@ -149,7 +149,7 @@ def test_a_model_that_cannot_be_closed_is_told_and_the_node_goes_on(
     status = local.peer.status()
     assert status.level == DiagnosticStatus.ERROR
     assert status.message == "cleanup: RuntimeError: device lost"
-    assert local.node._outputs is None
+    assert local.node._loaded is None
     assert local.peer.change_state("configure") and local.peer.change_state("activate")
     local.peer.meet()
     assert local.peer.status().level == DiagnosticStatus.OK
@@ -173,7 +173,8 @@ def hanging(local: Local) -> Iterator[Hanging]:
     frame = peer.frame()
     peer.publisher.publish(frame)
     peer.wait(lambda: local.node._monitor._begun_s, "the frame is in work")
-    worker = local.node._worker
+    assert local.node._loaded is not None
+    worker = local.node._loaded.worker
     assert worker is not None
     try:
         yield Hanging(local, frame, go_on, worker._thread)
@@ -229,7 +230,8 @@ def test_a_node_that_is_destroyed_leaves_no_thread_and_closes_its_model(
     with local_node(monkeypatch) as (node, predictor):
         for transition in (node.trigger_configure, node.trigger_activate):
             assert transition() == TransitionCallbackReturn.SUCCESS
-        worker = node._worker
+        assert node._loaded is not None
+        worker = node._loaded.worker
         assert worker is not None and worker._thread.is_alive()
         monkeypatch.setattr(node, "on_shutdown", lambda _: None)  # destroy_node alone comes
     assert not worker._thread.is_alive() and predictor.closed

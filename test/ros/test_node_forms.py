@@ -16,6 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_srvs.srv import Trigger
 
 from kdc_core.codec.results import Person
+from kdc_ros.health import health_of
 from kdc_ros.tables import IMAGES
 
 from .local import Local, local_node
@@ -223,7 +224,9 @@ def test_an_override_that_is_none_is_named(
     with local_node(monkeypatch, arguments=remap, **values) as (node, _):
         node.trigger_configure()
         node.trigger_activate()
-        assert node._health()[1].startswith(f"activate failed: parameter {override}: expected")
+        assert health_of(node._look())[1].startswith(
+            f"activate failed: parameter {override}: expected"
+        )
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -256,5 +259,5 @@ def test_a_configure_that_fails_leaves_no_publisher(
     ) as (node, _):
         before = len(list(node.publishers))
         assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
-        assert "`sometimes`" in node._health()[1]
+        assert "`sometimes`" in health_of(node._look())[1]
         assert len(list(node.publishers)) == before

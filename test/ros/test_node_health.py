@@ -11,6 +11,8 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import CompressedImage
 
+from kdc_ros import node as node_module
+
 from .local import Local, local_node
 from .peer import MakePeer
 
@@ -44,7 +46,7 @@ def test_log_and_diagnostics_tell_the_same_at_each_look(
     """Where something crosses a bound just between the two, too."""
     healths = (f"health {letter}" for letter in itertools.cycle(string.ascii_lowercase))
     lines(capfd)
-    monkeypatch.setattr(local.node, "_health", lambda: (DiagnosticStatus.WARN, next(healths)))
+    monkeypatch.setattr(node_module, "health_of", lambda _: (DiagnosticStatus.WARN, next(healths)))
     local.peer.forget_statuses()
     local.peer.wait(lambda: len(local.peer.statuses) >= 4, "four looks")
     told = [s.message for s in local.peer.statuses if s.message.startswith("health")]

@@ -482,8 +482,9 @@ def test_whoever_listens_to_one_body_alone_is_served(
         camera = peer(node.get_namespace(), answers={})
         local = Local(node, predictor, camera)
         camera.send_until(lambda: len(bodies(local)) == 3, "a body")
-        outputs = node._outputs
-        assert outputs is not None and not outputs.wanted
+        assert node._loaded is not None
+        outputs = node._loaded.outputs
+        assert not outputs.wanted
         camera.set_parameters(lazy=True)
         got = listen(camera, Skeleton2D, f"{BODIES}/b00001/skeleton2d")
         camera.wait(lambda: outputs.wanted, "somebody listens")

@@ -36,7 +36,8 @@ def test_a_view_shows_frames_though_nobody_subscribes(
     with local_node(monkeypatch, spin=True, autostart=True, view=True) as (node, _):
         camera = peer(node.get_namespace(), answers={})
         camera.send_until(lambda: len(shown) >= 3, "frames in the view")
-        url = node._view.url if node._view is not None else ""
+        assert node._loaded is not None and node._loaded.view is not None
+        url = node._loaded.view.url
         with urlopen(url.split("?")[0], timeout=20) as page:
             assert page.status == 200 and b"<html" in page.read()
         image, prediction, threshold, milliseconds, time_s = shown[-1]

@@ -234,8 +234,8 @@ def test_dynamic_parameters_may_change_while_configured(node: KdcNode, name: str
 
 def process_frame(node: KdcNode) -> None:
     """As the worker does."""
-    assert node._processing is not None
-    end = node._processing.begin(fill_image(Image(), BLACK, "rgb8"))
+    assert node._loaded is not None
+    end = node._loaded.processing.begin(fill_image(Image(), BLACK, "rgb8"))
     assert end is not None
     end()
 
