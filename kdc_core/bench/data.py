@@ -17,15 +17,14 @@ from kdc_core.codec.grid import Grid
 from kdc_core.codec.sample import Sample
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.config import Config, DecodeConfig, load_preset
-from kdc_core.data.augment import look, warp
+from kdc_core.data.augment import warp
 from kdc_core.data.datasets import open_data
-from kdc_core.data.paste import put
 from kdc_core.data.sample import make_sample
 from kdc_core.errors import KdcError
 from kdc_core.memory import keep_freed_memory
 from kdc_core.network.kdc import KDC
 from kdc_core.training.module import TrainingModule
-from kdc_core.training.on_device import DrawnSamples, Pictures, collate_recipes
+from kdc_core.training.on_device import DrawnSamples, Pictures
 from kdc_core.training.processes import one_thread
 from kdc_core.training.samples import TrainingSamples, collate
 
@@ -86,15 +85,9 @@ def _batch_targets(samples: TrainingSamples, seconds: float) -> dict[str, float]
     """Targets of a batch by torch, per sample, and over those of its samples by numpy."""
     pictures = Pictures(samples, torch.device("cpu"), 1)
     drawn = DrawnSamples(samples, pictures.places)
-    recipes = collate_recipes([drawn[number] for number in range(BATCH)])
+    recipes = collate([drawn[number] for number in range(BATCH)])
     made = pictures.samples(recipes)
-    by_hand = []
-    for number in range(BATCH):
-        recipe = samples.recipe(number, lambda index: int(pictures.places[index]))
-        sample = samples.read(recipe.image)[1]
-        if recipe.paste is not None:
-            sample = put(sample, samples.read(recipe.donor)[1], recipe.paste)
-        by_hand.append(look(sample, recipe.view, CROP, samples.codec.skeleton))
+    by_hand = [samples.sample(number) for number in range(BATCH)]
     times: list[tuple[float, float]] = []
     begun = time.perf_counter()
     while time.perf_counter() - begun < seconds or not times:

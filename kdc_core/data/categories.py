@@ -31,9 +31,11 @@ def read_categories(content: dict[str, Any], notes: Notes) -> list[CategoryEntry
             found.append(read_entry(CategoryEntry, raw, notes, f"category {index}"))
         except ValidationError as error:
             raise AnnotationError(f"category {index}: {described(error)}") from error
+    if found:
+        return found
     # COCO's category 1 is the person.
     used = sorted((i for i in _used(content) if i is not None), key=str)
-    return found or [CategoryEntry(id=i, name=PERSON if i == 1 else "") for i in used]
+    return [CategoryEntry(id=i, name=PERSON if i == 1 else "") for i in used]
 
 
 def person_category(
@@ -102,14 +104,9 @@ def other_skeleton(names: list[str], skeleton: Skeleton) -> str | None:
                 f"{text}; the skeleton {known.name} has as many (`kdc data check --skeleton`, "
                 "`kdc train --set fields.skeleton=`, or a model that has it)"
             )
-    return f"{text}. {how_to_add()}"
-
-
-def how_to_add() -> str:
-    """Which skeletons are known, and how one is added."""
-    known = ", ".join(f"{s.name} ({s.num_keypoints})" for s in SKELETONS.values())
+    there = ", ".join(f"{s.name} ({s.num_keypoints})" for s in SKELETONS.values())
     return (
-        f"Known skeletons: {known}; another is added as a `Skeleton` in "
+        f"{text}. Known skeletons: {there}; another is added as a `Skeleton` in "
         "kdc_core/codec/skeleton.py, as CONTRIBUTING.md says"
     )
 

@@ -11,9 +11,29 @@ from kdc_core.data.bits16 import To8Bits
 from kdc_core.data.chunks import PNG, chunks
 from kdc_core.data.images import ImageError, decode_stored
 from kdc_core.data.orientation import JPEG, segments
-from kdc_core.data.stored_size import stored_size
 
 JPEG_END = b"\xff\xd9"
+# Segments of a jpeg that begin with precision, height and width.
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+Size = tuple[int, int]
+
+
+def stored_size(data: bytes) -> Size | None:
+    """(height, width) of a jpeg or png by its header, before EXIF turns it; None of any other, or
+    where it ends before."""
+    try:
+        if data.startswith(PNG):
+            width, height = struct.unpack_from(">II", data, 16)
+            return height, width
+        if data.startswith(JPEG):
+            for mark, start, _ in segments(data):
+                if mark in FRAMES:
+                    height, width = struct.unpack_from(">HH", data, start + 1)
+                    return height, width
+    except struct.error:
+        pass
+    return None
 
 
 def decode_whole(data: bytes, largest_side: int, to_8_bits: To8Bits) -> np.ndarray:
@@ -29,10 +49,7 @@ def decode_whole(data: bytes, largest_side: int, to_8_bits: To8Bits) -> np.ndarr
     """
     if not data.startswith((JPEG, PNG)):
         raise ImageError(f"{len(data)} bytes beginning {data[:8]!r}: expected a jpeg or a png")
-    try:
-        size = stored_size(data)
-    except struct.error:
-        size = None
+    size = stored_size(data)
     if size is None:
         raise ImageError(f"image of {len(data)} bytes ends within its header")
     if not (0 < min(size) and max(size) <= largest_side):

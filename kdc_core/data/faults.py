@@ -71,10 +71,8 @@ class Fault:
 def listed(faults: Sequence[Fault]) -> list[str]:
     """Lines that say what is wrong: of each kind the number, and the first of them."""
     lines = []
-    for kind, title in KINDS.items():
-        same = [f"  {fault}" for fault in faults if fault.kind == kind]
-        if same:
-            lines += [f"{title}: {len(same)}", *same[:SHOWN]]
+    for title, same in _by_kind(faults):
+        lines += [f"{title}: {len(same)}", *(f"  {fault}" for fault in same[:SHOWN])]
         if len(same) > SHOWN:
             lines.append(f"  and {len(same) - SHOWN} more")
     return lines
@@ -82,12 +80,14 @@ def listed(faults: Sequence[Fault]) -> list[str]:
 
 def counted(faults: Sequence[Fault]) -> list[str]:
     """A line of each kind: the number, and the first of them."""
-    lines = []
+    return [f"{title}: {len(same)}, first {same[0]}" for title, same in _by_kind(faults)]
+
+
+def _by_kind(faults: Sequence[Fault]) -> Iterator[tuple[str, list[Fault]]]:
+    """Titles of the kinds that are there, in the order of `KINDS`, and the faults of each."""
     for kind, title in KINDS.items():
-        same = [fault for fault in faults if fault.kind == kind]
-        if same:
-            lines.append(f"{title}: {len(same)}, first {same[0]}")
-    return lines
+        if same := [fault for fault in faults if fault.kind == kind]:
+            yield title, same
 
 
 def box_faults(box: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[str, str]]:

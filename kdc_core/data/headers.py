@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import struct
-
 from kdc_core.data.annotations import AnnotationError, Annotations
+from kdc_core.data.encoded import Size, stored_size
 from kdc_core.data.faults import Fault, listed
 from kdc_core.data.images import ImageError, Images, decode_image
 from kdc_core.data.orientation import TURNS, read_orientation
-from kdc_core.data.stored_size import Size, stored_size
 
 
 def check_sizes(annotations: Annotations, images: Images) -> None:
@@ -38,10 +36,7 @@ def read_size(data: bytes, name: str) -> Size:
     Raises:
         ImageError: it cannot be read as an image.
     """
-    try:
-        stored = stored_size(data)
-    except struct.error:  # it ends before
-        stored = None
+    stored = stored_size(data)
     if stored is None:
         height, width = decode_image(data, name).shape[:2]
         return height, width

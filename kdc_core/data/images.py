@@ -123,7 +123,7 @@ def _animation(data: bytes) -> Iterator[Page]:
             return
 
 
-def decode_stored(data: bytes, scale: To8Bits) -> np.ndarray | None:
+def decode_stored(data: bytes | bytearray, scale: To8Bits) -> np.ndarray | None:
     """Decode the first page as it is stored, to (H, W, 3) uint8 RGB; None where that fails."""
     # Which files OpenCV turns as EXIF says changes with its releases: none here.
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -135,7 +135,7 @@ def decode_stored(data: bytes, scale: To8Bits) -> np.ndarray | None:
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
+def _imdecode(data: bytes | bytearray, flags: int) -> np.ndarray | None:
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error:  # an image past OpenCV's own size limit

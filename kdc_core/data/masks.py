@@ -146,13 +146,14 @@ def _read_rle(given: dict[object, object], size: tuple[int, int]) -> Rle | None:
         runs = _runs(counts)
     else:
         runs = np.array(_numbers(counts) or [-1], np.float64)
-    if (runs < 0).any() or runs.sum() != pixels:
+    if (runs < 0).any():
+        raise AnnotationError(
+            f"an RLE's counts are whole numbers from 0 or pycocotools' text, got {counts!r:.60}"
+        )
+    if runs.sum() != pixels:
         raise AnnotationError(
             f"RLE of {runs.sum():.0f} pixels, expected the {pixels} of the image: it was cut, or "
             "is of another"
-            if (runs >= 0).all()
-            else "an RLE's counts are whole numbers from 0 or pycocotools' text, got "
-            f"{counts!r:.60}"
         )
     if not runs[1::2].any():
         return None

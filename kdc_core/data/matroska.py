@@ -133,9 +133,8 @@ def _whole(data: bytes, *path: int) -> int:
 
 
 def _seconds(segment: bytes) -> float | None:
-    info = next(_inside(segment, INFO), b"")
-    tick = int.from_bytes(next(_inside(info, TICK), b""), "big") or USUAL_TICK
-    seconds = _real(next(_inside(info, DURATION), b""))
+    tick = _whole(segment, INFO, TICK) or USUAL_TICK
+    seconds = _real(next(_inside(segment, INFO, DURATION), b""))
     return None if seconds is None else seconds * tick / 1e9
 
 

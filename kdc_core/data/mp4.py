@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from itertools import accumulate, groupby, pairwise
 from typing import BinaryIO, NamedTuple
 
 from kdc_core.data.orientation import TURNS
 
-OUTER = (
-    b"ftyp",
-    b"moov",
-    b"mdat",
-    b"moof",
-    b"wide",
-    b"free",
-    b"skip",
-)  # boxes that no other holds
-FOLDERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts")  # boxes of boxes
+# Boxes that no other holds, and boxes of boxes.
+OUTER = (b"ftyp", b"moov", b"mdat", b"moof", b"wide", b"free", b"skip")
+FOLDERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts")
 DEEPEST = 8  # boxes of boxes within each other; those of a video's index are five
+# Of an index: some twenty a track, however long the video is.
+MOST_BOXES = 1 << 16
+# Boxes of a file one after another that are walked over: days of fragments of a second each.
+MOST_OUTER = 1 << 22
 LARGEST_INDEX = 1 << 28  # bytes
 TICKS = (90000, 1000)  # a second; the finer where the fields suffice
 LONGEST = (1 << 31) - 1  # ticks
@@ -35,15 +33,19 @@ class Box:
         name: of four letters.
         data: its content.
         depth: boxes that it lies in.
+        left: ends once there may be no more boxes; None = after `MOST_BOXES` in it.
 
     Attributes:
         data: the content of a box of bytes; of no other, whose `inside` has it all.
 
     Raises:
-        NoIndex: a box in it is longer than it, or they lie too deep in each other.
+        NoIndex: a box in it is longer than it, or they lie too deep in each other or are too many.
     """
 
-    def __init__(self, name: bytes, data: bytes, depth: int = 0):
+    def __init__(
+        self, name: bytes, data: bytes, depth: int = 0, left: Iterator[int] | None = None
+    ):
+        left = iter(range(MOST_BOXES)) if left is None else left
         folder = name in FOLDERS
         if folder and depth >= DEEPEST:
             raise NoIndex("boxes within boxes without end")
@@ -51,11 +53,13 @@ class Box:
         self.inside: list[Box] = []
         where = 0
         while folder and where + 8 <= len(data):
+            if next(left, None) is None:
+                raise NoIndex(f"more than {MOST_BOXES} boxes")
             length, begin = _length(data[where : where + 16], len(data) - where)
             if where + length > len(data):
                 raise NoIndex(f"a box in {name!r} is longer than it")
             content = data[where + begin : where + length]
-            self.inside.append(Box(data[where + 4 : where + 8], content, depth + 1))
+            self.inside.append(Box(data[where + 4 : where + 8], content, depth + 1, left))
             where += length
 
     def all(self, name: str) -> list[Box]:
@@ -162,10 +166,15 @@ def retime(file: BinaryIO, seconds: list[float]) -> None:
 
 
 def _find_index(file: BinaryIO) -> tuple[int, int, bool]:
-    """Start and length of the index, its head included, and whether the file is cut."""
+    """Start and length of the index, its head included, and whether the file is cut.
+
+    Of more than `MOST_OUTER` boxes the others are not looked at.
+    """
     size, where = file.seek(0, 2), 0
     found, cut = None, False
-    while where + 8 <= size:
+    for _ in range(MOST_OUTER):
+        if where + 8 > size:
+            break
         file.seek(where)
         head = file.read(16)
         length, _ = _length(head, size - where)

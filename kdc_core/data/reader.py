@@ -74,12 +74,12 @@ class Reader:
             try:
                 entry = read_entry(ImageEntry, raw, self.found.notes, place)
             except ValidationError as error:
-                self._refuse("bad_image", f"{place}: {described(error)}")
+                self.found.refused.append(Fault("bad_image", f"{place}: {described(error)}"))
                 continue
             key = as_id(entry.id)
             if key in self._images:
                 text = f"{place} has the id {entry.id!r} of '{self._images[key].file_name}'"
-                self._refuse("duplicate_id", text, entry.file_name)
+                self.found.refused.append(Fault("duplicate_id", text, entry.file_name))
                 continue
             if key != entry.id:
                 self.found.notes.add("numbers", place, entry.id)
@@ -128,7 +128,7 @@ class Reader:
     def _is_person(self, index: int, raw: Any, categories: set[Id | None]) -> bool:
         if not isinstance(raw, dict):
             text = f"expected an object, got a {type(raw).__name__}"
-            self._refuse("bad_annotation", text, None, index)
+            self.found.refused.append(Fault("bad_annotation", text, None, index))
             return False
         given, number = raw.get("category_id"), _shown(raw.get("id"))
         if given is None:
@@ -158,7 +158,9 @@ class Reader:
         except ValidationError as error:
             image = self._images.get(as_id(raw.get("image_id")))
             name = None if image is None else image.file_name
-            self._refuse("bad_annotation", described(error), name, index, shown)
+            self.found.refused.append(
+                Fault("bad_annotation", described(error), name, index, shown)
+            )
             return
         key = as_id(entry.image_id)
         if key != entry.image_id:
@@ -176,24 +178,14 @@ class Reader:
             if mask is None and entry.segmentation:
                 self.found.left_out.append(Fault("mask", NO_PIXEL, *where))
         except OtherSizeError as error:
-            self._refuse("mask_size", str(error), *where)
+            self.found.refused.append(Fault("mask_size", str(error), *where))
         except AnnotationError as error:
-            self._refuse("mask", str(error), *where)
+            self.found.refused.append(Fault("mask", str(error), *where))
         try:
             person = make_person(entry, number, len(self.found.keypoints), mask, size, note)
             self._persons[key].append(person)
         except AnnotationError as error:
-            self._refuse("bad_annotation", str(error), *where)
-
-    def _refuse(
-        self,
-        kind: str,
-        text: str,
-        image: str | None = None,
-        index: int | None = None,
-        number: Id | None = None,
-    ) -> None:
-        self.found.refused.append(Fault(kind, text, image, index, number))
+            self.found.refused.append(Fault("bad_annotation", str(error), *where))
 
 
 def make_person(

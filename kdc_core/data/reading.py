@@ -32,7 +32,7 @@ SMALL_BYTES = 1 << 24  # that it may hold in any case
 CHUNK_BYTES = 1 << 22
 
 
-def read_json(path: str | Path) -> Any:
+def _read_json(path: str | Path) -> Any:
     """Read a .json or .json.gz file.
 
     Raises:
@@ -82,7 +82,7 @@ def read_entries(path: str | Path) -> dict[str, Any]:
     Raises:
         AnnotationError: not such a file.
     """
-    content = read_json(path)
+    content = _read_json(path)
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key), list) for key in ("images", "annotations")
     ):
@@ -124,7 +124,7 @@ def read_image_list(path: str | Path) -> Annotations:
     Raises:
         AnnotationError: it cannot be used; lists everything that is wrong, 20 of a kind.
     """
-    content = read_json(path)
+    content = _read_json(path)
     entries = content.get("images") if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise AnnotationError(f"'{path}' lists no images: expected an object with 'images'")
@@ -149,6 +149,7 @@ def used(found: Reading) -> Annotations:
     return found.annotations
 
 
+@without_collection()
 def read(
     path: str | Path,
     skeleton: Skeleton,
@@ -160,13 +161,6 @@ def read(
     Raises:
         AnnotationError: not a COCO file, or it does not say which category is the person.
     """
-    with without_collection():
-        return _read(path, skeleton, category, also)
-
-
-def _read(
-    path: str | Path, skeleton: Skeleton, category: str | None, also: Skeleton | None
-) -> Reading:
     content, notes = read_entries(path), Notes()
     try:
         categories = read_categories(content, notes)

@@ -21,11 +21,10 @@ def read_sample(images: Images, annotated: AnnotatedImage, num_keypoints: int = 
     """
     data = images.read_bytes(annotated.file_name)
     image = decode_image(data, annotated.file_name)
-    try:
-        return make_sample(image, annotated, num_keypoints)
-    except AnnotationError as error:
-        shown = (image.shape[0], image.shape[1])
-        raise AnnotationError(size_told(annotated.size, shown, data)) from error
+    shown = (image.shape[0], image.shape[1])
+    if shown != annotated.size:
+        raise AnnotationError(size_told(annotated.size, shown, data))
+    return make_sample(image, annotated, num_keypoints)
 
 
 def make_sample(image: np.ndarray, annotated: AnnotatedImage, num_keypoints: int = 17) -> Sample:

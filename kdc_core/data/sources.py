@@ -22,20 +22,7 @@ log = logging.getLogger(__name__)
 
 ALWAYS = (".bmp", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".webp")
 # What OpenCV reads where it was built with it.
-MAYBE = (
-    ".avif",
-    ".hdr",
-    ".jp2",
-    ".jxl",
-    ".pam",
-    ".pfm",
-    ".pic",
-    ".pxm",
-    ".ras",
-    ".sr",
-    ".tif",
-    ".tiff",
-)
+MAYBE = tuple(".avif .hdr .jp2 .jxl .pam .pfm .pic .pxm .ras .sr .tif .tiff".split())
 MOST_DIGITS = 9  # of the number of a camera
 VIDEOS = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 

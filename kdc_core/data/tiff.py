@@ -42,6 +42,8 @@ class Tiff:
 
     def __init__(self, data: bytes):
         self._data = data
+        self._copy: bytearray | None = None  # of `alone`
+        self._upright = slice(0, 0)  # where the copy differs from the data in an orientation
         self._layout = _LAYOUTS[data[:4]]
 
     def pages(self) -> list[int]:
@@ -57,15 +59,24 @@ class Tiff:
         """EXIF's 1 to 8 of a page, or of the first directory; 0 where there is none."""
         return self._value(self._directory(self._first() if page is None else page), ORIENTATION)
 
-    def alone(self, page: int) -> bytes:
-        """The file with this page as its first, and as if that were stored upright."""
-        data, layout = bytearray(self._data), self._layout
+    def alone(self, page: int) -> bytearray:
+        """The file with this page as its first, and as if that were stored upright.
+
+        The same array each time, so that many pages of a large file are not as many copies: it
+        holds until the next call.
+        """
+        if self._copy is None:
+            self._copy = bytearray(self._data)
+        data, layout = self._copy, self._layout
+        data[self._upright] = self._data[self._upright]
+        self._upright = slice(0, 0)
         struct.pack_into(layout.order + layout.offset, data, layout.start, page)
         numbers = self._directory(page).numbers
         if ORIENTATION in numbers:
             where, number = numbers[ORIENTATION]
             struct.pack_into(layout.order + number, data, where, 1)
-        return bytes(data)
+            self._upright = slice(where, where + struct.calcsize("=" + number))
+        return data
 
     def _first(self) -> int:
         try:

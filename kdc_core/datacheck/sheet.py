@@ -70,9 +70,7 @@ def _tile(image: np.ndarray, annotated: AnnotatedImage, skeleton: Skeleton) -> n
 
     persons = []
     for number, person in enumerate(annotated.people, 1):
-        whole = np.zeros(annotated.size, bool)
-        if person.segmentation:
-            whole = decode_mask(person.segmentation, annotated.size)
+        whole = decode_mask(person.segmentation or [], annotated.size)
         keypoints = person.keypoints.copy()
         if len(keypoints) != skeleton.num_keypoints:  # of a skeleton whose bones nobody knows
             keypoints = np.zeros((skeleton.num_keypoints, 3), np.float32)

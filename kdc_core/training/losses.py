@@ -100,15 +100,12 @@ def pose_losses(
     heat = F.binary_cross_entropy_with_logits(fields.heat, targets.heat, reduction="none")
     if codec.heat == "gaussian":
         heat = FOCAL * _focal(heat, torch.sigmoid(fields.heat), targets.heat)
-    scales = {"short": codec.disk_radius_px, "mid": 2 * codec.disk_radius_px}
+    cells, least = targets.heat.sum(), LEAST_CELLS * len(targets.heat)
+    radius = codec.disk_radius_px
     return {
-        "heat": Loss(
-            (heat * weights.heat).sum(), targets.heat.sum(), LEAST_CELLS * len(targets.heat)
-        ),
-        **{
-            name: _offset_loss(fields, targets, weights, name, scale, smooth_px)
-            for name, scale in scales.items()
-        },
+        "heat": Loss((heat * weights.heat).sum(), cells, least),
+        "short": _offset_loss(fields.short, targets.short, weights.short, radius, smooth_px),
+        "mid": _offset_loss(fields.mid, targets.mid, weights.mid, 2 * radius, smooth_px),
     }
 
 
@@ -164,7 +161,7 @@ def mask_losses(
         "mask": Loss((bce * known).sum(), known.sum(), 1.0),
         "dice": Loss((dice * has_mask).sum(), has_mask.sum(), LEAST),
         "embedding": _offset_loss(
-            fields, targets, weights, "embedding", EMBEDDING_SCALE_PX, smooth_px
+            fields.embedding, targets.embedding, weights.embedding, EMBEDDING_SCALE_PX, smooth_px
         ),
     }
 
@@ -238,14 +235,8 @@ def _focal(entropy: Tensor, probability: Tensor, truth: Tensor) -> Tensor:
 
 
 def _offset_loss(
-    fields: Fields[Tensor],
-    targets: Fields[Tensor],
-    weights: Fields[Tensor],
-    name: str,
-    scale_px: float,
-    smooth_px: float,
+    offset: Tensor, target: Tensor, weight: Tensor, scale_px: float, smooth_px: float
 ) -> Loss:
     """Weighted mean of the smooth L1 distance of a field, in units of the scale."""
-    offset, target, weight = (getattr(part, name) for part in (fields, targets, weights))
     distance = F.smooth_l1_loss(offset, target, reduction="none", beta=smooth_px)
     return Loss((distance * weight).sum() / (2 * scale_px), weight.sum(), 1e-6)

@@ -23,7 +23,17 @@ from kdc_core.codec.encode_batch import encode_batch, marginals
 from kdc_core.codec.sample import Sample, Samples
 from kdc_core.data.paste import LEAST_VISIBLE
 from kdc_core.errors import KdcError
-from kdc_core.training.samples import Batch, TrainingSamples, stack
+from kdc_core.training.affine import (
+    after,
+    box_of,
+    hull_of,
+    inverse,
+    is_outside,
+    lattice,
+    moved,
+    spread,
+)
+from kdc_core.training.samples import Batch, TrainingSamples
 
 log = logging.getLogger(__name__)
 
@@ -89,11 +99,6 @@ class DrawnSamples(Dataset[Recipes]):
         )
 
 
-def collate_recipes(recipes: list[Recipes]) -> Recipes:
-    """Stack recipes along the batch axis."""
-    return Recipes(*map(stack, zip(*recipes, strict=True)))
-
-
 class Pictures:
     """All pictures of a run, as uint8 on the device, and batches made of them.
 
@@ -142,13 +147,9 @@ class Pictures:
         with ThreadPoolExecutor(threads) as readers:
             for _ in readers.map(hold, range(count)):
                 pass
-        log.info("%d pictures, %.1f GB, are on %s", count, self.bytes / 1e9, device)
-
-    @property
-    def bytes(self) -> int:
-        """Memory that the pictures take."""
         held = (self._image, self._labels, self._regions, self._keypoints, self._boxes)
-        return sum(part.nbytes for part in held)
+        gigabytes = sum(part.nbytes for part in held) / 1e9
+        log.info("%d pictures, %.1f GB, are on %s", count, gigabytes, device)
 
     def _hold(self, index: int, sample: Sample) -> None:
         height, width = sample.image.shape[:2]
@@ -179,11 +180,11 @@ class Pictures:
         """The samples before they are encoded."""
         crop, people = self._crop, self._boxes.shape[1]
         # Where a place of the crop is in the picture, and where that is in the donor.
-        to_picture = _inverse(recipes.matrix)
-        to_donor = _after(_inverse(recipes.donor_matrix), to_picture)
+        to_picture = inverse(recipes.matrix)
+        to_donor = after(inverse(recipes.donor_matrix), to_picture)
 
-        fine = _lattice(crop, FINER, to_picture.device)
-        places, donated = _spread(to_picture, fine), _spread(to_donor, fine)
+        fine = lattice(crop, FINER, to_picture.device)
+        places, donated = spread(to_picture, fine), spread(to_donor, fine)
         image = self._pixels(recipes.image, places)
         over = self._pixels(recipes.donor, donated)
         taken = self._taken(recipes, places, donated)
@@ -193,10 +194,10 @@ class Pictures:
         image = F.avg_pool2d(torch.cat((image, inside[:, None]), 1), FINER)
         image = torch.einsum("bij,bjhw->bihw", recipes.color, image)
 
-        pixels = _lattice(crop, 1, to_picture.device)
-        places, donated = _spread(to_picture, pixels), _spread(to_donor, pixels)
-        labels = self._pick(self._labels, recipes.image, places).long()
-        regions = self._pick(self._regions, recipes.image, places)
+        pixels = lattice(crop, 1, to_picture.device)
+        places, donated = spread(to_picture, pixels), spread(to_donor, pixels)
+        labels = _pick(self._labels, recipes.image, places).long()
+        regions = _pick(self._regions, recipes.image, places)
         before = marginals(labels, people)[0].sum(-1)
         taken = self._taken(recipes, places, donated)
         labels = labels.masked_fill(taken, people + 1)  # after all others
@@ -221,9 +222,9 @@ class Pictures:
     def _taken(self, recipes: Recipes, places: Tensor, donated: Tensor) -> Tensor:
         """(B, n, n) bool, where the pasted person covers: places of picture and donor."""
         height, width = self._size[recipes.image, :, None, None].unbind(1)
-        found = self._pick(self._labels, recipes.donor, donated)
+        found = _pick(self._labels, recipes.donor, donated)
         wanted = recipes.person[:, None, None]
-        return (found == wanted) & (wanted > 0) & ~_outside(places, height, width)
+        return (found == wanted) & (wanted > 0) & ~is_outside(places, height, width)
 
     def _geometry(self, recipes: Recipes) -> tuple[Tensor, Tensor, Tensor]:
         """Keypoints (B, P + 1, K, 3), boxes (B, P + 1, 4) and who is there (B, P + 1), in the
@@ -234,26 +235,28 @@ class Pictures:
         present = order < self._people[recipes.image, None]
         height, width = self._size[recipes.image].T
         pasted = self._keypoints[recipes.donor, person]
-        places = _at(recipes.donor_matrix, pasted[..., :2])
-        outside = _outside(places, height[:, None], width[:, None])
+        places = moved(recipes.donor_matrix, pasted[..., :2])
+        outside = is_outside(places, height[:, None], width[:, None])
         known = pasted[..., 2:].masked_fill(outside[..., None], 0)
         pasted = torch.cat((places, known), -1)
-        box = _box_of(recipes.donor_matrix, self._boxes[recipes.donor, person][:, None])[:, 0]
+        box = box_of(recipes.donor_matrix, self._boxes[recipes.donor, person][:, None])[:, 0]
         edge = torch.stack((width, height, width, height), -1) - 0.5
         box = torch.minimum(box.clamp(min=-0.5), edge)
         keypoints = torch.cat((self._keypoints[recipes.image], pasted[:, None]), 1)
         boxes = torch.cat((self._boxes[recipes.image], box[:, None]), 1)
         present = torch.cat((present, recipes.person[:, None] > 0), 1)
 
-        places = _at(recipes.matrix, keypoints[..., :2].flatten(1, 2)).view_as(keypoints[..., :2])
+        places = moved(recipes.matrix, keypoints[..., :2].flatten(1, 2)).view_as(
+            keypoints[..., :2]
+        )
         keypoints = torch.cat((places, keypoints[..., 2:]), -1)
         mirrored = keypoints[:, :, self._flip]
         keypoints = torch.where(recipes.mirror[:, None, None, None], mirrored, keypoints)
-        known = (keypoints[..., 2] > 0) & ~_outside(keypoints[..., :2], crop, crop)
+        known = (keypoints[..., 2] > 0) & ~is_outside(keypoints[..., :2], crop, crop)
         keypoints = torch.where(known[..., None], keypoints, 0)
-        hulls = _hull_of(recipes.matrix, boxes).clamp(-0.5, crop - 0.5)
+        hulls = hull_of(recipes.matrix, boxes).clamp(-0.5, crop - 0.5)
         present = present & ((hulls[..., 2:] - hulls[..., :2]) > 1).all(-1)
-        boxes = _box_of(recipes.matrix, boxes).clamp(-0.5, crop - 0.5)
+        boxes = box_of(recipes.matrix, boxes).clamp(-0.5, crop - 0.5)
         return keypoints, boxes, present
 
     def _pixels(self, index: Tensor, at: Tensor) -> Tensor:
@@ -269,14 +272,15 @@ class Pictures:
         edge = self._size[index].flip(-1)[:, None, None]
         return torch.minimum(at + 1, edge - at).clamp(0, 1).prod(-1)
 
-    def _pick(self, maps: Tensor, index: Tensor, at: Tensor) -> Tensor:
-        """(B, h, w) of maps (N, H, W) at the pixels nearest to places (B, h, w, 2); 0 outside."""
-        height, width = maps.shape[-2:]
-        column, row = at.round().long().unbind(-1)
-        inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
-        flat = (index[:, None, None] * height + row.clamp(0, height - 1)) * width
-        picked = maps.view(-1)[flat + column.clamp(0, width - 1)]
-        return picked * inside
+
+def _pick(maps: Tensor, index: Tensor, at: Tensor) -> Tensor:
+    """(B, h, w) of maps (N, H, W) at the pixels nearest to places (B, h, w, 2); 0 outside."""
+    height, width = maps.shape[-2:]
+    column, row = at.round().long().unbind(-1)
+    inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    flat = (index[:, None, None] * height + row.clamp(0, height - 1)) * width
+    picked = maps.view(-1)[flat + column.clamp(0, width - 1)]
+    return picked * inside
 
 
 def fits(samples: TrainingSamples, device: torch.device) -> bool:
@@ -290,56 +294,3 @@ def fits(samples: TrainingSamples, device: torch.device) -> bool:
 
 def _tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(values.astype(np.float32))[None]
-
-
-def _lattice(crop: int, finer: int, device: torch.device) -> Tensor:
-    """(n, n, 2) places x, y of the crop's pixels, or of finer x finer samples in each."""
-    places = (torch.arange(crop * finer, device=device) + 0.5) / finer - 0.5
-    y, x = torch.meshgrid(places, places, indexing="ij")
-    return torch.stack((x, y), -1)
-
-
-def _at(matrix: Tensor, places: Tensor) -> Tensor:
-    """Move places (B, n, 2) by affines (B, 2, 3)."""
-    return torch.einsum("bij,bnj->bni", matrix[..., :2], places) + matrix[:, None, :, 2]
-
-
-def _spread(matrix: Tensor, lattice: Tensor) -> Tensor:
-    """(B, n, n, 2) places of a lattice (n, n, 2) moved by each affine (B, 2, 3)."""
-    x, y = lattice[0, :, 0], lattice[:, 0, 1]
-    along, down, shift = matrix[:, None, None].unbind(-1)
-    return along * x[:, None] + (down * y[:, None, None] + shift)
-
-
-def _inverse(matrix: Tensor) -> Tensor:
-    turn = torch.linalg.inv(matrix[..., :2])
-    return torch.cat((turn, -turn @ matrix[..., 2:]), -1)
-
-
-def _after(second: Tensor, first: Tensor) -> Tensor:
-    """The affine that does first, then second."""
-    turn = second[..., :2] @ first[..., :2]
-    return torch.cat((turn, second[..., :2] @ first[..., 2:] + second[..., 2:]), -1)
-
-
-def _box_of(matrix: Tensor, boxes: Tensor) -> Tensor:
-    """Boxes around the ellipses in boxes (B, n, 4), which affines (B, 2, 3) move; as
-    `augment.moved_boxes`."""
-    low, high = boxes.split(2, -1)
-    center = _at(matrix, (low + high) / 2)
-    half = torch.einsum(
-        "bij,bnj->bni", matrix[..., :2].square(), ((high - low) / 2).square()
-    ).sqrt()
-    return torch.cat((center - half, center + half), -1)
-
-
-def _hull_of(matrix: Tensor, boxes: Tensor) -> Tensor:
-    """Boxes around boxes (B, n, 4) that affines (B, 2, 3) moved."""
-    corners = boxes[..., [0, 1, 2, 1, 2, 3, 0, 3]].reshape(len(boxes), -1, 2)
-    moved = _at(matrix, corners).view(*boxes.shape[:-1], 4, 2)
-    return torch.cat((moved.amin(-2), moved.amax(-2)), -1)
-
-
-def _outside(places: Tensor, height: Tensor | int, width: Tensor | int) -> Tensor:
-    x, y = places.unbind(-1)
-    return (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)

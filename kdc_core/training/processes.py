@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TypeVar
 
+import cv2
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
@@ -30,8 +31,6 @@ def one_thread(worker: int) -> None:
 
     It ends with the training process, whoever else gets a signal that is sent to all.
     """
-    import cv2
-
     leave_signals()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

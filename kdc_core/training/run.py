@@ -19,7 +19,7 @@ import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 import kdc_core
 from kdc_core.config import Config, ConfigError
@@ -39,12 +39,10 @@ from kdc_core.training.module import TrainingModule, young_average
 from kdc_core.training.on_device import (
     DrawnSamples,
     Pictures,
-    Recipes,
-    collate_recipes,
     fits,
 )
 from kdc_core.training.processes import one_thread, rank, world
-from kdc_core.training.samples import Batch, FromStep, TrainingSamples, collate
+from kdc_core.training.samples import FromStep, TrainingSamples, collate
 
 log = logging.getLogger(__name__)
 
@@ -281,20 +279,20 @@ def _on_device(module: TrainingModule, samples: TrainingSamples) -> DrawnSamples
 
 def _loader(
     samples: TrainingSamples, first: int, drawn: DrawnSamples | None, pinned: bool
-) -> DataLoader[Batch] | DataLoader[Recipes]:
+) -> DataLoader[Any]:
     """Batches of this process from step `first` on, or what is drawn for them."""
     train = samples.config.train
-    options: dict[str, Any] = {
-        "batch_size": train.batch // world(),
-        "sampler": FromStep(samples, first),
-        "num_workers": train.workers,
-        "worker_init_fn": one_thread,
-        "persistent_workers": train.workers > 0,
-        "pin_memory": pinned,
-    }
-    if drawn is not None:
-        return DataLoader(drawn, collate_fn=collate_recipes, **options)
-    return DataLoader(samples, collate_fn=collate, **options)
+    data: Dataset[Any] = samples if drawn is None else drawn
+    return DataLoader(
+        data,
+        train.batch // world(),
+        sampler=FromStep(samples, first),
+        num_workers=train.workers,
+        collate_fn=collate,
+        pin_memory=pinned,
+        worker_init_fn=one_thread,
+        persistent_workers=train.workers > 0,
+    )
 
 
 def _processes(config: Config) -> dict[str, Any]:

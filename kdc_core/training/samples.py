@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from kdc_core.codec.codec import Codec
 from kdc_core.codec.encode import Instances
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.sample import Sample
-from kdc_core.config import Config, ConfigError
+from kdc_core.config import Config, ConfigError, TrainConfig
 from kdc_core.data.annotations import AnnotatedImage, AnnotationError
 from kdc_core.data.augment import View, draw_view, look
 from kdc_core.data.datasets import open_data
@@ -28,6 +28,8 @@ from kdc_core.training.people import Counts, check_people
 from kdc_core.training.processes import rank, world
 
 log = logging.getLogger(__name__)
+
+Parts = TypeVar("Parts", bound=tuple[Any, ...])  # a NamedTuple
 
 # Sets the random numbers of the mixture apart from those of the samples.
 MIXTURE = 2**31
@@ -114,6 +116,7 @@ class TrainingSamples(Dataset[Batch]):
         category: str | None = None,
     ):
         train = config.train
+        _check_settings(train, paths)
         self.config, self.codec = config, Codec.of(config)
         self._entries: list[_Entry] = []
         self._sets: list[range] = []
@@ -135,14 +138,6 @@ class TrainingSamples(Dataset[Batch]):
             if empty:
                 log.info("'%s': %d images without people are left out", path, empty)
         check_people(found, train.train)
-        low, high = train.longer_side
-        if low > high:
-            raise ConfigError(f"train.longer_side: expected [low, high], got [{low}, {high}]")
-        if train.mixture and len(train.mixture) != len(paths):
-            raise ConfigError(
-                f"train.mixture has {len(train.mixture)} weights for {len(paths)} data sets: "
-                "give one each"
-            )
         for path, entries in zip(paths, self._sets, strict=True):
             if train.mixture and not entries:
                 raise ConfigError(f"train.mixture draws from '{path}', which has no people")
@@ -166,8 +161,8 @@ class TrainingSamples(Dataset[Batch]):
         """File names of the images of sample numbers."""
         return [self._entries[self._place(number)].image.file_name for number in numbers]
 
-    def __getitem__(self, number: int) -> Batch:
-        """Return one sample as a batch of one."""
+    def sample(self, number: int) -> Sample:
+        """Draw one sample."""
         read: dict[int, Sample] = {}
 
         def readable(index: int) -> int:
@@ -181,6 +176,11 @@ class TrainingSamples(Dataset[Batch]):
         sample = look(sample, recipe.view, self.config.train.crop, self.codec.skeleton)
         if not self._entries[recipe.image].with_masks:
             sample.unmasked[...] = True  # nor is the padding learnt, or who was pasted
+        return sample
+
+    def __getitem__(self, number: int) -> Batch:
+        """Return one sample as a batch of one."""
+        sample = self.sample(number)
         targets, weights = self.codec.encode(sample)
         instances = vars(self.codec.encode_instances(sample))
         return Batch(
@@ -270,6 +270,22 @@ class TrainingSamples(Dataset[Batch]):
         raise AnnotationError(f"none of the {self.num_images} training images can be read")
 
 
+def _check_settings(train: TrainConfig, paths: list[str]) -> None:
+    """What can be said of settings before data sets are read, which takes long.
+
+    Raises:
+        ConfigError: they cannot be used.
+    """
+    low, high = train.longer_side
+    if low > high:
+        raise ConfigError(f"train.longer_side: expected [low, high], got [{low}, {high}]")
+    if train.mixture and len(train.mixture) != len(paths):
+        raise ConfigError(
+            f"train.mixture has {len(train.mixture)} weights for {len(paths)} data sets: "
+            "give one each"
+        )
+
+
 def _pasteable(annotated: AnnotatedImage) -> np.ndarray:
     """(P,) bool, which people of an image, one at least, can be pasted into others."""
     keypoints = np.array([p.keypoints for p in annotated.people])
@@ -312,9 +328,9 @@ class FromStep(Sampler[int]):
         return self.total // world()
 
 
-def collate(samples: list[Batch]) -> Batch:
-    """Stack batches of one along the batch axis."""
-    return Batch(*map(stack, zip(*samples, strict=True)))
+def collate(samples: list[Parts]) -> Parts:
+    """Stack batches of one, or what is drawn for them, along the batch axis."""
+    return type(samples[0])(*map(stack, zip(*samples, strict=True)))
 
 
 def stack(parts: tuple[Any, ...]) -> Any:

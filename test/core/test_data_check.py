@@ -47,6 +47,7 @@ ID = "'000000000885.jpg', annotation 0 (id 439117): "
 CASES: list[tuple[str, Callable[[Content], object], str]] = [
     ("categories", lambda c: c.pop("categories"), "the category of persons, 1, names no keypoint"),
     ("categories", lambda c: category(c).pop("keypoints"), "names no keypoints"),
+    ("categories", lambda c: category(c)["keypoints"].__setitem__(1, "nose"), "expected 17"),
     ("bad_image", lambda c: c["images"].append({"id": 5}), "image 8: file_name: Field required"),
     (
         "bad_image",

@@ -184,6 +184,20 @@ def test_pages_of_a_tiff_in_every_layout(order: str, big: bool) -> None:
     assert read == [[3, 2, 1, 0], [23, 22, 21, 20]], "the pages, turned by half"
 
 
+def test_pages_of_a_tiff_are_patched_in_one_copy_of_it() -> None:
+    entry = struct.pack("<HHIHH", 274, 3, 1, 6, 0)
+    data = b"II" + struct.pack("<HI", 42, 8)
+    for end in (26, 0):
+        data += struct.pack("<H", 1) + entry + struct.pack("<I", end)
+    tiff = Tiff(data)
+    first, second = tiff.pages()
+    copy = tiff.alone(first)
+    for page in (second, first):
+        assert tiff.alone(page) is copy and copy == Tiff(data).alone(page)
+        assert tiff.orientation(page) == 6
+        assert [Tiff(bytes(copy)).orientation(p) for p in (page, 34 - page)] == [1, 6]
+
+
 def test_a_tiff_whose_directories_lead_in_a_circle() -> None:
     data = bytearray(paged(pages(3), "tiff"))
     offsets = Tiff(bytes(data)).pages()

@@ -9,14 +9,13 @@ import torch
 from kdc_core.config import load_preset
 from kdc_core.data.augment import moved_boxes
 from kdc_core.network.kdc import KDC
+from kdc_core.training.affine import box_of
 from kdc_core.training.module import TrainingModule
 from kdc_core.training.on_device import (
     MOST_PEOPLE,
     DrawnSamples,
     Pictures,
     Recipes,
-    _box_of,
-    collate_recipes,
     fits,
 )
 from kdc_core.training.samples import Batch, TrainingSamples, collate
@@ -47,7 +46,7 @@ def pictures(samples: TrainingSamples) -> Pictures:
 @pytest.fixture(scope="module")
 def recipes(samples: TrainingSamples, pictures: Pictures) -> Recipes:
     drawn = DrawnSamples(samples, pictures.places)
-    return collate_recipes([drawn[number] for number in NUMBERS])
+    return collate([drawn[number] for number in NUMBERS])
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +77,7 @@ def test_what_lies_outside_a_picture_is_black(both: tuple[Batch, Batch]) -> None
 
 def test_boxes_come_to_lie_at_the_same_places(recipes: Recipes) -> None:
     boxes = 300 * torch.rand(len(NUMBERS), 5, 4).sort(-1).values[..., [0, 1, 3, 2]]
-    found = _box_of(recipes.matrix, boxes)
+    found = box_of(recipes.matrix, boxes)
     for matrix, before, after in zip(recipes.matrix, boxes, found, strict=True):
         expected = moved_boxes(before.numpy(), matrix.numpy())
         assert after.numpy() == pytest.approx(expected, abs=1e-2)

@@ -17,9 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kdc_core.data import mp4
 from kdc_core.data.images import ImageError, Images
 from kdc_core.data.matroska import read_matroska
-from kdc_core.data.mp4 import Box, NoIndex, read_mp4, retime
+from kdc_core.data.mp4 import MOST_BOXES, Box, NoIndex, read_mp4, retime
 from kdc_core.data.sources import Frame, SourceError, count_frames, list_sources, read_frames
 from kdc_core.show.video_file import VideoFile
 
@@ -125,6 +126,26 @@ def test_boxes_within_boxes_take_no_memory_each(tmp_path: Path) -> None:
             assert tracemalloc.get_traced_memory()[1] < 20 * len(data)
         finally:
             tracemalloc.stop()
+
+
+def test_an_index_of_boxes_without_number_is_none() -> None:
+    with pytest.raises(NoIndex, match="more than 65536 boxes"):
+        Box(b"moov", struct.pack(">I4s", 8, b"free") * (MOST_BOXES + 1))
+
+
+def test_boxes_of_a_file_are_walked_over_up_to_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_video(tmp_path / "v.mp4")
+    index_first(path)
+    data = path.read_bytes()
+    many = struct.pack(">I4s", 8, b"free") * 100
+    monkeypatch.setattr(mp4, "MOST_OUTER", 100)
+    for content, frames in ((data + many, 30), (many + data, None)):
+        path.write_bytes(content)
+        with open(path, "rb") as file:
+            told = read_mp4(file)
+        assert told is not None and told.frames == frames
 
 
 def test_hundreds_of_damaged_frames_cost_no_other(tmp_path: Path) -> None:

@@ -524,6 +524,12 @@ def test_crops_and_sizes_that_the_network_cannot_take_are_refused(
         TrainingSamples([str(SAMPLES)], small("train.longer_side=[760, 300]"))
 
 
+@pytest.mark.parametrize("change", ["train.longer_side=[760, 300]", "train.mixture=[3, 1]"])
+def test_settings_are_refused_before_a_data_set_is_read(change: str) -> None:
+    with pytest.raises(ConfigError, match=change.partition("=")[0]):
+        TrainingSamples(["nowhere"], small(change))
+
+
 CROWDPOSE = SHARED / "data" / "other" / "crowdpose"
 
 
