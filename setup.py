@@ -85,7 +85,7 @@ setup(
         "train": [
             "faster-coco-eval>=1.6.5",
             "lightning>=2.6",
-            "matplotlib>=3.6",
+            "matplotlib>=3.7",
             "onnx>=1.17",
             "onnxscript>=0.7.2",
             "optuna>=4",

@@ -1,14 +1,19 @@
 """The command `kdc`, which `python -m kdc_core` is too."""
 
-from kdc_core.commands.ending import end_by_signal
+import sys
+
+from kdc_core.commands.ending import end_at_once, end_by_signal
 
 
 def main() -> None:
     """Run the command that this process was started with."""
     end_by_signal()  # before imports that take a while
-    from kdc_core import cli
+    try:
+        from kdc_core.cli import run
 
-    cli.main()
+        sys.exit(run(sys.argv[1:]))
+    finally:
+        end_at_once()
 
 
 if __name__ == "__main__":

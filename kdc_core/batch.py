@@ -321,6 +321,11 @@ def _check_settings(job: Job) -> None:
         raise KdcError(f"cannot use '{job.output}' for the parts: {error}") from error
     if there is None:
         write_json(path, settings)
+    elif not isinstance(there, dict):
+        raise KdcError(
+            f"cannot use '{job.output}' for the parts: expected an object in its settings.json, "
+            f"got {type(there).__name__}. Choose another --output"
+        )
     elif there != settings:
         odd = [key for key in settings if there.get(key) != settings[key]]
         raise KdcError(

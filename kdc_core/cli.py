@@ -27,7 +27,6 @@ from kdc_core.commands import (
     train,
     tune,
 )
-from kdc_core.commands.ending import end_at_once, end_by_signal
 from kdc_core.errors import KdcError, Work
 
 app = typer.Typer(
@@ -154,12 +153,3 @@ def _to_install(error: Exception) -> str | None:
         if name in EXTRAS:
             return f"this command needs '{name}': pip install 'kdc_ros[{EXTRAS[name]}]'"
     return opencv.explain(error)
-
-
-def main() -> None:
-    """Run the command that this process was started with."""
-    end_by_signal()
-    try:
-        sys.exit(run(sys.argv[1:]))
-    finally:
-        end_at_once()

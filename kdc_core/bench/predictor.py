@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -22,14 +21,12 @@ from kdc_core.show.drawing import draw_people
 THREADS = 2
 
 
-def bench_predictor(model: str, rounds: int, movenet: Path | None = None) -> dict[str, float]:
+def bench_predictor(model: str, rounds: int) -> dict[str, float]:
     """Time a model on VGA frames, two threads.
 
     Args:
         model: shipped model's name or an .onnx file.
         rounds: interleaved rounds; medians are taken.
-        movenet: MoveNet's published weights; None = beside the repository, else random ones
-            (`open_movenet`).
 
     Returns:
         network_ms: the exported network, cut off before decode. decode_over_network: the rest
@@ -49,7 +46,7 @@ def bench_predictor(model: str, rounds: int, movenet: Path | None = None) -> dic
     network = Session(cut_before_decode(path).SerializeToString(), THREADS)
     program = Session(str(path), THREADS)
     predictor = Predictor.from_pretrained(model, "onnxruntime", threads=THREADS)
-    peer = open_movenet(THREADS, movenet)
+    peer = open_movenet(THREADS)
     one, many = one_person_image(), paste_people(30)
     frame = letterbox_image(many, predictor.letterbox(FRAME))
     # What the figures are of: a crowd that a lower threshold shows whole.

@@ -53,16 +53,13 @@ class RuntimeFigures:
     refused: dict[str, str]
 
 
-def bench_runtimes(
-    model: str, rounds: int, frames: int, movenet: Path | None = None
-) -> RuntimeFigures:
+def bench_runtimes(model: str, rounds: int, frames: int) -> RuntimeFigures:
     """Time a model in every runtime on a VGA image of 30 people, two threads.
 
     Args:
         model: shipped model's name.
         rounds: interleaved rounds; medians are taken.
         frames: how many the default runtime executes while memory is watched; over SETTLED.
-        movenet: MoveNet's published weights; None = beside the repository, else random ones.
 
     Returns:
         Among the figures, of the predictor in the runtime and precision that `auto` takes on the
@@ -86,7 +83,7 @@ def bench_runtimes(
     calls = {name: _staged(run, image, stages[name]) for name, run in predictors.items()}
     frame = letterbox_image(image, predictors["onnxruntime"].letterbox(FRAME))
     calls |= _parts(model, predictors, frame)
-    peer = open_movenet(THREADS, movenet)
+    peer = open_movenet(THREADS)
     calls["movenet"] = lambda: peer(image)
     # On a CPU torch is the reference, and its threads take the cores from all others.
     slow = {name: calls.pop(name) for name in ranked if name == "torch" and name not in on_gpu}

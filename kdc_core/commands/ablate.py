@@ -12,8 +12,8 @@ from typer import Argument, Option
 from kdc_core.commands.models import weights_of
 from kdc_core.commands.options import Annotations, Category, Images, Json
 from kdc_core.commands.outputs import check_outputs
-from kdc_core.commands.printing import end_with, print_table, save, say_absent
-from kdc_core.evaluation.paper import COLUMNS, Published, cells, row_of
+from kdc_core.commands.printing import cell, end_with, print_table, save, say_absent
+from kdc_core.evaluation.paper import COLUMNS, row_of
 from kdc_core.show.progress import track
 
 MASKS = "mask_ap_keypoint_persons"
@@ -57,8 +57,9 @@ def ablate(
     table = []
     for row in rows:
         poses = [v for key, v in row.figures.items() if key in ("keypoint_ap", COMMON_FIGURES[0])]
-        others = cells(Published("", (*poses, row.figures.get("mask_ap_full"))))
-        table.append((row.label, *cells(row_of(row.label, row.figures, MASKS)), *others))
+        masks = row_of(row.label, row.figures, MASKS).values
+        values = (*masks, *poses, row.figures.get("mask_ap_full"))
+        table.append((row.label, *map(cell, values)))
     note = f"masks of persons with keypoints; keypoint AP; mask AP of all; protocol: {protocol}"
     print_table(f"{title}\n{note}", ("", *COLUMNS, "keypoints", "all"), table)
     say_absent(truth, protocol)

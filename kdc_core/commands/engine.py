@@ -126,7 +126,8 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeElapsedColumn as Elapsed
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed())
+    phase_of = TextColumn("{task.description}", markup=False)  # TensorRT names them
+    columns = (phase_of, BarColumn(), MofNCompleteColumn(), Elapsed())
     bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
     task = bar.add_task("", total=None)
 

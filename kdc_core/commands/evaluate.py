@@ -21,7 +21,7 @@ from kdc_core.commands.options import (
 )
 from kdc_core.commands.outputs import check_outputs
 from kdc_core.commands.printing import cell, end_with, print_table, save, say_absent
-from kdc_core.evaluation.paper import cells, rows_of
+from kdc_core.evaluation.paper import rows_of
 
 if TYPE_CHECKING:
     from kdc_core.evaluation.run import EvaluationResult
@@ -96,8 +96,6 @@ def evaluate(
         )
     if preset is not None and not oracle:
         raise BadParameter("--preset gives settings of --oracle; a model has its own")
-    if curve is not None:
-        import matplotlib  # noqa: F401 -- better missed now than after all images
     from kdc_core.codec.skeleton import COCO17
     from kdc_core.data.images import Images
     from kdc_core.evaluation.calibration import calibrate, draw_curve
@@ -176,17 +174,13 @@ def _print(summary: dict[str, Any]) -> None:
         f"{summary['model']} on {summary['annotations']}{subset}, {summary['pictures']} images; "
         f"protocol: {summary['protocol']}",
         ("", "AP", "AP50", "AP75", "medium", "large", "AR"),
-        [(row.model, *cells(row)) for row in rows_of(summary)],
-        [
-            (name, f"{summary[name]:.3f}" if summary[name] >= 0 else "")
-            for name in CROWD_FIGURES
-            if name in summary
-        ],
+        [(row.model, *map(cell, row.values)) for row in rows_of(summary)],
+        [(name, cell(summary[name])) for name in CROWD_FIGURES if name in summary],
     )
     if groups := summary.get("breakdown"):
         columns = list(dict.fromkeys(column for entry in groups.values() for column in entry))
         rows = [
-            (name, *(cell(entry.get(column, "")) for column in columns))
+            (name, *(cell(entry.get(column)) for column in columns))
             for name, entry in groups.items()
         ]
         heads = ("", *(column.replace("_", " ") for column in columns))

@@ -12,8 +12,7 @@ from typer import Argument, Option
 from kdc_core.commands.models import weights_of
 from kdc_core.commands.options import Annotations, Category, Images, Json
 from kdc_core.commands.outputs import check_outputs
-from kdc_core.commands.printing import end_with, print_table, save, say_absent
-from kdc_core.evaluation.paper import Published, cells
+from kdc_core.commands.printing import cell, end_with, print_table, save, say_absent
 from kdc_core.show.progress import track
 
 AP = {
@@ -21,7 +20,15 @@ AP = {
     "mask_ap_keypoint_persons": "their masks",
     "mask_ap_full": "all masks",
 }
-COLUMNS = ("keyp.", "M", "L", "masks", "M", "L", "all")
+COLUMNS = {  # figures, and the heads of their columns
+    "keypoint_ap": "keyp.",
+    "keypoint_ap_medium": "M",
+    "keypoint_ap_large": "L",
+    "mask_ap_keypoint_persons": "masks",
+    "mask_ap_keypoint_persons_medium": "M",
+    "mask_ap_keypoint_persons_large": "L",
+    "mask_ap_full": "all",
+}
 
 
 def limits(
@@ -35,21 +42,16 @@ def limits(
     """Put the truth in the place of one map after the other, and score what that gives."""
     check_outputs([json_file], [plot], inputs=[annotations, images, model])
     from kdc_core.evaluation.coco import protocol_of
-    from kdc_core.evaluation.limits import by_size
     from kdc_core.evaluation.limits import limits as run
     from kdc_core.evaluation.plots import draw_bars
 
     rows, failed, truth = run(
         weights_of(model), annotations, images, partial(track, label="limits"), category
     )
-    points, masks = (by_size(rows, name) for name in ("keypoint_ap", "mask_ap_keypoint_persons"))
-    table = [
-        (row.label, *cells(Published("", (*p, *m, row.figures.get("mask_ap_full")))))
-        for row, p, m in zip(rows, points, masks, strict=True)
-    ]
+    table = [(row.label, *(cell(row.figures.get(name)) for name in COLUMNS)) for row in rows]
     title = f"{model}, {annotations.name}: AP with the truth in a map's place"
     note = "keypoints and masks of persons with keypoints, of these medium (M) and large (L)"
-    print_table(f"{title}\n{note}; all masks", ("", *COLUMNS), table[:-1], table[-1:])
+    print_table(f"{title}\n{note}; all masks", ("", *COLUMNS.values()), table[:-1], table[-1:])
     say_absent(truth, protocol_of(truth))
     save(
         json_file,

@@ -30,6 +30,7 @@ def check_outputs(
 
     Raises:
         KdcError: says which output, why, and what to do.
+        ModuleNotFoundError: something is to be drawn, and matplotlib is not installed.
     """
     drawn, written, filled = (
         [Path(path) for path in paths if path is not None] for paths in (plots, files, folders)
@@ -37,6 +38,8 @@ def check_outputs(
     for path in drawn:
         if path.suffix.lower() not in PLOTS:
             raise KdcError(f"cannot draw '{path}': expected a name ending in {' or '.join(PLOTS)}")
+    if drawn:
+        import matplotlib  # noqa: F401 -- better missed now than after the work
     for path in drawn + written:
         _try_file(path)
     for path in filled:

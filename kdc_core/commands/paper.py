@@ -24,9 +24,9 @@ from kdc_core.commands.options import (
     choice,
 )
 from kdc_core.commands.outputs import check_outputs
-from kdc_core.commands.printing import print_table, save, say_absent
+from kdc_core.commands.printing import cell, print_table, save, say_absent
 from kdc_core.errors import KdcError
-from kdc_core.evaluation.paper import COLUMNS, cells, read_table, row_of
+from kdc_core.evaluation.paper import COLUMNS, read_table, row_of
 from kdc_core.show.progress import track
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ def compare(
     """
     figures = {name: ours(name) for name in models}
     rows = [
-        (f"ours: {name}, {text}", *cells(row_of("", figures[name][key], row)))
+        (f"ours: {name}, {text}", *map(cell, row_of("", figures[name][key], row).values))
         for name in models
         for key, (text, row) in texts.items()
     ]
@@ -288,7 +288,7 @@ def compare(
 
 def show(title: str, table: str, ours: Iterable[tuple[str, ...]]) -> None:
     """Print published rows, marked so, and ours below."""
-    published = [(f"{row.model} (published)", *cells(row)) for row in read_table(table)]
+    published = [(f"{row.model} (published)", *map(cell, row.values)) for row in read_table(table)]
     print_table(title, ("", *COLUMNS), published, ours)
 
 

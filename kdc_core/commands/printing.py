@@ -38,8 +38,10 @@ def print_table(
     Console().print(table)
 
 
-def cell(value: float | str) -> str:
-    """A value of a table: three decimals of what is no whole number; empty for COCO's -1."""
+def cell(value: float | str | None) -> str:
+    """A value of a table: three decimals of what is no whole number; empty for none, COCO's -1."""
+    if value is None:
+        return ""
     if isinstance(value, float):
         return f"{value:.3f}" if value >= 0 else ""
     return f"{value}"

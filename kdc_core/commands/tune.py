@@ -42,7 +42,7 @@ def tune(
     path = weights_of(model)
     done = run(path, data, output, trials, max_time, images, _progress, category)
     rows = [
-        (label, *(cell(figures[name]) if name in figures else "" for name in ROWS))
+        (label, *(cell(figures.get(name)) for name in ROWS))
         for label, figures in (
             ("tuned on, before", done.before),
             ("tuned on, after", done.after),

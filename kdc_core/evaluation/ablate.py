@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from kdc_core.codec.codec import Codec
 from kdc_core.codec.fields import Fields
-from kdc_core.codec.grid import Letterbox
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import SKELETONS, Edges
 from kdc_core.config import Config, ConfigError, parse_config
 from kdc_core.data.annotations import AnnotatedImage, Annotations, Progress
 from kdc_core.data.images import Images
 from kdc_core.evaluation.coco import score
+from kdc_core.evaluation.maps import ImageMaps
 from kdc_core.evaluation.oracle import Oracle
-from kdc_core.evaluation.run import Predict, predict_each, read_truth
-from kdc_core.inference.assembly import Raw, Thresholds
-from kdc_core.inference.predictor import find_people
-from kdc_core.inference.program import as_raw, level_fields
-from kdc_core.network.backbones import side_rule
+from kdc_core.evaluation.run import PredictMany, predict_each, read_truth
 from kdc_core.network.weights import load_model, read_config
 
 
@@ -145,55 +139,45 @@ def ablate(
     known = ON_TRUTH if isinstance(source, Config) else ON_MAPS
     if name not in known:
         raise ConfigError(f"no ablation '{name}' here: expected one of {', '.join(known)}")
-    settings, predicts = known[name], list[Predict]()
-    config = source if isinstance(source, Config) else read_config(source)
-    files = None if isinstance(source, Config) else Images(images)
+    settings, files = known[name], None
+    make: Callable[[], PredictMany]
+    if isinstance(source, Config):
+        config, make = source, partial(_on_truth, source, settings)
+    else:
+        config, files = read_config(source), Images(images)
+        make = partial(_on_maps, source, settings, files)
     skeleton = SKELETONS[config.fields.skeleton]
     truth = read_truth(annotations, skeleton, images=files, category=category)
-    if isinstance(source, Path) and files is not None:
-        predicts += _on_maps(source, settings, files)
-    else:
-        predicts += [Oracle(setting.of(config), setting.noise_px) for setting in settings]
-    results, failed = predict_each(truth, predicts, progress)
+    results, failed = predict_each(truth, make(), len(settings), progress)
     scored = zip(settings, results, strict=True)
     rows = [Row(setting.label, score(truth, found)) for setting, found in scored]
     return Ablation(rows, failed, truth)
 
 
-def _on_maps(model: Path, settings: list[Setting], source: Images) -> list[Predict]:
-    """A function for each setting, which share one run of the network."""
+def _on_truth(config: Config, settings: list[Setting]) -> PredictMany:
+    oracles = [Oracle(setting.of(config), setting.noise_px) for setting in settings]
+    return lambda annotated: (oracle(annotated) for oracle in oracles)
+
+
+def _on_maps(model: Path, settings: list[Setting], source: Images) -> PredictMany:
+    """Each image is read, and the network run on it, once for all settings."""
     network, _ = load_model(model)
-    have, (multiple, _) = network.config.fields.edges, side_rule(network.config)
+    have = network.config.fields.edges
     configs = [setting.of(network.config) for setting in settings]
     if not all(set(config.fields.edges) <= set(have) for config in configs):
         raise ConfigError(
             f"'{model}' has edges {have}: this ablation needs a model with tree and star; without "
             "--model it runs on ground-truth maps"
         )
-    read = lru_cache(1)(source.read)
-    maps: dict[str, list[Fields[Tensor]]] = {}  # of the image that was read last
+    edges = [Codec.of(config).edges for config in configs]
 
-    def under(config: Config) -> Predict:
-        codec = Codec.of(config)
-        cut, people = config.predict.mask_threshold, config.decode.people
+    def predict(annotated: AnnotatedImage) -> Iterator[Prediction]:
+        maps = ImageMaps.of(network, source.read(annotated.file_name))
+        for config, use in zip(configs, edges, strict=True):
+            levels = [with_edges(fields, network.codec.edges, use) for fields in maps.levels]
+            yield replace(maps, levels=levels).decode(config)
 
-        def predict(annotated: AnnotatedImage) -> Prediction:
-            def raw_of(frame: np.ndarray, letterbox: Letterbox) -> Raw:
-                with torch.inference_mode():
-                    if annotated.file_name not in maps:
-                        maps.clear()
-                        fields = level_fields(network, torch.from_numpy(frame), multiple)
-                        maps[annotated.file_name] = fields
-                    levels = maps[annotated.file_name]
-                    used = [with_edges(f, network.codec.edges, codec.edges) for f in levels]
-                    return as_raw(codec.decode(used))
-
-            image = read(annotated.file_name)
-            return find_people(image, raw_of, config, Thresholds(0.0, 0.0, cut, people))
-
-        return predict
-
-    return [under(config) for config in configs]
+    return predict
 
 
 def with_edges(fields: Fields[Tensor], have: Edges, use: Edges) -> Fields[Tensor]:

@@ -6,9 +6,8 @@ the offsets to keypoints that are not annotated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from torch.nn import functional as F
 
 from kdc_core.codec.decode import as_logits
 from kdc_core.codec.fields import Fields
-from kdc_core.codec.grid import Letterbox
 from kdc_core.codec.grouping import Poses
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import SKELETONS
@@ -28,12 +26,11 @@ from kdc_core.data.images import Images
 from kdc_core.data.sample import make_sample
 from kdc_core.evaluation.ablate import Ablation, Row
 from kdc_core.evaluation.coco import score
+from kdc_core.evaluation.maps import ImageMaps
 from kdc_core.evaluation.oracle import Oracle
-from kdc_core.evaluation.run import Predict, predict_each, read_truth
+from kdc_core.evaluation.run import predict_each, read_truth
 from kdc_core.evaluation.testtime import annotated_points, given_poses
-from kdc_core.inference.assembly import Raw, Thresholds
-from kdc_core.inference.predictor import find_people, fit_letterbox, letterbox_image
-from kdc_core.inference.program import as_raw, reduce
+from kdc_core.inference.program import reduce
 from kdc_core.network.backbones import side_rule
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import load_model, read_config
@@ -77,16 +74,16 @@ ORACLE = "all (oracle)"
 
 @dataclass(frozen=True)
 class Maps:
-    """What is known of one image, at each level of the model's pyramid.
+    """What is known of one image.
 
     Attributes:
-        model: the network's maps.
-        truth: the encoded annotations, as logits.
+        model: what the network says.
+        truth: the encoded annotations, as logits, at each level of the model's pyramid.
         known: where they say something (the weights of `encode`).
         poses: the annotated keypoints.
     """
 
-    model: list[Fields[Tensor]]
+    model: ImageMaps
     truth: list[Fields[Tensor]]
     known: list[Fields[Tensor]]
     poses: Poses
@@ -115,66 +112,39 @@ def limits(
     skeleton = SKELETONS[config.fields.skeleton]
     truth = read_truth(annotations, skeleton, images=source, category=category)
     network, _ = load_model(model)
-    thresholds = Thresholds(0.0, 0.0, config.predict.mask_threshold, config.decode.people)
-    read = lru_cache(1)(source.read)
+    oracle = Oracle(config)
 
-    by_id = {image.id: image for image in truth.images}
+    def predict(annotated: AnnotatedImage) -> Iterator[Prediction]:
+        maps = maps_and_truth(network, source.read(annotated.file_name), annotated)
+        for part in TRUTHS:
+            levels = zip(maps.model.levels, maps.truth, maps.known, strict=True)
+            mixed = replace(maps.model, levels=[with_truth(part, *level) for level in levels])
+            yield mixed.decode(config, maps.poses if part.poses else None)
+        yield oracle(annotated)
 
-    @lru_cache(1)
-    def maps_of(image_id: int) -> Maps:
-        annotated = by_id[image_id]
-        image = read(annotated.file_name)
-        letterbox = fit_letterbox((image.shape[0], image.shape[1]), config)
-        with torch.inference_mode():
-            frame = letterbox_image(image, letterbox)
-            return see(network, frame, annotated, image, letterbox)
-
-    def under(part: Truth) -> Predict:
-        def predict(annotated: AnnotatedImage) -> Prediction:
-            maps = maps_of(annotated.id)
-
-            def raw_of(frame: np.ndarray, letterbox: Letterbox) -> Raw:
-                with torch.inference_mode():
-                    levels = zip(maps.model, maps.truth, maps.known, strict=True)
-                    mixed = [put(part, *level) for level in levels]
-                    poses = maps.poses if part.poses else None
-                    return as_raw(network.codec.decode(mixed, poses=poses))
-
-            return find_people(read(annotated.file_name), raw_of, config, thresholds)
-
-        return predict
-
-    predicts: list[Predict] = [*(under(part) for part in TRUTHS), Oracle(config)]
-    results, failed = predict_each(truth, predicts, progress)
+    results, failed = predict_each(truth, predict, len(TRUTHS) + 1, progress)
     labels = [*(part.label for part in TRUTHS), ORACLE]
     scored = zip(labels, results, strict=True)
     return Ablation([Row(label, score(truth, found)) for label, found in scored], failed, truth)
 
 
-def see(
-    network: KDC,
-    frame: np.ndarray,
-    annotated: AnnotatedImage,
-    image: np.ndarray,
-    letterbox: Letterbox,
-) -> Maps:
-    """Run the network on a letterboxed frame, and encode the annotations for the same levels.
+def maps_and_truth(network: KDC, image: np.ndarray, annotated: AnnotatedImage) -> Maps:
+    """Run the network on an image, and encode its annotations for the same levels.
 
     Args:
         network: in evaluation mode.
-        frame: (H, W, 3) uint8, the letterboxed image.
-        annotated: people of the image.
         image: (height, width, 3) uint8.
-        letterbox: how the image was put into the frame.
+        annotated: people of the image.
     """
     codec, (multiple, _) = network.codec, side_rule(network.config)
+    model = ImageMaps.of(network, image)
+    letterbox = model.letterbox
     sample = make_sample(image, annotated, codec.skeleton.num_keypoints)
-    batch = torch.from_numpy(frame).float().permute(2, 0, 1)[None]
-    model, truth, known = [], [], []
+    truth, known = [], []
     scale = np.array([letterbox.scale_x, letterbox.scale_y])
+    blank = torch.zeros(1, 1, *letterbox.size)  # reduced, it has the size of a level
     for level in codec.levels:
-        reduced = reduce(batch, level, multiple)
-        model.append(network(reduced))
+        reduced = reduce(blank, level, multiple)
         origin = level.from_image(0.5 * scale - 0.5)
         matrix = np.c_[np.diag(scale / level.factor), origin]
         size = (reduced.shape[2], reduced.shape[3])
@@ -189,7 +159,7 @@ def see(
     return Maps(model, truth, known, given_poses(points, network.config.decode.people))
 
 
-def put(
+def with_truth(
     part: Truth, model: Fields[Tensor], truth: Fields[Tensor], known: Fields[Tensor]
 ) -> Fields[Tensor]:
     """The model's maps, with the truth in the place of some, where its weight is not 0."""
@@ -209,9 +179,3 @@ def near_edge(mask: Tensor, cells: int) -> Tensor:
     side = 2 * cells + 1
     inside, outside = (F.max_pool2d(part.float(), side, 1, cells) > 0 for part in (mask, ~mask))
     return inside & outside
-
-
-def by_size(rows: Sequence[Row], name: str) -> list[tuple[float | None, ...]]:
-    """AP of all, medium and large persons of each row; None where there is none."""
-    sizes = ("", "_medium", "_large")
-    return [tuple(row.figures.get(name + size) for size in sizes) for row in rows]

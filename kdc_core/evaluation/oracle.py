@@ -15,8 +15,8 @@ from kdc_core.config import Config
 from kdc_core.data.annotations import AnnotatedImage
 from kdc_core.data.augment import warp
 from kdc_core.data.sample import make_sample
-from kdc_core.inference.assembly import Raw, Thresholds
-from kdc_core.inference.predictor import find_people
+from kdc_core.inference.assembly import Raw
+from kdc_core.inference.predictor import everybody, find_people
 from kdc_core.inference.program import as_raw
 
 # Noise is drawn at every so many cells and interpolated between.
@@ -71,6 +71,4 @@ class Oracle:
             with torch.no_grad():
                 return as_raw(self.codec.decode([as_logits(targets)]))
 
-        return find_people(
-            blank, raw_of, self.config, Thresholds(0.0, 0.0, self.config.predict.mask_threshold)
-        )
+        return find_people(blank, raw_of, self.config, everybody(self.config))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,8 +49,3 @@ def rows_of(figures: Mapping[str, float | str]) -> list[Published]:
     rows = [row_of(row, figures, row) for row in ROWS if row in figures]
     common = {n.removesuffix(COMMON): v for n, v in figures.items() if n.endswith(COMMON)}
     return rows + [row_of(f"keypoint_ap{COMMON}", common, "keypoint_ap")] * bool(common)
-
-
-def cells(row: Published) -> Iterable[str]:
-    """The row's values as text; empty where there is none."""
-    return ("" if v is None or v < 0 else f"{v:.3f}" for v in row.values)

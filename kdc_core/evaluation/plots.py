@@ -107,12 +107,10 @@ def draw_bars(
 
 @contextmanager
 def _plot(path: Path, title: str, xlabel: str, ylabel: str, height: float = 3.6) -> Iterator[Axes]:
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, height), layout="constrained")
+    figure = Figure(figsize=(6, height), layout="constrained")
+    axes = figure.subplots()
     yield axes
     axes.set_xlabel(xlabel, fontsize=8)
     axes.set_ylabel(ylabel, fontsize=8)
@@ -120,7 +118,6 @@ def _plot(path: Path, title: str, xlabel: str, ylabel: str, height: float = 3.6)
     axes.grid(alpha=0.3)
     with whole_file(path) as part:
         figure.savefig(part, dpi=130)
-    pyplot.close(figure)
 
 
 def _plain(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,8 @@ from kdc_core.inference.predictor import ImageArrayError
 log = logging.getLogger(__name__)
 
 Predict = Callable[[AnnotatedImage], Prediction]
+# The same image under each of several settings.
+PredictMany = Callable[[AnnotatedImage], Iterable[Prediction]]
 # What an image raises that cannot be read, or is not as annotated.
 FAILED = (ImageError, AnnotationError, ImageArrayError)
 
@@ -82,20 +84,20 @@ def predict_all(
     annotations: Annotations, predict: Predict, progress: Progress
 ) -> tuple[list[Result], tuple[str, ...]]:
     """COCO results of all images, and what could not be read."""
-    (results,), failed = predict_each(annotations, [predict], progress)
+    (results,), failed = predict_each(annotations, lambda image: [predict(image)], 1, progress)
     return results, failed
 
 
 def predict_each(
-    annotations: Annotations, predicts: list[Predict], progress: Progress
+    annotations: Annotations, predict: PredictMany, count: int, progress: Progress
 ) -> tuple[list[list[Result]], tuple[str, ...]]:
-    """COCO results of all images by each function in turn, and what could not be read."""
-    results: list[list[Result]] = [[] for _ in predicts]
+    """COCO results of all images under each of `count` settings, and what could not be read."""
+    results: list[list[Result]] = [[] for _ in range(count)]
     failed = []
     for image in progress(annotations.images, len(annotations.images)):
         try:
-            for found, predict in zip(results, predicts, strict=True):
-                found += coco_results(predict(image), image.id)
+            for found, prediction in zip(results, predict(image), strict=True):
+                found += coco_results(prediction, image.id)
         except FAILED as error:
             failed.append(f"{image.file_name}: {error}")
     return results, tuple(failed)

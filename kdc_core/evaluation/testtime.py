@@ -16,8 +16,8 @@ from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import Edges, Skeleton
 from kdc_core.data.annotations import AnnotatedImage
 from kdc_core.data.augment import shrink
-from kdc_core.inference.assembly import Raw, Thresholds
-from kdc_core.inference.predictor import find_people
+from kdc_core.inference.assembly import Raw
+from kdc_core.inference.predictor import everybody, find_people
 from kdc_core.inference.program import as_raw
 from kdc_core.network.backbones import side_rule
 from kdc_core.network.weights import load_model
@@ -66,8 +66,7 @@ class TestTime:
                 fields = [self._fields(one) for one in frames]
                 return as_raw(self.codec.decode(fields, self.levels, poses))
 
-        thresholds = Thresholds(0.0, 0.0, self.config.predict.mask_threshold, people)
-        return find_people(image, raw_of, self.config, thresholds, self.scales[0])
+        return find_people(image, raw_of, self.config, everybody(self.config), self.scales[0])
 
     def _fields(self, frame: np.ndarray) -> Fields[Tensor]:
         image = torch.from_numpy(frame.transpose(2, 0, 1)[None].astype(np.float32))

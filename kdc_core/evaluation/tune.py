@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from kdc_core.codec.codec import Codec
-from kdc_core.codec.fields import Fields
-from kdc_core.codec.grid import Letterbox
 from kdc_core.codec.skeleton import SKELETONS
 from kdc_core.config import Config, parse_config
 from kdc_core.data.annotations import AnnotatedImage, AnnotationError, Annotations
@@ -23,10 +20,7 @@ from kdc_core.data.datasets import open_data
 from kdc_core.data.headers import check_sizes
 from kdc_core.data.images import Images
 from kdc_core.evaluation.coco import ROWS, Result, coco_results, score
-from kdc_core.inference.assembly import Thresholds, assemble
-from kdc_core.inference.predictor import fit_letterbox, letterbox_image
-from kdc_core.inference.program import as_raw, level_fields
-from kdc_core.network.backbones import side_rule
+from kdc_core.evaluation.maps import ImageMaps
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import load_model, read_config, save_model
 
@@ -107,21 +101,6 @@ class Tuning:
     worth: tuple[Worth, ...]
 
 
-@dataclass(frozen=True)
-class Seen:
-    """The network's maps of one image, in fp16.
-
-    Attributes:
-        annotated: the image and its people.
-        letterbox: how it was put into the frame.
-        levels: maps at each level of the pyramid.
-    """
-
-    annotated: AnnotatedImage
-    letterbox: Letterbox
-    levels: list[Fields[Tensor]]
-
-
 class Slice:
     """Images whose maps are kept, to be decoded again and again.
 
@@ -140,26 +119,18 @@ class Slice:
         progress: Progress[AnnotatedImage],
     ):
         self.truth = truth
-        multiple, _ = side_rule(network.config)
-        self.seen: list[Seen] = []
+        self.maps: list[tuple[int, ImageMaps]] = []  # in fp16, by the ids of their images
         for annotated in progress(truth.images, len(truth.images)):
-            image = source.read(annotated.file_name)
-            letterbox = fit_letterbox((image.shape[0], image.shape[1]), network.config)
-            frame = torch.from_numpy(letterbox_image(image, letterbox))
-            with torch.inference_mode():
-                levels = level_fields(network, frame, multiple)
-                self.seen.append(Seen(annotated, letterbox, [f.map(Tensor.half) for f in levels]))
+            maps = ImageMaps.of(network, source.read(annotated.file_name))
+            half = [fields.map(Tensor.half) for fields in maps.levels]
+            self.maps.append((annotated.id, replace(maps, levels=half)))
 
     def score(self, config: Config) -> dict[str, float]:
         """Figures of all images decoded with these settings."""
-        codec, results = Codec.of(config), list[Result]()
-        thresholds = Thresholds(0.0, 0.0, config.predict.mask_threshold, config.decode.people)
-        for seen in self.seen:
-            with torch.inference_mode():
-                raw = as_raw(codec.decode([fields.map(Tensor.float) for fields in seen.levels]))
-            size, upsample = seen.annotated.size, config.decode.upsample
-            found = assemble(raw, seen.letterbox, size, codec.grid, upsample, thresholds)
-            results += coco_results(found, seen.annotated.id)
+        results = list[Result]()
+        for image_id, maps in self.maps:
+            whole = replace(maps, levels=[fields.map(Tensor.float) for fields in maps.levels])
+            results += coco_results(whole.decode(config), image_id)
         return score(self.truth, results)
 
 

@@ -162,7 +162,7 @@ class Predictor:
         Raises:
             ImageArrayError: not such an array.
         """
-        _check_image(image)
+        check_image(image)
         degrees = self.rotate
         image = rotate_image(image, degrees)
         pending = submit_image(
@@ -194,6 +194,11 @@ def default_thresholds(config: Config) -> Thresholds:
         predict.mask_threshold,
         config.decode.people,
     )
+
+
+def everybody(config: Config) -> Thresholds:
+    """The thresholds of evaluation: whoever is found, with all keypoints, whatever the scores."""
+    return replace(default_thresholds(config), confidence=0.0, keypoint=0.0)
 
 
 def find_people(
@@ -233,7 +238,7 @@ def submit_image(
     Raises:
         ImageArrayError: not such an array.
     """
-    _check_image(image)
+    check_image(image)
     begun = time.perf_counter()
     size = (image.shape[0], image.shape[1])
     letterbox = fit_letterbox(size, config, longer_side, frame_size)
@@ -296,7 +301,8 @@ def letterbox_image(image: np.ndarray, letterbox: Letterbox) -> np.ndarray:
     return frame
 
 
-def _check_image(image: np.ndarray) -> None:
+def check_image(image: np.ndarray) -> None:
+    """Raise ImageArrayError where it is no (H, W, 3) uint8 array with sides that are taken."""
     good = (
         isinstance(image, np.ndarray)
         and image.dtype == np.uint8

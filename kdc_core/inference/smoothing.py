@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kdc_core.codec.results import Person, Prediction
+from kdc_core.codec.results import Person, Prediction, size_of
 
 # Cutoff frequencies in Hz: of what does not move, growth with speed (a person's size a second,
 # the root of its box's area), and of speed itself.
@@ -64,7 +64,7 @@ class Smoother:
         speed = np.zeros_like(keypoints[:, :2])
         if state is not None and 0 < (gap_s := time_s - state.time_s) <= KEPT_S:
             moved = keypoints[:, :2] - state.keypoints[:, :2]
-            new_speed = moved / (_size(person) * gap_s)
+            new_speed = moved / (size_of(person) * gap_s)
             new_speed = state.speed + _gain(SPEED_CUTOFF, gap_s) * (new_speed - state.speed)
             cutoff = LEAST_CUTOFF + GROWTH * np.hypot(*new_speed.T)
             known = (state.keypoints[:, 2] >= LEAST_SCORE) & np.isfinite(cutoff)
@@ -73,11 +73,6 @@ class Smoother:
             keypoints[known, :2] = smooth[known]
         self._states[person.id] = _State(time_s, keypoints, speed)
         return replace(person, keypoints=keypoints.astype(np.float32))
-
-
-def _size(person: Person) -> float:
-    x0, y0, x1, y1 = person.box.tolist()
-    return max(1.0, (x1 - x0) * (y1 - y0)) ** 0.5
 
 
 def _gain(cutoff: np.ndarray | float, gap_s: float) -> np.ndarray:

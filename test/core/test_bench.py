@@ -71,7 +71,7 @@ def test_training_samples_and_the_wait_for_them_are_measured() -> None:
 
 def test_without_torch_the_command_says_what_to_install() -> None:
     script = blocked("torch") + (
-        "from kdc_core.cli import main\nsys.argv = ['kdc', 'bench', 'predictor']\nmain()\n"
+        "from kdc_core.__main__ import main\nsys.argv = ['kdc', 'bench', 'predictor']\nmain()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=120

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kdc_core.codec.fields import Fields
-from kdc_core.evaluation.limits import ORACLE, TRUTHS, Truth, near_edge, put
+from kdc_core.evaluation.limits import ORACLE, TRUTHS, Truth, near_edge, with_truth
 
 from .commands import assert_refused, kdc
 
@@ -25,7 +25,7 @@ EVERYWHERE = fields(0.1)  # weights of a truth that is known of every cell
 
 @pytest.mark.parametrize("part", TRUTHS, ids=lambda part: part.label)
 def test_the_truth_stands_in_the_named_maps_alone(part: Truth) -> None:
-    for name, value in put(part, fields(0.0), fields(7.0), EVERYWHERE).items():
+    for name, value in with_truth(part, fields(0.0), fields(7.0), EVERYWHERE).items():
         if name not in part.maps:
             assert not value.any()
         elif part.center_only:
@@ -44,7 +44,7 @@ def test_cells_near_an_edge(cells: int) -> None:
     part = Truth("", ("mask",), edge_cells=cells)
     truth = fields(-5.0)
     truth.mask[..., 4:] = 5
-    changed = put(part, fields(0.0), truth, EVERYWHERE).mask[0, 0, 0] != 0
+    changed = with_truth(part, fields(0.0), truth, EVERYWHERE).mask[0, 0, 0] != 0
     assert changed.nonzero().flatten().tolist() == list(range(4 - cells, 4 + cells))
 
 
@@ -53,10 +53,12 @@ def test_the_truth_stands_only_where_it_is_known() -> None:
     known.embedding = known.embedding[:, :, :1]  # weights of offsets are of x and y in one
     known.embedding[:, 0, :, 2:5] = 0.01
     known.heat[:, -1, :, 3:] = 1
-    embedding = put(Truth("", ("embedding",)), fields(0.0), fields(7.0), known).embedding
+    embedding = with_truth(Truth("", ("embedding",)), fields(0.0), fields(7.0), known).embedding
     assert (embedding[:, 0, :, 2:5] == 7).all()
     assert not embedding[:, 1:].any() and not embedding[:, 0, :, :2].any()
-    center = put(Truth("", ("heat",), center_only=True), fields(0.0), fields(7.0), known).heat
+    center = with_truth(
+        Truth("", ("heat",), center_only=True), fields(0.0), fields(7.0), known
+    ).heat
     assert (center[:, -1, :, 3:] == 7).all()
     assert not center[:, :-1].any() and not center[:, -1, :, :3].any()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from importlib.metadata import entry_points
@@ -111,6 +112,23 @@ def test_a_file_in_no_folder_is_refused(command: str, inputs: Path, tmp_path: Pa
     assert time.process_time() - begun < 2
     folder = kdc(*words(command, inputs, inputs))
     assert folder.returncode == 2 and "expected" in folder.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        c
+        for c in FILES
+        if c.endswith(("--curve {o}", "--plot {o}", "--output {o}"))
+        and not c.startswith(("export", "tune"))
+    ],
+)
+def test_what_draws_is_missed_before_the_work(
+    command: str, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = kdc(*words(command, inputs, tmp_path / "o.png"))
+    assert_refused(done, "needs 'matplotlib': pip install 'kdc_ros[train]'")
 
 
 @pytest.mark.parametrize("command", FOLDERS)

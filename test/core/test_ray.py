@@ -173,7 +173,7 @@ def test_a_signal_ends_the_job_and_what_was_done_is_there(
 def test_prediction_needs_no_ray(samples: Path, tmp_path: Path) -> None:
     """In a process that cannot import it."""
     script = "import sys\nsys.modules['ray'] = sys.modules['pyarrow'] = None\n"
-    script += "from kdc_core.cli import main\nmain()\n"
+    script += "from kdc_core.__main__ import main\nmain()\n"
     image = str(samples / "000000409475.jpg")
     command = [sys.executable, "-c", script, "predict", image, "--output", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -209,6 +209,13 @@ def test_a_runtime_that_only_workers_have_is_left_to_them(tmp_path: Path) -> Non
     assert json.loads((tmp_path / "out" / "settings.json").read_text())["model"] == "kdc_light"
     with pytest.raises(KdcError, match="no runtime 'nonsense'"):
         batch._check_settings(Job(tmp_path / "out", runtime="nonsense"))
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '"text"'])
+def test_settings_that_are_no_object_are_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(KdcError, match=r"expected an object in its settings\.json, got"):
+        batch._check_settings(Job(tmp_path))
 
 
 def refused(samples: Path, tmp_path: Path, *more: object) -> Done:

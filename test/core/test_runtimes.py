@@ -225,6 +225,14 @@ def test_openvino_tells_the_same_of_a_file_that_cannot_be_run(tmp_path: Path) ->
 # Which is taken
 
 
+def test_weights_go_to_torch_whatever_precision_it_can_have() -> None:
+    pytest.importorskip("torch", reason="needs torch")
+    weights = str(MODELS / "kdc_light.safetensors")
+    opened = choose_runtime(weights, precision="fp32", threads=1).runtime
+    assert opened.name == "torch"
+    opened.close()
+
+
 def test_auto_says_why_each_faster_runtime_is_not_taken() -> None:
     chosen = choose_runtime("kdc_light", device="cpu")
     assert chosen.runtime.name == "onnxruntime"

@@ -151,7 +151,7 @@ def slow(*arguments):
     return losses(*arguments)
 slow.steps = 0
 m.all_losses = slow
-from kdc_core.cli import main; main()
+from kdc_core.__main__ import main; main()
 """
 
 
@@ -242,7 +242,7 @@ def test_a_killed_run_has_the_loss_curve_of_an_uninterrupted_one(
         "m.ROW_SECONDS = c.CHECKPOINT_SECONDS = 0.0\n"
         "write = m.Metrics.write\n"
         "m.Metrics.write = lambda *arguments: (write(*arguments), time.sleep(0.3))\n"
-        "from kdc_core.cli import main; main()"
+        "from kdc_core.__main__ import main; main()"
     )
     arguments = command(tmp_path, start, part, "--set", steps)
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL)

@@ -78,15 +78,6 @@ class Library:
             )
 
 
-def libraries(reasons: list[str]) -> Iterator[Library]:
-    """Every usable TensorRT, the preferred first; why another is not goes into `reasons`."""
-    for family in MODULES:
-        try:
-            yield find_library(family)
-        except EngineError as error:
-            reasons.append(str(error))
-
-
 def check_installed(family: Family) -> None:
     """Refuse a family whose module is not there, without importing it.
 
@@ -109,11 +100,9 @@ def find_library(family: Family | None = None, target: str | None = None) -> Lib
     """
     if family is None:
         reasons: list[str] = []
-        for library in libraries(reasons):
+        for each in MODULES:
             try:
-                if target is not None:
-                    library.check_target(target, named=True)
-                return library
+                return find_library(each, target)
             except EngineError as error:
                 reasons.append(str(error))
         raise EngineError("; ".join(dict.fromkeys(reasons)))

@@ -87,7 +87,7 @@ class EngineSession:
                 if not self._context.set_tensor_address(name, buffer.device):
                     raise BrokenEngine(f"'{origin}': the address of '{name}' was refused")
             # RTX captures by itself (`_make_context`).
-            if not hasattr(trt, "IRuntimeConfig") or not hasattr(trt, "CudaGraphStrategy"):
+            if not hasattr(trt, "CudaGraphStrategy"):
                 self._graph = self._captured()
         except BaseException:
             self.close()
@@ -189,7 +189,7 @@ class EngineSession:
 
 def _make_context(trt: Any, engine: Any, kernels: Kernels | None) -> Any:
     """An execution context; of RTX one that captures its own graph."""
-    if hasattr(trt, "CudaGraphStrategy") and hasattr(engine, "create_runtime_config"):
+    if hasattr(trt, "CudaGraphStrategy"):
         config = engine.create_runtime_config()
         config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         if kernels is not None:

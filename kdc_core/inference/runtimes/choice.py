@@ -133,6 +133,10 @@ def files_to_try(
         UnusableRuntime: there is none.
         ManifestError: the file given is none of ours.
     """
+    article, suffix = ("a", ".safetensors") if runtime == "torch" else ("an", ".onnx")
+    if _is_path(model) and Path(model).suffix != suffix:
+        given = f"'{model:.{LONGEST_NAME}}'"
+        raise UnusableRuntime(f"{runtime} needs {article} {suffix} file, got {given}")
     if runtime == "torch":
         if precision not in ("auto", "fp32"):
             raise UnusableRuntime(f"torch runs models in fp32, got precision {precision}")
@@ -193,7 +197,8 @@ def choose_runtime(
     if runtime == "auto":
         names = order(one_size or size is not None, _is_int8(model, precision))
     refused: dict[str, str] = {}
-    return Choice(_first_of(names, model, precision, request, refused), refused)
+    opened = _first_of(names, model, precision, request, refused)
+    return Choice(opened, refused)
 
 
 def _first_of(
@@ -326,8 +331,6 @@ def _open_tensorrt(
     name: str, path: Path, request: Request, otherwise: Callable[[], Runtime] | None
 ) -> Runtime:
     """TensorRT tests each engine itself: they may come later, with frames of other sizes."""
-    if path.suffix != ".onnx":
-        raise UnusableRuntime(f"{name} needs an .onnx file, got '{path}'")
     try:
         from kdc_core.inference.runtimes.tensorrt import TensorRtRuntime
     except ImportError as error:

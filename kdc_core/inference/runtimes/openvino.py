@@ -84,12 +84,11 @@ class OpenVinoRuntime:
 
     def _program(self, size: tuple[int, int]) -> InferRequest:
         """What executes frames of a size; compiled when such a frame first comes."""
-        if size not in self._programs:
-            key = size if len(self._programs) < OWN_PROGRAMS else None
-            if key not in self._programs:
-                self._programs[key] = compile_program(self._path, key, self._threads)
-            return self._programs[key]
-        return self._programs[size]
+        known = size in self._programs or len(self._programs) < OWN_PROGRAMS
+        key = size if known else None
+        if key not in self._programs:
+            self._programs[key] = compile_program(self._path, key, self._threads)
+        return self._programs[key]
 
     def close(self) -> None:
         self._programs.clear()
