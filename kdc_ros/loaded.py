@@ -72,6 +72,7 @@ class Loaded:
             made.callback(self.outputs.destroy)
             if self.outputs_3d is not None:
                 made.callback(self.outputs_3d.destroy)
+                made.callback(self.outputs_3d.close)
             self.view = open_view(node, skeleton) if now.view else None
             if self.view is not None:
                 made.callback(self.view.close)

@@ -143,7 +143,9 @@ class KdcNode(LifecycleNode):
             self._failure = f"{name} failed: {error}"
             trace = "" if isinstance(error, KdcError) else f"\n{traceback.format_exc()}"
             self.get_logger().error(f"{self._failure}{trace}")
-            if name == "activate":
+            if name == "configure":
+                self._clean_up()
+            else:
                 self._tried("deactivate", self._deactivate)
             self._publish_status()
             return FAILED

@@ -155,6 +155,39 @@ def test_a_model_that_cannot_be_closed_is_told_and_the_node_goes_on(
     assert local.peer.status().level == DiagnosticStatus.OK
 
 
+def test_a_deactivation_that_fails_is_told_and_frees_everything(
+    local: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close() -> None:
+        raise RuntimeError("no subscription")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(local.node._input, "close", close)
+        assert not local.peer.change_state("deactivate")
+    status = local.peer.status()
+    assert status.level == DiagnosticStatus.ERROR
+    assert status.message == "deactivate: RuntimeError: no subscription"
+    assert local.peer.state() == "unconfigured"
+    local.peer.wait(lambda: local.predictor.closed, "the model is freed")
+    assert local.peer.change_state("configure") and local.peer.change_state("activate")
+    local.peer.meet()
+    assert local.peer.status().level == DiagnosticStatus.OK
+
+
+def test_what_fails_once_the_model_is_loaded_frees_it(
+    local: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def publish(_: object) -> None:
+        raise RuntimeError("no memory")
+
+    assert local.peer.change_state("deactivate") and local.peer.change_state("cleanup")
+    local.predictor.closed = False
+    monkeypatch.setattr(local.node, "_publish_info", publish)
+    assert not local.peer.change_state("configure")
+    assert local.predictor.closed and local.node._loaded is None
+    assert local.peer.status().message == "configure failed: no memory"
+
+
 @dataclass
 class Hanging:
     """A node with a frame that hangs until the event is set, and the thread that it hangs in."""
