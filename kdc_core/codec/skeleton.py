@@ -89,26 +89,19 @@ class Skeleton:
         return parent, edge, depth
 
 
+def _twice(*values: float) -> tuple[float, ...]:
+    """Each value for left and for right."""
+    return tuple(value for value in values for _ in range(2))
+
+
 COCO17 = Skeleton(
     name="coco17",
-    keypoints=(
-        "nose",
-        "left_eye",
-        "right_eye",
-        "left_ear",
-        "right_ear",
-        "left_shoulder",
-        "right_shoulder",
-        "left_elbow",
-        "right_elbow",
-        "left_wrist",
-        "right_wrist",
-        "left_hip",
-        "right_hip",
-        "left_knee",
-        "right_knee",
-        "left_ankle",
-        "right_ankle",
+    keypoints=tuple(
+        (
+            "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder "
+            "left_elbow right_elbow left_wrist right_wrist left_hip right_hip "
+            "left_knee right_knee left_ankle right_ankle"
+        ).split()
     ),
     tree=(
         (0, 1),
@@ -147,44 +140,17 @@ COCO17 = Skeleton(
         (14, 16),
     ),
     flip=(0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15),
-    sigmas=(
-        0.026,
-        0.025,
-        0.025,
-        0.035,
-        0.035,
-        0.079,
-        0.079,
-        0.072,
-        0.072,
-        0.062,
-        0.062,
-        0.107,
-        0.107,
-        0.087,
-        0.087,
-        0.089,
-        0.089,
-    ),
+    sigmas=(0.026, *_twice(0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089)),
 )
 
 CROWDPOSE14 = Skeleton(
     name="crowdpose14",
-    keypoints=(
-        "left_shoulder",
-        "right_shoulder",
-        "left_elbow",
-        "right_elbow",
-        "left_wrist",
-        "right_wrist",
-        "left_hip",
-        "right_hip",
-        "left_knee",
-        "right_knee",
-        "left_ankle",
-        "right_ankle",
-        "head",
-        "neck",
+    keypoints=tuple(
+        (
+            "left_shoulder right_shoulder left_elbow right_elbow left_wrist "
+            "right_wrist left_hip right_hip left_knee right_knee left_ankle "
+            "right_ankle head neck"
+        ).split()
     ),
     tree=(
         (13, 12),
@@ -218,22 +184,7 @@ CROWDPOSE14 = Skeleton(
         (9, 11),
     ),
     flip=(1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 12, 13),
-    sigmas=(
-        0.079,
-        0.079,
-        0.072,
-        0.072,
-        0.062,
-        0.062,
-        0.107,
-        0.107,
-        0.087,
-        0.087,
-        0.089,
-        0.089,
-        0.079,
-        0.079,
-    ),
+    sigmas=_twice(0.079, 0.072, 0.062, 0.107, 0.087, 0.089, 0.079),  # head and neck last
 )
 
 SKELETONS = {skeleton.name: skeleton for skeleton in (COCO17, CROWDPOSE14)}

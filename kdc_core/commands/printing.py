@@ -49,7 +49,7 @@ def cell(value: float | str | None) -> str:
 
 def say_absent(annotations: Annotations, protocol: str) -> None:
     """Say why rows are missing."""
-    from kdc_core.evaluation.absent import absent_rows
+    from kdc_core.evaluation.protocols import absent_rows
 
     for line in absent_rows(annotations, protocol):
         typer.echo(line)

@@ -22,8 +22,12 @@ from kdc_core.data.headers import check_sizes
 from kdc_core.data.images import ImageError, Images
 from kdc_core.data.reading import read_annotations
 from kdc_core.evaluation.coco import Result, coco_results, mask_or_box, protocol_of, score
-from kdc_core.evaluation.crowdpose import on_skeleton
-from kdc_core.evaluation.pose2seg import POSE2SEG, pose2seg_persons, score_pose2seg
+from kdc_core.evaluation.protocols import (
+    POSE2SEG,
+    on_skeleton,
+    pose2seg_persons,
+    score_pose2seg,
+)
 from kdc_core.inference.predictor import ImageArrayError
 
 log = logging.getLogger(__name__)

@@ -47,26 +47,9 @@ WIDTHS = {
         56, (32, 40, 56, 112, 168, 280, 560), ((1280, 64), (112, 64), (56, 32), (40, 24)), SMOOTH
     ),
 }
-# (stride, stage) of the inverted residual blocks; hidden width is six times the input.
-BLOCKS = (
-    (1, 0),
-    (2, 1),
-    (1, 1),
-    (2, 2),
-    (1, 2),
-    (1, 2),
-    (2, 3),
-    (1, 3),
-    (1, 3),
-    (1, 3),
-    (1, 4),
-    (1, 4),
-    (1, 4),
-    (2, 5),
-    (1, 5),
-    (1, 5),
-    (1, 6),
-)
+# (stride of the first, number) of the inverted residual blocks of each stage; hidden width is six
+# times the input.
+STAGES = ((1, 1), (2, 2), (2, 3), (2, 4), (1, 3), (2, 3), (1, 1))
 TAP_AFTER = (0, 2, 5, 9)  # blocks whose output, at strides 2, 4, 8 and 16, leaves the trunk
 CONTEXT_UNIT_PX = 32.0  # unit of the offsets that SegNet sees
 FEATURES = 24  # channels of the FPN's stride-4 map
@@ -164,11 +147,11 @@ class MoveNet(nn.Module):
         self.taps, self.context = widths.taps, FEATURES + 18 + 34
         self.detail = widths.stages[0]
         self.stem = SameConv(3, widths.stem, 3, stride=2)
-        channels, blocks = widths.stem, []
-        for index, (stride, stage) in enumerate(BLOCKS):
-            outputs = widths.stages[stage]
-            blocks.append(InvertedResidual(channels, outputs, stride, expand=index > 0))
-            channels = outputs
+        channels, blocks = widths.stem, list[nn.Module]()
+        for outputs, (first, count) in zip(widths.stages, STAGES, strict=True):
+            for stride in (first, *[1] * (count - 1)):
+                blocks.append(InvertedResidual(channels, outputs, stride, expand=bool(blocks)))
+                channels = outputs
         self.blocks = nn.ModuleList(blocks)
         self.last = nn.Conv2d(channels, 1280, 1)
         self.lateral = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in widths.lateral)

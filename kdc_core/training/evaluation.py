@@ -17,8 +17,8 @@ from kdc_core.codec.skeleton import Skeleton
 from kdc_core.data.annotations import Annotations
 from kdc_core.data.datasets import find_data
 from kdc_core.data.images import ImageError, Images
-from kdc_core.evaluation.absent import absent_rows
 from kdc_core.evaluation.coco import COMMON_FIGURES, Result, protocol_of, score
+from kdc_core.evaluation.protocols import absent_rows
 from kdc_core.evaluation.run import read_truth
 from kdc_core.files import printable, read_json, write_json
 from kdc_core.inference.predictor import ImageArrayError, Predictor, default_thresholds

@@ -308,7 +308,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
     def order(one_size: bool, int8: bool) -> tuple[str, ...]:
         asked.append((one_size, int8))
-        return ("onnxruntime",)
+        return ("onnxruntime", "torch")  # weights go to the latter
 
     monkeypatch.setattr(choice, "order", order)
     return asked

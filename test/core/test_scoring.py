@@ -25,7 +25,6 @@ from kdc_core.data.annotations import (
 from kdc_core.data.images import Images
 from kdc_core.data.masks import as_rle
 from kdc_core.data.reading import read_annotations
-from kdc_core.evaluation.absent import absent_rows
 from kdc_core.evaluation.coco import (
     COMMON12,
     COMMON_FIGURES,
@@ -34,7 +33,7 @@ from kdc_core.evaluation.coco import (
     protocol_of,
     score,
 )
-from kdc_core.evaluation.pose2seg import pose2seg_persons, score_pose2seg
+from kdc_core.evaluation.protocols import absent_rows, pose2seg_persons, score_pose2seg
 from kdc_core.evaluation.run import (
     EvaluationResult,
     evaluate,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from kdc_core.errors import KdcError
 from kdc_core.inference.runtimes.protocol import UnusableRuntime
@@ -48,67 +47,51 @@ _LENT = ", workspace {workspace} MiB"
 _SIZES = "sizes do not fit the network: {shapes}: {line}"
 
 
-@dataclass(frozen=True)
-class Rule:
-    """One row of the table.
-
-    Attributes:
-        symptom: searched for in what TensorRT said.
-        message: names in braces are filled from the context and the symptom's named groups.
-    """
-
-    symptom: re.Pattern[str]
-    message: str
-
-
-def _rule(symptom: str, message: str) -> Rule:
-    return Rule(re.compile(symptom), message)
-
-
-# The first that fits is taken.
+# What is searched for in what TensorRT said, and the message; names in braces are filled from the
+# context and the symptom's named groups. The first that fits is taken.
 RULES = (
-    _rule(
+    (
         r"factory function returned nullptr",
         "TensorRT could not start; the driver: {driver}",
     ),
-    _rule(
+    (
         r"DequantizeLinear[\s\S]*has type Int32|Non-zero zero point is not supported",
         CPU_ONLY,
     ),
-    _rule(
+    (
         r"must be of same type|must have same input types|has type \w+ but must have",
         "the ONNX file mixes types at {operator} '{node}': export it again",
     ),
-    _rule(r"Could not find any implementation for node", _OUT_OF_MEMORY),
-    _rule(r"OutOfMemory|[Oo]ut of memory", _OUT_OF_MEMORY),
-    _rule(
+    (r"Could not find any implementation for node", _OUT_OF_MEMORY),
+    (r"OutOfMemory|[Oo]ut of memory", _OUT_OF_MEMORY),
+    (
         r"no optimization profile|MIN<=OPT<=MAX|missing dimensions in profile"
         r"|Dimension mismatch for tensor|broadcast dimensions must be conformable",
         _SIZES,
     ),
-    _rule(
+    (
         r"Resize shape dims should be",
         "sizes do not fit the network: {shapes} begins too small: begin at a larger size, or "
         "build for one size",
     ),
-    _rule(
+    (
         r"Cannot compile operation '(?P<node>[^']*)' for (?P<gpu>[^:]*): (?P<why>[^.]*)",
         "{library} cannot build this network for {gpu}: {why} (at '{node}')",
     ),
-    _rule(
+    (
         r"MODEL_DESERIALIZE_FAILED|Network must have at least one (?:in|out)put",
         "'{program}' is not an ONNX file of ours, or was cut short: export it again",
     ),
-    _rule(
+    (
         r"magicTag",
         "not a TensorRT engine, or another tool put data in front of it",
     ),
-    _rule(
+    (
         r"[Vv]ersion tag does not match",
         "engine made by another version than the installed {library}",
     ),
-    _rule(r"incompatible device", "engine made for another GPU"),
-    _rule(r"BuildCanceled", CANCELLED),
+    (r"incompatible device", "engine made for another GPU"),
+    (r"BuildCanceled", CANCELLED),
 )
 
 
@@ -134,10 +117,10 @@ def explain(said: Iterable[str], fallback: str, **context: object) -> str:
     text = "\n".join(kept)
     values = _Context({name: str(value) for name, value in context.items()})
     values["lent"] = _LENT.format_map(values) if "workspace" in context else ""
-    for rule in RULES:
-        found = rule.symptom.search(text)
+    for symptom, message in RULES:
+        found = re.search(symptom, text)
         if found is not None:
             values |= found.groupdict()
             values["line"] = next(line for line in kept if found[0].splitlines()[-1] in line)[:300]
-            return rule.message.format_map(values)
+            return message.format_map(values)
     return f"{fallback}: {kept[0][:300] if kept else 'TensorRT gave no reason'}"

@@ -6,7 +6,6 @@ The two on a GPU are tested against a stand-in for a GPU's package alone.
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +20,18 @@ BOUNDED_SPIN_SINCE = (1, 26)
 CPU = "CPUExecutionProvider"
 
 
-@dataclass(frozen=True)
-class Provider:
-    """One of ONNX Runtime's execution providers for GPUs.
-
-    Attributes:
-        name: ONNX Runtime's.
-        options: beside the device's number.
-        beside: what executes the operators that it does not have.
-    """
-
-    name: str
-    options: dict[str, str] = field(default_factory=dict)
-    beside: tuple[str, ...] = (CPU,)
-
-
-GPU_PROVIDERS = {
+# Execution providers by preference, with their options beside the device's number. The operators
+# that one lacks the next executes, and the CPU those that all lack.
+GPU_PROVIDERS: dict[str, tuple[tuple[str, dict[str, str]], ...]] = {
     # The default search for convolutions tries them all out at the first frame of each size.
     # Decode subtracts squares of positions: TF32's 10 bits blur them by many pixels.
-    "onnxruntime-cuda": Provider(
-        "CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+    "onnxruntime-cuda": (
+        ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}),
     ),
     # It keeps no engines: its cache serves one of other weights or another size.
-    "onnxruntime-tensorrt": Provider(
-        "TensorrtExecutionProvider",
-        {"trt_engine_cache_enable": "False"},
-        ("CUDAExecutionProvider", CPU),
+    "onnxruntime-tensorrt": (
+        ("TensorrtExecutionProvider", {"trt_engine_cache_enable": "False"}),
+        ("CUDAExecutionProvider", {}),
     ),
 }
 
@@ -184,12 +169,12 @@ def _gpu_providers(name: str, device: str) -> tuple[list[Any], str]:
         raise UnusableRuntime(
             f"{name} runs on an NVIDIA GPU, got device '{device}': expected cuda or cuda:N"
         )
-    provider, here = GPU_PROVIDERS[name], onnxruntime.get_available_providers()
-    if provider.name not in here:
+    wanted, here = GPU_PROVIDERS[name], onnxruntime.get_available_providers()
+    if wanted[0][0] not in here:
         raise UnusableRuntime(
-            f"the onnxruntime installed has no {provider.name}, only {', '.join(here)}: on an "
+            f"the onnxruntime installed has no {wanted[0][0]}, only {', '.join(here)}: on an "
             "NVIDIA GPU install onnxruntime-gpu in its place"
         )
-    options = {"device_id": number or "0"}
-    beside = [(n, options) if n in here and n != CPU else n for n in provider.beside if n in here]
-    return [(provider.name, options | provider.options), *beside], f"cuda:{number or 0}"
+    device_id = {"device_id": number or "0"}
+    providers = [(each, device_id | own) for each, own in wanted if each in here]
+    return [*providers, CPU], f"cuda:{number or 0}"
