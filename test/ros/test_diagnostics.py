@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-pytest.importorskip("diagnostic_msgs", reason="needs the messages of ROS")
-
-from kdc_ros.diagnostics import Monitor  # noqa: E402
+from kdc_ros.diagnostics import Monitor
 
 
 def test_latencies_by_another_clock_are_not_counted() -> None:
