@@ -21,7 +21,7 @@ from kdc_ros.images import ENCODINGS
 from kdc_ros.loaded import STUCK
 
 from .local import Local, local_node
-from .peer import BLACK, OUTPUTS, WITH_ANNOTATED, MakePeer
+from .peer import BLACK, OUTPUTS, WITH_ANNOTATED, MakePeer, Peer
 
 pytestmark = pytest.mark.ros
 
@@ -136,6 +136,13 @@ def test_cleanup_closes_the_model(local: Local) -> None:
     assert local.predictor.closed
 
 
+def works_again(peer: Peer) -> None:
+    """Once it is configured and activated."""
+    assert peer.change_state("configure") and peer.change_state("activate")
+    peer.meet()
+    assert peer.status().level == DiagnosticStatus.OK
+
+
 def test_a_model_that_cannot_be_closed_is_told_and_the_node_goes_on(
     local: Local, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,9 +157,7 @@ def test_a_model_that_cannot_be_closed_is_told_and_the_node_goes_on(
     assert status.level == DiagnosticStatus.ERROR
     assert status.message == "cleanup: RuntimeError: device lost"
     assert local.node._loaded is None
-    assert local.peer.change_state("configure") and local.peer.change_state("activate")
-    local.peer.meet()
-    assert local.peer.status().level == DiagnosticStatus.OK
+    works_again(local.peer)
 
 
 def test_a_deactivation_that_fails_is_told_and_frees_everything(
@@ -169,9 +174,7 @@ def test_a_deactivation_that_fails_is_told_and_frees_everything(
     assert status.message == "deactivate: RuntimeError: no subscription"
     assert local.peer.state() == "unconfigured"
     local.peer.wait(lambda: local.predictor.closed, "the model is freed")
-    assert local.peer.change_state("configure") and local.peer.change_state("activate")
-    local.peer.meet()
-    assert local.peer.status().level == DiagnosticStatus.OK
+    works_again(local.peer)
 
 
 def test_what_fails_once_the_model_is_loaded_frees_it(
@@ -229,9 +232,7 @@ def test_a_frame_that_hangs_holds_up_no_transition_for_long(
     assert not local.predictor.closed, "its model is still in use"
     hanging.go_on.set()
     peer.wait(lambda: local.predictor.closed, "the model is freed")
-    assert peer.change_state("configure") and peer.change_state("activate")
-    peer.meet()
-    assert peer.status().level == DiagnosticStatus.OK
+    works_again(peer)
 
 
 def test_people_of_a_frame_that_was_given_up_are_not_published(hanging: Hanging) -> None:
