@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdc_core.bench.peer import Peer
-from kdc_core.codec.grid import Letterbox
+from kdc_core.codec.grid import Grid, Letterbox
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.network.weights import ModelFileError, read_tensors
 
@@ -136,8 +136,8 @@ def decode(maps: list[np.ndarray], letterbox: Letterbox, size: tuple[int, int]) 
     keypoints, scores = find_poses(heat, short, forward, backward)
     owner = find_owners(segments[0], long, keypoints, scores)
     labels = np.where(
-        _at_image(segments[0], STRIDE, letterbox, size, cv2.INTER_LINEAR) > 0,
-        _at_image(owner, LATTICE_PX, letterbox, size, cv2.INTER_NEAREST),
+        _at_image(segments[0], Grid(STRIDE), letterbox, size, cv2.INTER_LINEAR) > 0,
+        _at_image(owner, Grid(LATTICE_PX), letterbox, size, cv2.INTER_NEAREST),
         np.uint16(0),
     )
     keypoints[..., :2] = letterbox.to_image(keypoints[..., :2])
@@ -295,18 +295,12 @@ def _cells(points: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.n
 
 
 def _at_image(
-    values: np.ndarray, step: int, letterbox: Letterbox, size: tuple[int, int], how: int
+    values: np.ndarray, grid: Grid, letterbox: Letterbox, size: tuple[int, int], how: int
 ) -> np.ndarray:
-    """A map whose cell i lies at pixel step * i of the frame, at the image's pixels."""
-    matrix = np.array(
-        [
-            [letterbox.scale_x / step, 0, (0.5 * letterbox.scale_x - 0.5) / step],
-            [0, letterbox.scale_y / step, (0.5 * letterbox.scale_y - 0.5) / step],
-        ]
-    )
+    """A map of the frame, at the image's pixels."""
     return cv2.warpAffine(
         values,
-        matrix,
+        letterbox.matrix(grid),
         size[::-1],
         flags=how | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,

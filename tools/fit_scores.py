@@ -15,7 +15,8 @@ import typer
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from kdc_core.codec.grid import Grid, Letterbox
+from kdc_core.codec.codec import Codec
+from kdc_core.codec.grid import Letterbox
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.data.annotations import AnnotatedImage, AnnotationError
@@ -46,9 +47,8 @@ def people_of(predictor: Predictor, image: np.ndarray) -> tuple[Prediction, np.n
         return raws[0]
 
     prediction = find_people(image, raw_of, config, predictor.thresholds)
-    grid = Grid(config.fields.stride, config.fields.grid_offset)
-    upsample, threshold = config.decode.upsample, config.predict.mask_threshold
-    evidence = Evidence.of(raws[0], grid, upsample, threshold)
+    grid, threshold = Codec.of(config).mask_grid, config.predict.mask_threshold
+    evidence = Evidence.of(raws[0], grid, threshold)
     order = np.argsort(-weigh(evidence, SCORE), kind="stable")[: len(prediction.persons)]
     return prediction, np.stack(list(vars(evidence).values()), 1)[order]
 

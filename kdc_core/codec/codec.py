@@ -68,6 +68,11 @@ class Codec:
         return self.skeleton.edges(self.edge_sets)
 
     @property
+    def mask_grid(self) -> Grid:
+        """Where the cells of a decoded image's owners and mask probabilities lie."""
+        return self.grid.finer(self.settings.upsample)
+
+    @property
     def levels(self) -> list[Level]:
         """How the pyramid reduces the image, the finest first."""
         return [Level.of(self.grid, factor) for factor in self.settings.pyramid]

@@ -73,13 +73,18 @@ class Level:
         """The level of any factor, for images warped to it."""
         return cls(float(factor), (factor - 1) * ((grid.stride - 1) / 2 - grid.offset))
 
+    @property
+    def lattice(self) -> Grid:
+        """Where in the image the pixels of the reduced image lie."""
+        return Grid(self.factor, (self.factor - 1) / 2 + self.shift)
+
     def to_image(self, pixel: Place) -> Place:
         """Pixels of the reduced image to pixels of the image."""
-        return pixel * self.factor + ((self.factor - 1) / 2 + self.shift)
+        return self.lattice.to_pixel(pixel)
 
     def from_image(self, pixel: Place) -> Place:
         """Pixels of the image to pixels of the reduced image."""
-        return (pixel - ((self.factor - 1) / 2 + self.shift)) / self.factor
+        return self.lattice.to_cell(pixel)
 
 
 @dataclass(frozen=True)
@@ -133,3 +138,8 @@ class Letterbox:
         """(..., 2) network pixels to image pixels."""
         scale = np.array([self.scale_x, self.scale_y], points.dtype)
         return (points + 0.5) / scale - 0.5
+
+    def matrix(self, grid: Grid) -> np.ndarray:
+        """(2, 3) float64: image pixels to cells of a lattice of the network input."""
+        scale = np.array([self.scale_x, self.scale_y])
+        return np.c_[np.diag(scale / grid.stride), grid.to_cell(0.5 * scale - 0.5)]

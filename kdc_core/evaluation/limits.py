@@ -141,14 +141,12 @@ def maps_and_truth(network: KDC, image: np.ndarray, annotated: AnnotatedImage) -
     letterbox = model.letterbox
     sample = make_sample(image, annotated, codec.skeleton.num_keypoints)
     truth, known = [], []
-    scale = np.array([letterbox.scale_x, letterbox.scale_y])
     blank = torch.zeros(1, 1, *letterbox.size)  # reduced, it has the size of a level
     for level in codec.levels:
         reduced = reduce(blank, level, multiple)
-        origin = level.from_image(0.5 * scale - 0.5)
-        matrix = np.c_[np.diag(scale / level.factor), origin]
         size = (reduced.shape[2], reduced.shape[3])
-        targets, weights = codec.encode(warp(sample, matrix, size, None))
+        seen = warp(sample, letterbox.matrix(level.lattice), size, None)
+        targets, weights = codec.encode(seen)
         # A plateau has no peak, unless the short-range offsets are the truth's, too.
         square = np.square(targets.short).sum(2) / codec.settings.score_tau_px**2
         targets.heat = targets.heat * np.exp(-0.5 * square)

@@ -60,5 +60,4 @@ class ImageMaps:
         codec = Codec.of(config)
         with torch.inference_mode():
             raw = as_raw(codec.decode(self.levels, poses=poses))
-        upsample, thresholds = config.decode.upsample, everybody(config)
-        return assemble(raw, self.letterbox, self.size, codec.grid, upsample, thresholds)
+        return assemble(raw, self.letterbox, self.size, codec.mask_grid, everybody(config))

@@ -9,7 +9,7 @@ import torch
 from kdc_core.codec.codec import Codec
 from kdc_core.codec.decode import as_logits
 from kdc_core.codec.fields import Fields
-from kdc_core.codec.grid import Letterbox
+from kdc_core.codec.grid import Grid, Letterbox
 from kdc_core.codec.results import Prediction
 from kdc_core.config import Config
 from kdc_core.data.annotations import AnnotatedImage
@@ -63,9 +63,8 @@ class Oracle:
         sample = make_sample(blank, annotated, self.codec.skeleton.num_keypoints)
 
         def raw_of(frame: np.ndarray, letterbox: Letterbox) -> Raw:
-            x, y = letterbox.scale_x, letterbox.scale_y
-            matrix = np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5]])
-            targets, _ = self.codec.encode(warp(sample, matrix, letterbox.size, None))
+            framed = warp(sample, letterbox.matrix(Grid(1)), letterbox.size, None)
+            targets, _ = self.codec.encode(framed)
             if self.noise_px:
                 targets = add_noise(targets, self.noise_px, np.random.default_rng(annotated.id))
             with torch.no_grad():

@@ -93,13 +93,9 @@ def level_frame(
     Returns:
         (h, w, 3) uint8, black outside the image.
     """
-    factor, scale = level.factor, np.array([letterbox.scale_x, letterbox.scale_y])
-    # image pixel u -> finest (u + 0.5) * scale - 0.5 -> this level, by the inverse of to_image
-    shift = (0.5 * scale - 0.5 - (factor - 1) / 2 - level.shift) / factor
-    matrix = np.c_[np.diag(scale / factor), shift]
-    content = [int(np.ceil(side / factor)) for side in letterbox.content]
+    content = [int(np.ceil(side / level.factor)) for side in letterbox.content]
     height, width = (side + (rule[1] - side) % rule[0] for side in content)
-    image, matrix = shrink(image, matrix)
+    image, matrix = shrink(image, letterbox.matrix(level.lattice))
     return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
 
 

@@ -52,12 +52,12 @@ class Evidence(Generic[Value]):
     fill: Value
 
     @staticmethod
-    def of(raw: Raw, grid: Grid, upsample: int, threshold: float) -> Evidence[np.ndarray]:
+    def of(raw: Raw, grid: Grid, threshold: float) -> Evidence[np.ndarray]:
         """That of what the program returned.
 
         Args:
             raw: see there.
-            grid, upsample: as for `assemble`.
+            grid: as for `assemble`.
             threshold: mask probability from which a pixel counts.
         """
         people = len(raw.score)
@@ -68,10 +68,9 @@ class Evidence(Generic[Value]):
         count = np.bincount(owner, minlength=people + 1)[1:]
         mean = np.where(count > 0, total / np.maximum(count, 1), 0.5)
 
-        fine = grid.finer(upsample)
         points = raw.keypoints[..., :2]
         limits = np.array(counts.shape[::-1]) - 1
-        cell = np.clip(np.rint(fine.to_cell(points)), 0, limits).astype(int)
+        cell = np.clip(np.rint(grid.to_cell(points)), 0, limits).astype(int)
         column, row = cell.transpose(2, 0, 1)
         mine = raw.owner[row, column] == np.arange(1, people + 1)[:, None]
         inside = mine & counts[row, column]
@@ -80,7 +79,7 @@ class Evidence(Generic[Value]):
 
         pose_size = np.sqrt(np.ptp(points, axis=1).prod(1))
         # A cell more: nobody's size or fill is nothing.
-        mask_size = fine.stride * (np.sqrt(count) + 1)
+        mask_size = grid.stride * (np.sqrt(count) + 1)
         size = np.maximum(pose_size, mask_size)
         return Evidence(
             raw.score,
@@ -134,7 +133,6 @@ def assemble(
     letterbox: Letterbox,
     image: tuple[int, int],
     grid: Grid,
-    upsample: int,
     thresholds: Thresholds,
 ) -> Prediction:
     """Bring people to the image and apply the thresholds.
@@ -145,22 +143,21 @@ def assemble(
         raw: what the program returned.
         letterbox: how the image was put into the network input.
         image: (height, width) of the image.
-        grid: lattice of the network's maps.
-        upsample: factor by which owner and mask probability are finer than it.
+        grid: lattice of owner and mask probability (`Codec.mask_grid`).
         thresholds: see Thresholds.
     """
     people = len(raw.score)
-    evidence = Evidence.of(raw, grid, upsample, thresholds.mask)
+    evidence = Evidence.of(raw, grid, thresholds.mask)
     score, mask_score = weigh(evidence, SCORE), weigh(evidence, MASK_SCORE)
     order = np.argsort(-score, kind="stable")
     order = order[(score[order] > 0) & (score[order] >= thresholds.confidence)]
     order = order[: thresholds.max_persons]
 
-    labels = np.zeros(image, np.uint8)
-    if len(order):
-        rank = np.zeros(people + 1, np.uint8)
-        rank[order + 1] = np.arange(1, len(order) + 1)
-        labels = _labels(raw, rank, letterbox, image, grid, upsample, thresholds.mask)
+    rank = np.zeros(people + 1, np.uint8)
+    rank[order + 1] = np.arange(1, len(order) + 1)
+    labels = _labels(raw, rank, letterbox.matrix(grid), image, thresholds.mask)
+    bounds = extents(labels, len(order))
+    boxes = bounds.astype(np.float32) - 0.5
     keypoints = raw.keypoints[order].astype(np.float32)
     keypoints[..., :2] = letterbox.to_image(keypoints[..., :2])
     centroids = raw.centroids[order].astype(np.float32)
@@ -169,24 +166,18 @@ def assemble(
     visible = keypoints[..., 2] >= thresholds.keypoint
     used = centroids[..., 3] > LEAST_WEIGHT
     persons = []
-    for index, place in enumerate(extents(labels, len(order))):
-        points = keypoints[index]
-        if place is not None:
-            rows, columns = place
-            box = np.array([columns.start, rows.start, columns.stop, rows.stop], np.float32) - 0.5
-            mask, origin = labels[place] == index + 1, (columns.start, rows.start)
-        elif visible[index].any():
+    for index, (x0, y0, x1, y1) in enumerate(bounds.tolist()):
+        points, box, own = keypoints[index], boxes[index], order[index]
+        if x0 == x1:  # no pixels
+            if not visible[index].any():
+                continue
             box = _around(points[visible[index]])
-            mask, origin = np.zeros((0, 0), bool), (0, 0)
-        else:
-            continue
-        own = order[index]
         person = Person(
             float(score[own]),
             points,
             box,
-            mask,
-            origin,
+            labels[y0:y1, x0:x1] == index + 1,
+            (x0, y0),
             centroids[index, used[index]],
             mask_score=float(mask_score[own]),
         )
@@ -208,8 +199,8 @@ def narrowed(prediction: Prediction, thresholds: Thresholds) -> Prediction:
     return replace(prediction, persons=tuple(persons))
 
 
-def extents(labels: np.ndarray, people: int) -> list[tuple[slice, slice] | None]:
-    """Rows and columns that each person's pixels span; None for who has none.
+def extents(labels: np.ndarray, people: int) -> np.ndarray:
+    """The part of the image that each person's pixels span.
 
     As `scipy.ndimage.find_objects`, in less time: the labels that a row or a column
     holds are united as bits, 31 people at once.
@@ -217,62 +208,41 @@ def extents(labels: np.ndarray, people: int) -> list[tuple[slice, slice] | None]
     Args:
         labels: (H, W) uint8, 1 + number of the person; 0 = nobody.
         people: how many there are.
+
+    Returns:
+        (people, 4) int64 x0, y0, x1, y1, of which x1 and y1 are past the last pixel; all 0 for who
+        has none.
     """
-    found: list[tuple[slice, slice] | None] = []
+    found = np.zeros((people, 4), np.int64)
     for first in range(0, people, 31):
-        bits = np.left_shift(1, np.arange(min(31, people - first)), dtype=np.int32)
+        part = found[first : first + 31]
+        bits = np.left_shift(1, np.arange(len(part)), dtype=np.int32)
         table = np.zeros((1, 256), np.int32)
-        table[0, first + 1 : first + 1 + len(bits)] = bits
+        table[0, first + 1 : first + 1 + len(part)] = bits
         seen = cv2.LUT(labels, table)
-        ends = []
-        for axis in (1, 0):
+        for axis in (0, 1):
             held = (np.bitwise_or.reduce(seen, axis) & bits[:, None]) != 0
-            stop = held.shape[1] - held[:, ::-1].argmax(1)
-            ends.append(zip(held.argmax(1).tolist(), stop.tolist(), strict=True))
-        for rows, columns, some in zip(*ends, held.any(1), strict=True):
-            found.append((slice(*rows), slice(*columns)) if some else None)
+            part[:, axis] = held.argmax(1)
+            part[:, 2 + axis] = np.where(held.any(1), held.shape[1] - held[:, ::-1].argmax(1), 0)
     return found
 
 
 def _labels(
-    raw: Raw,
-    rank: np.ndarray,
-    letterbox: Letterbox,
-    image: tuple[int, int],
-    grid: Grid,
-    upsample: int,
-    threshold: float,
+    raw: Raw, rank: np.ndarray, matrix: np.ndarray, image: tuple[int, int], threshold: float
 ) -> np.ndarray:
     """Rank of each pixel's person, (H, W) uint8; 0 = nobody.
 
     Owner (nearest) and mask probability (bilinear) at the image, cut at the threshold.
     """
-    fine = grid.finer(upsample)
-    offset, step = fine.offset, fine.stride
-    # cell = (network pixel - offset) / step, network pixel = (x + 0.5) * scale - 0.5
-    matrix = np.array(
-        [
-            [letterbox.scale_x / step, 0, (0.5 * letterbox.scale_x - 0.5 - offset) / step],
-            [0, letterbox.scale_y / step, (0.5 * letterbox.scale_y - 0.5 - offset) / step],
-        ]
-    )
-    size = image[::-1]
-    inverse = cv2.WARP_INVERSE_MAP
-    owner = cv2.warpAffine(
-        rank.take(raw.owner),
-        matrix,
-        size,
-        flags=cv2.INTER_NEAREST | inverse,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    probability = cv2.warpAffine(
-        raw.mask_probability,
-        matrix,
-        size,
-        flags=cv2.INTER_LINEAR | inverse,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    labels: np.ndarray = owner * (probability >= threshold)
+
+    def at_image(values: np.ndarray, how: int) -> np.ndarray:
+        how |= cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(
+            values, matrix, image[::-1], flags=how, borderMode=cv2.BORDER_REPLICATE
+        )
+
+    owner = at_image(rank.take(raw.owner), cv2.INTER_NEAREST)
+    labels: np.ndarray = owner * (at_image(raw.mask_probability, cv2.INTER_LINEAR) >= threshold)
     return labels
 
 

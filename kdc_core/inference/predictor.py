@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import cv2
 import numpy as np
 
-from kdc_core.codec.grid import Grid, Letterbox
+from kdc_core.codec.codec import Codec
+from kdc_core.codec.grid import Letterbox
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import SKELETONS
 from kdc_core.config import Config
@@ -249,8 +250,7 @@ def submit_image(
     def collect() -> Prediction:
         raw = pending.collect()
         ran = time.perf_counter()
-        grid = Grid(config.fields.stride, config.fields.grid_offset)
-        prediction = assemble(raw, letterbox, size, grid, config.decode.upsample, thresholds)
+        prediction = assemble(raw, letterbox, size, Codec.of(config).mask_grid, thresholds)
         done = time.perf_counter()
         prediction.timings_ms.update(
             letterbox=1e3 * (scaled - begun),

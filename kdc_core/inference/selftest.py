@@ -15,7 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kdc_core.codec.grid import Grid, Letterbox
+from kdc_core.codec.codec import Codec
+from kdc_core.codec.grid import Letterbox
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.codec.skeleton import SKELETONS
 from kdc_core.config import Config
@@ -103,7 +104,7 @@ def find_people_of(runtime: Runtime, size: tuple[int, int]) -> list[Prediction]:
         SelfTestFailed: an output is not what it should be.
     """
     config = runtime.manifest.config
-    grid = Grid(config.fields.stride, config.fields.grid_offset)
+    grid = Codec.of(config).mask_grid
     thresholds = Thresholds(WEAK, KEYPOINT, MASK, config.decode.people)
     predictions = []
     for name in IMAGES:
@@ -114,9 +115,7 @@ def find_people_of(runtime: Runtime, size: tuple[int, int]) -> list[Prediction]:
         raw = submit_frame(runtime, frame).collect()
         _check_values(raw, config, runtime)
         letterbox = Letterbox(1.0, 1.0, content, size)
-        predictions.append(
-            assemble(raw, letterbox, content, grid, config.decode.upsample, thresholds)
-        )
+        predictions.append(assemble(raw, letterbox, content, grid, thresholds))
     return predictions
 
 

@@ -329,9 +329,9 @@ def test_assembly_orders_filters_and_drops_people_with_nothing() -> None:
     owner[:8, :8], owner[8:, 8:] = 1, 3
     raw = _raw(owner, np.where(owner > 0, 0.9, 0.0), [0.4, 0.9, 0.8, 0.0])
     whole = Letterbox(1.0, 1.0, (32, 32), (32, 32))
-    prediction = assemble(raw, whole, (32, 32), Grid(4, 1.5), 2, Thresholds(0.1, 0.3, 0.5))
+    prediction = assemble(raw, whole, (32, 32), Grid(2, 0.5), Thresholds(0.1, 0.3, 0.5))
     # Person 2 has neither pixel nor visible keypoint; person 4 does not exist.
-    third, first = weigh(Evidence.of(raw, Grid(4, 1.5), 2, 0.5), SCORE)[[2, 0]]
+    third, first = weigh(Evidence.of(raw, Grid(2, 0.5), 0.5), SCORE)[[2, 0]]
     assert [p.score for p in prediction.persons] == pytest.approx([third, first], abs=1e-6)
     assert 0.8 > third > first > 0.1
     assert (prediction.labels[20:30, 20:30] == 1).all() and (
@@ -345,7 +345,7 @@ def test_a_person_whose_keypoints_lie_in_its_mask_scores_higher() -> None:
     raw = _raw(owner, np.full(owner.shape, 0.9), [1.0, 1.0])
     raw.keypoints[0, :3] = (15, 15, 0.6), (20, 8, 0.6), (25, 20, 0.6)
     raw.keypoints[1] = raw.keypoints[0]  # in the mask of the other
-    evidence = Evidence.of(raw, Grid(4, 1.5), 2, 0.5)
+    evidence = Evidence.of(raw, Grid(2, 0.5), 0.5)
     assert evidence.mask == pytest.approx([0.9, 0.5], abs=1e-6)
     assert evidence.inside == pytest.approx([1.0, 0.5], abs=1e-6)
     # Of the keypoints' box, which has unlabelled ones, too: from (0, 0) to (25, 20); of the mask.
@@ -353,7 +353,7 @@ def test_a_person_whose_keypoints_lie_in_its_mask_scores_higher() -> None:
     assert evidence.size == pytest.approx([mask / (mask + 100), pose / (pose + 100)], abs=1e-6)
     assert evidence.fill == pytest.approx([1.0, 2 / pose], abs=1e-6)
     whole = Letterbox(1.0, 1.0, (32, 32), (32, 32))
-    found = assemble(raw, whole, (32, 32), Grid(4, 1.5), 2, Thresholds(0.0, 0.3, 0.5))
+    found = assemble(raw, whole, (32, 32), Grid(2, 0.5), Thresholds(0.0, 0.3, 0.5))
     for name, powers in (("score", SCORE), ("mask_score", MASK_SCORE)):
         first, second = (getattr(person, name) for person in found.persons)
         assert [first, second] == pytest.approx(weigh(evidence, powers).tolist(), abs=1e-6)

@@ -59,5 +59,10 @@ def test_extents_are_what_scipy_finds(seed: int, height: int, width: int, people
     rng = np.random.default_rng(seed)
     some = rng.choice(people + 1, size=rng.integers(1, people + 2), replace=False)
     labels = rng.choice(some, (height, width)).astype(np.uint8)
-    expected = find_objects(labels, max_label=people) if people else []
-    assert extents(labels, people) == expected
+    places = find_objects(labels, max_label=people) if people else []
+    expected = [(0, 0, 0, 0) if at is None else corners(*at) for at in places]
+    assert list(map(tuple, extents(labels, people).tolist())) == expected
+
+
+def corners(rows: slice, columns: slice) -> tuple[int, int, int, int]:
+    return columns.start, rows.start, columns.stop, rows.stop

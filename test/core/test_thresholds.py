@@ -33,7 +33,7 @@ def raw(seed: int) -> Raw:
 
 def assembled(seed: int, thresholds: Thresholds) -> Prediction:
     letterbox = Letterbox.into(IMAGE, (96, 128))
-    return assemble(raw(seed), letterbox, IMAGE, Grid(4, 0), 1, thresholds)
+    return assemble(raw(seed), letterbox, IMAGE, Grid(4), thresholds)
 
 
 @pytest.mark.parametrize(
