@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from kdc_core.bench.frames import SAMPLES
 from kdc_core.codec.codec import Codec
+from kdc_core.codec.encode import encode, encode_instances
 from kdc_core.codec.encode_batch import encode_batch
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.sample import Sample
@@ -67,7 +68,7 @@ def bench_data(data: str | None, seconds: float) -> dict[str, float]:
     begun = time.perf_counter()
     while time.perf_counter() - begun < seconds:
         start = time.perf_counter()
-        codec.encode(sample)
+        encode(sample, codec)
         times.append(1e3 * (time.perf_counter() - start))
     torch_times = _batch_targets(samples, seconds)
     cv2.setNumThreads(old_threads)
@@ -95,8 +96,8 @@ def _batch_targets(samples: TrainingSamples, seconds: float) -> dict[str, float]
         encode_batch(made, samples.codec)
         middle = time.perf_counter()
         for sample in by_hand:
-            samples.codec.encode(sample)
-            samples.codec.encode_instances(sample)
+            encode(sample, samples.codec)
+            encode_instances(sample, samples.codec)
         times.append((middle - start, time.perf_counter() - middle))
     ours, numpys = np.median(times, 0)
     return {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F
 
+from kdc_core.codec.codec import Codec
 from kdc_core.codec.grid import Grid, Level
 from kdc_core.codec.grouping import Poses, person_size
 from kdc_core.config import DecodeConfig
@@ -24,15 +26,29 @@ LEAST_EXPONENT = -60.0
 FALLBACK = 1e-4
 
 
-def centroid_weights(poses: Poses, config: DecodeConfig) -> tuple[Tensor, Tensor]:
+@dataclass
+class Centroids:
+    """K' centroids of each of P people.
+
+    Attributes:
+        types: (B, P, K') of keypoints, the body center last.
+        position: (B, 2, P, K') pixels of the image.
+        weight: (B, P, K') in 0..1.
+    """
+
+    types: Tensor
+    position: Tensor
+    weight: Tensor
+
+
+def choose_centroids(poses: Poses, config: DecodeConfig) -> Centroids:
     """Choose each person's centroids; every choice is one set of weights over the types.
 
     static: the body center (SM_c). dynamic: the single most confident keypoint (DM_c).
     dynamic_multi: the K' best of the keypoints, by their scores, and of the body center, by
     `center_weight` times its own. personlab: every visible keypoint alike.
 
-    Returns:
-        weight, types: (B, P, K') weights with sum 1 and their types.
+    The weights of each person sum to 1.
     """
     score = poses.keypoint_score
     center = torch.zeros_like(score)
@@ -49,18 +65,12 @@ def centroid_weights(poses: Poses, config: DecodeConfig) -> tuple[Tensor, Tensor
         weight = (keypoints > config.visible).to(score.dtype) + FALLBACK * center
         count = score.shape[-1]
     weight, types = weight.topk(count)
-    return weight / weight.sum(-1, keepdim=True), types
+    position = poses.position.gather(3, types[:, None].expand(-1, 2, -1, -1))
+    return Centroids(types, position, weight / weight.sum(-1, keepdim=True))
 
 
 def assign(
-    embedding: Tensor,
-    poses: Poses,
-    at: Tensor,
-    weight: Tensor,
-    types: Tensor,
-    grid: Grid,
-    level: Level,
-    config: DecodeConfig,
+    embedding: Tensor, poses: Poses, centroids: Centroids, level: Level, codec: Codec
 ) -> Tensor:
     """How much each pixel is each person's.
 
@@ -71,25 +81,24 @@ def assign(
     Args:
         embedding: (B, T, 2, h, w) pixels of the reduced image.
         poses: P people.
-        at: (B, 2, P, K') the centroids, pixels of the image.
-        weight, types: (B, P, K') of `centroid_weights`, the weights times any factor up to 1.
-        grid: where the cells are in the reduced image.
+        centroids: of `choose_centroids`, the weights times any factor up to 1.
         level: how the image was reduced.
-        config: sigma.
+        codec: grid of the reduced image, and sigma.
 
     Returns:
         (B, P, h, w) in 0..1.
     """
+    config, types, weight = codec.settings, centroids.types, centroids.weight
     num_types, _, height, width = embedding.shape[1:]
-    pointed = _pointed_at(embedding, grid)
+    pointed = _pointed_at(embedding, codec.grid)
     # As a matrix product: in OpenVINO a sum over an axis of two takes longer.
     flat = pointed.flatten(1, 2).flatten(2)
-    pairs = torch.eye(num_types, device=at.device).repeat_interleave(2, 1)
+    pairs = torch.eye(num_types, device=types.device).repeat_interleave(2, 1)
     square = (pairs @ (flat * flat)).unflatten(2, (height, width))
     columns = torch.cat((pointed.flatten(1, 2), square, torch.ones_like(square[:, :1])), 1)
 
     # All in pixels of the reduced image, as the embedding is.
-    at = level.from_image(at)
+    at = level.from_image(centroids.position)
     sigma = (config.sigma_scale * person_size(poses.position)).clamp(min=config.sigma_min_px)
     sharp = (0.5 * (level.factor / sigma).square())[..., None]
     constant = torch.log(weight.clamp(min=1e-30)) - sharp * (at * at).sum(1)
@@ -123,30 +132,28 @@ def mean_embedding(
     embedding: Tensor,
     phi: Tensor,
     person: Tensor,
-    at: Tensor,
-    types: Tensor,
-    grid: Grid,
+    centroids: Centroids,
     level: Level,
-    config: DecodeConfig,
-) -> Tensor:
+    codec: Codec,
+) -> Centroids:
     """Move each centroid to the mean place its person's pixels point at (paper equation 4).
 
     Args:
-        embedding, at, types, grid, level: as for `assign`.
+        embedding, centroids, level, codec: as for `assign`.
         phi: (B, P, h, w) of a first assignment.
         person: (B, 1, h, w) probability of the person map.
-        config: `phi_threshold`.
 
     Returns:
-        (B, 2, P, K') pixels of the image; `at` where a person has no pixel.
+        Those of a person who has no pixel stay where they are.
     """
     best = phi.amax(1, keepdim=True)
-    mine = (phi == best) & (best > config.phi_threshold) & (person > 0.5)
+    mine = (phi == best) & (best > codec.settings.phi_threshold) & (person > 0.5)
     pixels = mine.to(embedding.dtype).flatten(2)
     count = pixels.sum(-1)[:, None, :, None]
-    sums = torch.einsum("bpn,btcn->bcpt", pixels, _pointed_at(embedding, grid).flatten(3))
-    mean = sums.gather(3, types[:, None].expand(-1, 2, -1, -1)) / count.clamp(min=1)
-    return torch.where(count > 0, level.to_image(mean), at)
+    sums = torch.einsum("bpn,btcn->bcpt", pixels, _pointed_at(embedding, codec.grid).flatten(3))
+    types = centroids.types[:, None].expand(-1, 2, -1, -1)
+    mean = level.to_image(sums.gather(3, types) / count.clamp(min=1))
+    return replace(centroids, position=torch.where(count > 0, mean, centroids.position))
 
 
 def _pointed_at(embedding: Tensor, grid: Grid) -> Tensor:

@@ -1,43 +1,37 @@
-"""Codec: the representation of people as maps, both ways."""
+"""Codec: how people are represented as maps. `encode.py` and `decode.py` are its two sides."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Literal
 
-from kdc_core.codec.encode import Heat, Instances, encode, encode_instances
-from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid, Level
-from kdc_core.codec.sample import Sample
 from kdc_core.codec.skeleton import SKELETONS, Edges, Skeleton
 from kdc_core.config import Config, DecodeConfig
 
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
-    from kdc_core.codec.decode import People
-    from kdc_core.codec.grouping import Poses
+Heat = Literal["disk", "gaussian"]
 
 
 @dataclass(frozen=True)
 class Codec:
-    """Annotated people to Fields, and Fields to people.
+    """What `encode` and `decode` need to know of a model's maps.
 
     Attributes:
         skeleton: keypoints; the body center is one more type.
         grid: where the cells of the maps lie.
-        edge_sets: names of the sets of directed edges (`Skeleton.edges`).
+        edge_sets: names of the sets of directed edges (`Skeleton.edges`) that mid-range offsets
+            follow.
         disk_radius_px: R of the keypoint disks.
         settings: of decode.
         mask_fineness: how many cells of the person map lie side by side in one of the grid.
-        heat: form of the heatmaps that training aims at.
+        heat: form of the heatmaps that training aims at: `disk` (the paper's) is 1 within R of a
+            keypoint; `gaussian` falls off around it, the wider the larger the person.
 
     Example:
         >>> codec = Codec.of(load_preset("oracle"))
-        >>> targets, weights = codec.encode(sample)
-        >>> people = codec.decode([as_logits(targets)])
+        >>> targets, weights = encode(sample, codec)
+        >>> people = decode([as_logits(targets)], codec)
     """
 
     skeleton: Skeleton
@@ -76,44 +70,3 @@ class Codec:
     def levels(self) -> list[Level]:
         """How the pyramid reduces the image, the finest first."""
         return [Level.of(self.grid, factor) for factor in self.settings.pyramid]
-
-    def encode(self, sample: Sample) -> tuple[Fields[np.ndarray], Fields[np.ndarray]]:
-        """Draw targets and loss weights of one image: see `kdc_core.codec.encode.encode`."""
-        return encode(
-            sample,
-            self.skeleton,
-            self.grid,
-            self.edges,
-            self.disk_radius_px,
-            self.mask_fineness,
-            self.heat,
-        )
-
-    def encode_instances(self, sample: Sample) -> Instances[np.ndarray]:
-        """List the largest persons for the instance loss."""
-        return encode_instances(sample, self.skeleton, self.grid)
-
-    def decode(
-        self,
-        fields: list[Fields[Tensor]],
-        levels: list[Level] | None = None,
-        poses: Poses | None = None,
-    ) -> People:
-        """Find the people of a batch of images: see `kdc_core.codec.decode.decode`. Needs torch.
-
-        Args:
-            fields: logits and offsets of the image at each level; torch tensors.
-            levels: how the image was reduced for each; None = `levels` of the pyramid.
-            poses: people whose keypoints are known; None finds them.
-        """
-        from kdc_core.codec.decode import decode
-
-        return decode(
-            fields,
-            self.levels if levels is None else levels,
-            self.skeleton,
-            self.grid,
-            self.edge_sets,
-            self.settings,
-            poses,
-        )

@@ -7,7 +7,7 @@ time does not depend on the number of people, and the program exports behind the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,18 +16,18 @@ from torch.nn import functional as F
 
 from kdc_core.codec.centroids import (
     assign,
-    centroid_weights,
+    choose_centroids,
     decide,
     mean_embedding,
     smooth,
 )
+from kdc_core.codec.codec import Codec
 from kdc_core.codec.fields import Fields
-from kdc_core.codec.grid import Grid, Level
+from kdc_core.codec.grid import Level
 from kdc_core.codec.grouping import (
     Poses,
     average_levels,
     conflicts,
-    edge_paths,
     grow_poses,
     level_weights,
     pick_seeds,
@@ -36,8 +36,6 @@ from kdc_core.codec.grouping import (
     suppress,
 )
 from kdc_core.codec.peaks import Peaks, find_peaks, score_map
-from kdc_core.codec.skeleton import Skeleton
-from kdc_core.config import DecodeConfig
 
 # Logit of a cell that is certain.
 CERTAIN = 12.0
@@ -74,39 +72,37 @@ def as_logits(targets: Fields[np.ndarray]) -> Fields[Tensor]:
 
 def decode(
     fields: list[Fields[Tensor]],
-    levels: list[Level],
-    skeleton: Skeleton,
-    grid: Grid,
-    edge_sets: tuple[str, ...],
-    config: DecodeConfig,
+    codec: Codec,
+    levels: list[Level] | None = None,
     poses: Poses | None = None,
 ) -> People:
     """Find the people of a batch of images.
 
     Args:
         fields: of the image at each level.
-        levels: how the image was reduced for each; the first sets the grid of the masks.
-        skeleton, grid, edge_sets: as in `kdc_core.codec.codec.Codec`.
-        config: settings; sizes of all tensors follow from them.
+        codec: skeleton, grid, edges, and settings, from which the sizes of all tensors follow.
+        levels: how the image was reduced for each, the first sets the grid of the masks; None =
+            as the settings' pyramid says.
         poses: P people whose keypoints are known; None finds them.
     """
+    config = codec.settings
+    levels = codec.levels if levels is None else levels
     peaks: list[Peaks] = []
     if poses is None:
-        poses, peaks = find_poses(fields, levels, skeleton, grid, edge_sets, config)
+        poses, peaks = find_poses(fields, codec, levels)
     present = poses.score > 0
     level_weight = level_weights(poses, levels, config)
-    weight, types = centroid_weights(poses, config)
-    at = poses.position.gather(3, types[:, None].expand(-1, 2, -1, -1))
-    alive = torch.where(present[..., None], weight, 0.0)
+    chosen = choose_centroids(poses, config)
+    alive = replace(chosen, weight=torch.where(present[..., None], chosen.weight, 0.0))
     phi, mask = [], []
     for index, (level, maps) in enumerate(zip(levels, fields, strict=True)):
-        person, place = torch.sigmoid(maps.mask), at
+        person, here = torch.sigmoid(maps.mask), alive
         if config.mean_embedding:
-            near = assign(maps.embedding, poses, at, alive, types, grid, level, config)
+            near = assign(maps.embedding, poses, alive, level, codec)
             cells = F.avg_pool2d(person, maps.mask_fineness)
-            place = mean_embedding(maps.embedding, near, cells, at, types, grid, level, config)
-        part = alive * level_weight[..., index, None]
-        near = assign(maps.embedding, poses, place, part, types, grid, level, config)
+            here = mean_embedding(maps.embedding, near, cells, alive, level, codec)
+        here = replace(here, weight=here.weight * level_weight[..., index, None])
+        near = assign(maps.embedding, poses, here, level, codec)
         phi.append(smooth(near, config.igo_sigma_cells))
         mask.append(person)
     owner, mask_probability = decide(phi, mask, level_weight, levels, config)
@@ -115,7 +111,8 @@ def decode(
         poses = average_levels(poses, peaks, level_weight, config)
 
     keypoints = torch.cat((poses.position, poses.keypoint_score[:, None]), 1)
-    centroids = torch.cat((types[:, None].to(at.dtype), at, weight[:, None]), 1)
+    types = chosen.types[:, None].to(chosen.position.dtype)
+    centroids = torch.cat((types, chosen.position, chosen.weight[:, None]), 1)
     keypoints, centroids = (
         torch.where(present[..., None, None], values.permute(0, 2, 3, 1), 0.0)
         for values in (keypoints[..., :-1], centroids)
@@ -125,36 +122,31 @@ def decode(
 
 
 def find_poses(
-    fields: list[Fields[Tensor]],
-    levels: list[Level],
-    skeleton: Skeleton,
-    grid: Grid,
-    edge_sets: tuple[str, ...],
-    config: DecodeConfig,
+    fields: list[Fields[Tensor]], codec: Codec, levels: list[Level]
 ) -> tuple[Poses, list[Peaks]]:
     """Find the P best poses of all levels together; absent ones have score 0.
 
     Args:
-        fields, levels, skeleton, grid, edge_sets, config: as for `decode`.
+        fields, codec, levels: as for `decode`.
 
     Returns:
         The poses, each as its own level sees it, and the peaks of every level.
     """
-    paths = edge_paths(skeleton, edge_sets)
+    grid, config = codec.grid, codec.settings
     grown, seen = [], []
     for level, maps in zip(levels, fields, strict=True):
         score = score_map(maps.heat, maps.short, config.score_tau_px)
         peaks = find_peaks(
             score, maps.short, grid, config.peaks, config.peak_window, config.score_tau_px
         )
-        seeds = pick_seeds(peaks, config, skeleton)
-        poses = grow_poses(seeds, peaks, score, maps, paths, grid, config)
+        seeds = pick_seeds(peaks, codec)
+        poses = grow_poses(seeds, peaks, score, maps, codec)
         grown.append(poses.in_image(level))
         seen.append(peaks.in_image(level))
     poses = pool(grown)
     keep = suppress(
         poses.score > config.min_pose_score,
-        conflicts(poses, skeleton, config),
+        conflicts(poses, codec),
         config.suppression_rounds,
     )
     poses.score = torch.where(keep, poses.score, 0.0)

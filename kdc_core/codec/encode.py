@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, Literal
+from typing import Generic
 
 import cv2
 import numpy as np
 
+from kdc_core.codec.codec import Codec
 from kdc_core.codec.fields import Array, Fields
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.sample import Sample
-from kdc_core.codec.skeleton import Edges, Skeleton
+from kdc_core.codec.skeleton import Skeleton
 
 # Persons per image that the instance loss sees, and the least cells one must have.
 INSTANCES = 8
@@ -19,8 +20,6 @@ LEAST_CELLS = 6.0
 # Sigma of a Gaussian heatmap: this fraction of the person's size, within these pixels.
 GAUSSIAN, GAUSSIAN_PX = 0.09, (4.0, 10.0)
 REACH = 5.0  # sigmas, beyond which it is 0
-
-Heat = Literal["disk", "gaussian"]
 
 
 @dataclass
@@ -40,32 +39,19 @@ class Instances(Generic[Array]):
     cover: Array
 
 
-def encode(
-    sample: Sample,
-    skeleton: Skeleton,
-    grid: Grid,
-    edges: Edges,
-    disk_radius_px: float,
-    mask_fineness: int = 1,
-    heat: Heat = "disk",
-) -> tuple[Fields[np.ndarray], Fields[np.ndarray]]:
+def encode(sample: Sample, codec: Codec) -> tuple[Fields[np.ndarray], Fields[np.ndarray]]:
     """Draw the targets of one image and the weights of their losses.
 
     Args:
         sample: image with persons; only its size and annotations are used.
-        skeleton: keypoints; the body center is its last type.
-        grid: lattice of the maps.
-        edges: directed edges of the mid-range offsets.
-        disk_radius_px: R of the keypoint disks.
-        mask_fineness: how many cells of the person map lie side by side in one of the grid.
-        heat: `disk` (the paper's) is 1 within R of a keypoint; `gaussian` falls off around it,
-            the wider the larger the person.
+        codec: skeleton, grid and form of the targets.
 
     Returns:
         targets, weights: Fields of float32 arrays with a batch axis of 1. `heat` is 0 to 1,
         `mask` the fraction of the cell that people cover, offsets are pixels. Weights of the
         embedding are 1 / sqrt(person's cells), so that large people do not drown small ones.
     """
+    skeleton, grid, edges = codec.skeleton, codec.grid, codec.edges
     height, width = sample.image.shape[:2]
     h, w = grid.size(height), grid.size(width)
     xs, ys = grid.cells(h, w)
@@ -73,12 +59,12 @@ def encode(
     covers = np.array([coverage(m, grid, h, w) for m in sample.masks]).reshape(-1, h, w)
     crowd = coverage(sample.crowd, grid, h, w) >= 0.5
     unmasked = coverage(sample.unmasked, grid, h, w) > 0
-    union, mask_weight = _person_map(sample, grid, h, w, mask_fineness)
+    union, mask_weight = _person_map(sample, grid, h, w, codec.mask_fineness)
 
-    radius = np.full(points.shape[:2], disk_radius_px, np.float32)
+    radius = np.full(points.shape[:2], codec.disk_radius_px, np.float32)
     side = np.sqrt(np.prod(np.maximum(sample.boxes[:, 2:] - sample.boxes[:, :2], 0), 1))
     least = 1.5 * grid.stride
-    radius[:, skeleton.center] = np.clip(0.3 * side, least, max(disk_radius_px, least))
+    radius[:, skeleton.center] = np.clip(0.3 * side, least, max(codec.disk_radius_px, least))
     owner = _disks(points, known, radius, xs, ys)
 
     inside = owner >= 0
@@ -99,12 +85,12 @@ def encode(
 
     embedding, embedding_weight = _embedding(covers, points, known, xs, ys)
     heat_weight = _heat_weight(sample, known, inside, crowd, unmasked, skeleton, xs, ys)
-    if heat == "gaussian":
-        heatmap = _gaussians(points, known, side, xs, ys)
+    if codec.heat == "gaussian":
+        heat = _gaussians(points, known, side, xs, ys)
     else:
-        heatmap = inside.astype(np.float32)
+        heat = inside.astype(np.float32)
     targets = Fields(
-        heatmap[None],
+        heat[None],
         short[None],
         mid[None],
         union[None, None],
@@ -143,11 +129,12 @@ def _draw(field: np.ndarray, cells: np.ndarray, offsets: np.ndarray) -> None:
     flat[0, cells], flat[1, cells] = offsets
 
 
-def encode_instances(sample: Sample, skeleton: Skeleton, grid: Grid) -> Instances[np.ndarray]:
+def encode_instances(sample: Sample, codec: Codec) -> Instances[np.ndarray]:
     """List the INSTANCES largest persons with a mask; float32 arrays with a batch axis of 1.
 
     Labelled keypoints are alike as centroids; the body center counts where there are none.
     """
+    skeleton, grid = codec.skeleton, codec.grid
     height, width = sample.image.shape[:2]
     h, w = grid.size(height), grid.size(width)
     points, known = _points(sample, skeleton)

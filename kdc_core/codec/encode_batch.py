@@ -6,12 +6,13 @@ one looks at every cell, as a GPU can. A test holds them equal.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdc_core.codec.codec import Codec
 from kdc_core.codec.encode import (
     GAUSSIAN,
     GAUSSIAN_PX,
@@ -24,9 +25,6 @@ from kdc_core.codec.encode import (
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.sample import Samples
-
-if TYPE_CHECKING:
-    from kdc_core.codec.codec import Codec
 
 FAR = 1e9
 

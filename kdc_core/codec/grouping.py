@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdc_core.codec.codec import Codec
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid, Level
 from kdc_core.codec.peaks import Peaks, hop, sample, square_distance, strongest_peak
@@ -110,9 +111,10 @@ class Seeds:
     types: list[int]
 
 
-def pick_seeds(peaks: Peaks, config: DecodeConfig, skeleton: Skeleton) -> Seeds:
+def pick_seeds(peaks: Peaks, codec: Codec) -> Seeds:
     """Take the M best peaks of all types whose weight is not 0 (the paper's priority queue)."""
-    weights = [config.keypoint_seed_weight] * skeleton.num_keypoints + [config.center_seed_weight]
+    config, keypoints = codec.settings, codec.skeleton.num_keypoints
+    weights = [config.keypoint_seed_weight] * keypoints + [config.center_seed_weight]
     types = [number for number, weight in enumerate(weights) if weight > 0]
     chosen = torch.tensor(types, device=peaks.score.device)
     strong = peaks.score.index_select(1, chosen)
@@ -134,9 +136,7 @@ def grow_poses(
     peaks: Peaks,
     score: Tensor,
     maps: Fields[Tensor],
-    paths: tuple[EdgePaths, ...],
-    grid: Grid,
-    config: DecodeConfig,
+    codec: Codec,
 ) -> Poses:
     """Grow every seed into a pose, all at once (PersonLab's greedy decoding, side by side).
 
@@ -149,10 +149,10 @@ def grow_poses(
         peaks: the peaks of every type.
         score: (B, T, h, w) score map.
         maps: the network's.
-        paths: tables of each set of edges.
-        grid: where the cells are.
-        config: reach of the snap rule and others.
+        codec: edges, grid, reach of the snap rule and others.
     """
+    grid, config = codec.grid, codec.settings
+    paths = edge_paths(codec.skeleton, codec.edge_sets)
     num_types = maps.heat.shape[1]
     types = torch.arange(num_types, device=seeds.type.device)[None, None]
     is_root = types == seeds.type[..., None]
@@ -223,7 +223,7 @@ def person_size(position: Tensor) -> Tensor:
     return side.prod(1).sqrt()
 
 
-def conflicts(poses: Poses, skeleton: Skeleton, config: DecodeConfig) -> Tensor:
+def conflicts(poses: Poses, codec: Codec) -> Tensor:
     """Which poses a better one makes superfluous.
 
     Returns:
@@ -236,8 +236,8 @@ def conflicts(poses: Poses, skeleton: Skeleton, config: DecodeConfig) -> Tensor:
     root = (poses.root[..., None] == torch.arange(types, device=device)).to(dtype)[:, None]
     roots = (root * poses.position).sum(-1)
     theirs = root @ poses.position.transpose(2, 3)  # [i, j]: pose j's keypoint of i's root type
-    near = square_distance(theirs, roots[..., None]) < config.skip_radius_px**2
-    alike = pose_oks(poses.position, skeleton) > config.same_pose_oks
+    near = square_distance(theirs, roots[..., None]) < codec.settings.skip_radius_px**2
+    alike = pose_oks(poses.position, codec.skeleton) > codec.settings.same_pose_oks
     return (near | alike) & (order[:, None] > order)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdc_core.codec.decode import as_logits
+from kdc_core.codec.encode import encode
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grouping import Poses
 from kdc_core.codec.results import Prediction
@@ -146,7 +147,7 @@ def maps_and_truth(network: KDC, image: np.ndarray, annotated: AnnotatedImage) -
         reduced = reduce(blank, level, multiple)
         size = (reduced.shape[2], reduced.shape[3])
         seen = warp(sample, letterbox.matrix(level.lattice), size, None)
-        targets, weights = codec.encode(seen)
+        targets, weights = encode(seen, codec)
         # A plateau has no peak, unless the short-range offsets are the truth's, too.
         square = np.square(targets.short).sum(2) / codec.settings.score_tau_px**2
         targets.heat = targets.heat * np.exp(-0.5 * square)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kdc_core.codec.codec import Codec
+from kdc_core.codec.decode import decode
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Letterbox
 from kdc_core.codec.grouping import Poses
@@ -59,5 +60,5 @@ class ImageMaps:
         """
         codec = Codec.of(config)
         with torch.inference_mode():
-            raw = as_raw(codec.decode(self.levels, poses=poses))
+            raw = as_raw(decode(self.levels, codec, poses=poses))
         return assemble(raw, self.letterbox, self.size, codec.mask_grid, everybody(config))

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from kdc_core.codec.codec import Codec
-from kdc_core.codec.decode import as_logits
+from kdc_core.codec.decode import as_logits, decode
+from kdc_core.codec.encode import encode
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid, Letterbox
 from kdc_core.codec.results import Prediction
@@ -64,10 +65,10 @@ class Oracle:
 
         def raw_of(frame: np.ndarray, letterbox: Letterbox) -> Raw:
             framed = warp(sample, letterbox.matrix(Grid(1)), letterbox.size, None)
-            targets, _ = self.codec.encode(framed)
+            targets, _ = encode(framed, self.codec)
             if self.noise_px:
                 targets = add_noise(targets, self.noise_px, np.random.default_rng(annotated.id))
             with torch.no_grad():
-                return as_raw(self.codec.decode([as_logits(targets)]))
+                return as_raw(decode([as_logits(targets)], self.codec))
 
         return find_people(blank, raw_of, self.config, everybody(self.config))

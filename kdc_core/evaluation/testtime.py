@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdc_core.codec.decode import decode
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid, Letterbox, Level
 from kdc_core.codec.grouping import Poses
@@ -64,7 +65,7 @@ class TestTime:
             with torch.inference_mode():
                 frames = [level_frame(image, letterbox, level, rule) for level in self.levels]
                 fields = [self._fields(one) for one in frames]
-                return as_raw(self.codec.decode(fields, self.levels, poses))
+                return as_raw(decode(fields, self.codec, self.levels, poses))
 
         return find_people(image, raw_of, self.config, everybody(self.config), self.scales[0])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdc_core.codec.decode import People
+from kdc_core.codec.decode import People, decode
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Level
 from kdc_core.inference.assembly import Raw
@@ -35,7 +35,7 @@ class Program(nn.Module):
             The OUTPUTS of the manifest without batch axis, then the maps of `field_names`.
         """
         fields = level_fields(self.network, frame, self.multiple)
-        people = self.network.codec.decode(fields)
+        people = decode(fields, self.network.codec)
         return (
             *(value.squeeze(0) for value in vars(people).values()),
             *(value for level in fields for _, value in level.items()),

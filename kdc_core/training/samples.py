@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from kdc_core.codec.codec import Codec
-from kdc_core.codec.encode import Instances
+from kdc_core.codec.encode import Instances, encode, encode_instances
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.sample import Sample
 from kdc_core.config import Config, ConfigError, TrainConfig
@@ -181,8 +181,8 @@ class TrainingSamples(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         """Return one sample as a batch of one."""
         sample = self.sample(number)
-        targets, weights = self.codec.encode(sample)
-        instances = vars(self.codec.encode_instances(sample))
+        targets, weights = encode(sample, self.codec)
+        instances = vars(encode_instances(sample, self.codec))
         return Batch(
             torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1))[None]),
             targets.map(torch.from_numpy),

@@ -16,6 +16,7 @@ from pycocotools import mask as rle_tools
 
 from kdc_core.codec.codec import Codec
 from kdc_core.codec.decode import People, as_logits
+from kdc_core.codec.encode import encode
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid, Letterbox
 from kdc_core.codec.grouping import Poses
@@ -172,7 +173,7 @@ def codec(radius: float = 16.0, **settings: Any) -> Codec:
 
 
 def perfect_fields(sample: Sample, radius: float = 16.0) -> Fields:
-    targets, _ = codec(radius).encode(sample)
+    targets, _ = encode(sample, codec(radius))
     return as_logits(targets)
 
 

@@ -11,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdc_core.codec.centroids import assign, centroid_weights, mean_embedding
-from kdc_core.codec.decode import as_logits
+from kdc_core.codec.centroids import assign, choose_centroids, mean_embedding
+from kdc_core.codec.decode import as_logits, decode
+from kdc_core.codec.encode import encode
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid, Level
 from kdc_core.codec.grouping import Poses, suppress
@@ -34,7 +35,7 @@ from .conftest import (
 
 
 def predict(sample: Sample, confidence: float = 0.02, **settings: Any) -> Prediction:
-    people = codec(**settings).decode([perfect_fields(sample)])
+    people = decode([perfect_fields(sample)], codec(**settings))
     return assembled(people, sample.image.shape[:2], confidence)
 
 
@@ -68,12 +69,12 @@ def test_a_finer_person_map_gives_finer_masks() -> None:
     wrong = {}
     for fineness in (1, 2):
         own = dataclasses.replace(codec(), mask_fineness=fineness)
-        targets, _ = own.encode(sample)
+        targets, _ = encode(sample, own)
         assert targets.mask_fineness == fineness
         assert float(targets.mask.sum()) / fineness**2 == pytest.approx(
             sample.masks.sum() / 16, rel=0.02
         )
-        labels = assembled(own.decode([as_logits(targets)]), SIZE).labels
+        labels = assembled(decode([as_logits(targets)], own), SIZE).labels
         wrong[fineness] = int(((labels > 0) != sample.masks.any(0)).sum())
     assert wrong[2] < 0.9 * wrong[1]
 
@@ -104,15 +105,15 @@ def test_of_forty_people_the_best_thirty_two() -> None:
     for index, person in enumerate(people):
         person[index % 17 : index % 17 + index // 8] = 0  # some have fewer keypoints
     sample = make_people(people, SIZE)
-    found = codec(peaks=48, seeds=128).decode([perfect_fields(sample, 6.0)])
+    found = decode([perfect_fields(sample, 6.0)], codec(peaks=48, seeds=128))
     assert (found.score > 0).sum() == 32
     assert (found.score[0, :-1] >= found.score[0, 1:]).all()
-    everybody = codec(peaks=48, seeds=128, people=64).decode([perfect_fields(sample, 6.0)])
+    everybody = decode([perfect_fields(sample, 6.0)], codec(peaks=48, seeds=128, people=64))
     assert found.score[0] == pytest.approx(everybody.score[0, :32])
 
 
 def test_absent_people_are_all_zero_and_own_nothing() -> None:
-    people = codec().decode([perfect_fields(make_people([make_person(40, 20, 90)], SIZE))])
+    people = decode([perfect_fields(make_people([make_person(40, 20, 90)], SIZE))], codec())
     assert (people.score[0, 1:] == 0).all()
     assert not people.keypoints[0, 1:].any() and not people.centroids[0, 1:].any()
     assert set(people.owner.unique().tolist()) <= {0, 1}
@@ -127,7 +128,8 @@ def test_a_batch_of_two_equals_two_batches_of_one() -> None:
             for a, b in zip(vars(first).values(), vars(second).values(), strict=True)
         )
     )
-    together, alone = codec().decode([both]), [codec().decode([first]), codec().decode([second])]
+    together = decode([both], codec())
+    alone = [decode([fields], codec()) for fields in (first, second)]
     for name in ("score", "keypoints", "centroids", "owner", "mask_probability"):
         for index in range(2):
             assert torch.allclose(
@@ -254,8 +256,8 @@ def test_weights_of_every_centroid_choice() -> None:
     poses = Poses(torch.zeros(1, 2, 1, 18), score, torch.ones(1, 1), torch.zeros(1, 1))
 
     def chosen(**settings: Any) -> dict[int, float]:
-        weight, types = centroid_weights(poses, DecodeConfig(**settings))
-        pairs = zip(types[0, 0].tolist(), weight[0, 0].tolist(), strict=True)
+        found = choose_centroids(poses, DecodeConfig(**settings))
+        pairs = zip(found.types[0, 0].tolist(), found.weight[0, 0].tolist(), strict=True)
         return {k: w for k, w in pairs if w > 1e-3}
 
     assert chosen(centroid="static") == {17: 1.0}
@@ -268,8 +270,8 @@ def test_weights_of_every_centroid_choice() -> None:
     assert alike == {0: pytest.approx(0.5, abs=1e-3), 2: pytest.approx(0.5, abs=1e-3)}
     blind = dataclasses.replace(poses, keypoint_score=score * (torch.arange(18) == 17))
     for choice in ("static", "dynamic", "dynamic_multi", "personlab"):
-        weight, types = centroid_weights(blind, DecodeConfig(centroid=choice))
-        assert types[0, 0, 0] == 17 and weight[0, 0, 0] == pytest.approx(1.0)
+        found = choose_centroids(blind, DecodeConfig(centroid=choice))
+        assert found.types[0, 0, 0] == 17 and found.weight[0, 0, 0] == pytest.approx(1.0)
 
 
 def occluded() -> Sample:
@@ -293,7 +295,7 @@ def hidden_iou(choice: str, noise_px: float) -> float:
     inside = torch.from_numpy(sample.masks[0][2::4, 2::4])
     # The embedding of the hidden person's pixels points at the center of its whole body.
     fields.embedding[0, 17, 1][inside] += noise_px
-    prediction = assembled(codec(centroid=choice).decode([fields]), SIZE)
+    prediction = assembled(decode([fields], codec(centroid=choice)), SIZE)
     truth = sample.masks[0]
     masks = [p.full_mask(SIZE) for p in prediction.persons]
     return max(float((m & truth).sum() / (m | truth).sum()) for m in masks)
@@ -318,9 +320,9 @@ def test_torch_decodes_alike_on_one_and_two_threads(oracle_config: Config) -> No
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        one = codec().decode([fields])
+        one = decode([fields], codec())
         torch.set_num_threads(2)
-        two = codec().decode([fields])
+        two = decode([fields], codec())
     finally:
         torch.set_num_threads(before)
     assert torch.allclose(one.keypoints, two.keypoints, atol=1e-4)
@@ -330,13 +332,11 @@ def test_phi_of_far_pixels_is_no_denormal_number() -> None:
     """Processors take many times as long for those, and most pixels are far from everybody."""
     person = make_person(20, 10, 30)
     fields = perfect_fields(make_people([person], SIZE))
-    poses, grid = poses_of(person), Grid(4, 1.5)
-    weight, types = centroid_weights(poses, DecodeConfig())
-    at = poses.position.gather(3, types[:, None].expand(-1, 2, -1, -1))
+    poses, own = poses_of(person), codec(sigma_min_px=3.0)
+    centroids, level = choose_centroids(poses, own.settings), Level.of(own.grid, 1)
     for reach in (1.0, 2.0, 4.0, 8.0, 16.0):  # wherever exp comes to be denormal
         spread = reach * torch.randn(fields.embedding.shape) * 10
-        config, level = DecodeConfig(sigma_min_px=3.0), Level.of(grid, 1)
-        phi = assign(fields.embedding + spread, poses, at, weight, types, grid, level, config)
+        phi = assign(fields.embedding + spread, poses, centroids, level, own)
         assert phi.min() > torch.finfo(torch.float32).tiny
 
 
@@ -346,15 +346,12 @@ def test_mean_embedding_moves_a_wrong_centroid_to_where_pixels_point() -> None:
     fields = perfect_fields(make_people([person], SIZE))
     wrong = person.copy()
     wrong[:, 0] += 8
-    poses = poses_of(wrong)
-    grid, level = Grid(4, 1.5), Level.of(Grid(4, 1.5), 1)
-    weight, types = centroid_weights(poses, DecodeConfig())
-    at = poses.position.gather(3, types[:, None].expand(-1, 2, -1, -1))
-    config = DecodeConfig(phi_threshold=0.2)
-    phi = assign(fields.embedding, poses, at, weight, types, grid, level, config)
+    poses, own = poses_of(wrong), codec(phi_threshold=0.2)
+    centroids, level = choose_centroids(poses, own.settings), Level.of(own.grid, 1)
+    phi = assign(fields.embedding, poses, centroids, level, own)
     moved = mean_embedding(
-        fields.embedding, phi, torch.sigmoid(fields.mask), at, types, grid, level, config
+        fields.embedding, phi, torch.sigmoid(fields.mask), centroids, level, own
     )
-    truth = torch.from_numpy(person[:, :2])[types[0, 0]]
-    assert (at[0, :, 0].T - truth).abs().max() == pytest.approx(8, abs=1e-3)
-    assert (moved[0, :, 0].T - truth).abs().max() < 0.5
+    truth = torch.from_numpy(person[:, :2])[centroids.types[0, 0]]
+    assert (centroids.position[0, :, 0].T - truth).abs().max() == pytest.approx(8, abs=1e-3)
+    assert (moved.position[0, :, 0].T - truth).abs().max() < 0.5

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from kdc_core.codec.decode import decode
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid, Level
 from kdc_core.codec.grouping import average_levels, level_weights
@@ -39,14 +40,14 @@ def test_people_of_both_levels_of_a_pyramid_are_pooled() -> None:
     """Each person is seen by one level only; both come out, in pixels of the image."""
     small, large = make_person(20, 20, 40), make_person(150, 10, 110)
     first = perfect_fields(make_people([small], SIZE))
-    people = codec(pyramid=[1, 2]).decode([first, at_half(large)])
+    people = decode([first, at_half(large)], codec(pyramid=[1, 2]))
     assert_found([small, large], assembled(people, SIZE))
 
 
 def test_one_person_seen_at_both_levels_is_one_person() -> None:
     person = make_person(150, 10, 110)
     sample = make_people([person], SIZE)
-    people = codec(pyramid=[1, 2]).decode([perfect_fields(sample), at_half(person)])
+    people = decode([perfect_fields(sample), at_half(person)], codec(pyramid=[1, 2]))
     assert (people.score > 0.02).sum() == 1
     assert (people.mask_probability[0] > 0.5).sum() == pytest.approx(
         sample.masks.sum() / 4, rel=0.1
@@ -72,9 +73,9 @@ def test_masks_come_from_the_level_that_sees_the_person() -> None:
     second = at_half(small)
     second.mask = torch.full_like(second.mask, -12.0)
     whole = sample.masks.sum() / 4
-    by_fine = codec(pyramid=[1, 2], level_px=110.0).decode([first, second])
+    by_fine = decode([first, second], codec(pyramid=[1, 2], level_px=110.0))
     assert (by_fine.mask_probability[0] > 0.5).sum() == pytest.approx(whole, rel=0.1)
-    by_coarse = codec(pyramid=[1, 2], level_px=5.0).decode([first, second])
+    by_coarse = decode([first, second], codec(pyramid=[1, 2], level_px=5.0))
     assert (by_coarse.mask_probability[0] > 0.5).sum() < 0.1 * whole
 
 
@@ -90,7 +91,7 @@ def test_levels_of_broken_factors_lie_upon_each_other() -> None:
     second = perfect_fields(make_people([scaled], size, [[40, 20, 101, 151]]))
     levels = [Level.exact(grid, 1.0), level]
     # The coarser level decides alone, so its mask must lie where the finer one's would.
-    people = codec(level_px=1.0).decode([perfect_fields(sample), second], levels)
+    people = decode([perfect_fields(sample), second], codec(level_px=1.0), levels)
     rows, columns = np.nonzero(people.mask_probability[0].numpy() > 0.5)
     fine = Grid(2, 0.5)
     truth = np.argwhere(sample.masks[0])
@@ -166,6 +167,6 @@ def test_two_levels_place_keypoints_better_than_the_one_that_found_the_person() 
     for name, levels in (("both", [fine, at_half(shifted)]), ("coarse", [at_half(shifted)] * 2)):
         settings: dict[str, Any] = {"pyramid": [1, 2] if name == "both" else [2, 2]}
         settings |= {"keypoint_seed_weight": 0.0, "level_px": 150.0}
-        prediction = assembled(codec(**settings).decode(levels), SIZE)
+        prediction = assembled(decode(levels, codec(**settings)), SIZE)
         errors[name] = np.abs(prediction.persons[0].keypoints[:, 0] - person[:, 0]).mean()
     assert errors["coarse"] > 5 and errors["both"] < 0.6 * errors["coarse"]

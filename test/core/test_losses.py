@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kdc_core.codec.codec import Codec
-from kdc_core.codec.encode import Instances
+from kdc_core.codec.encode import Instances, encode, encode_instances
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.sample import Sample
@@ -39,7 +39,7 @@ def values(losses: dict[str, Loss]) -> dict[str, torch.Tensor]:
 
 
 def encoded(sample: Sample) -> tuple[Maps, Maps]:
-    targets, weights = CODEC.encode(sample)
+    targets, weights = encode(sample, CODEC)
     return targets.map(torch.from_numpy), weights.map(torch.from_numpy)
 
 
@@ -96,7 +96,7 @@ def test_gradient_reaches_every_field_elsewhere() -> None:
 
 def two_people() -> tuple[Maps, Maps, Instances[torch.Tensor]]:
     sample = make_people([make_person(10, 8, 45), make_person(90, 8, 45)], SIZE)
-    found = vars(CODEC.encode_instances(sample))
+    found = vars(encode_instances(sample, CODEC))
     instances = Instances(**{name: torch.from_numpy(value) for name, value in found.items()})
     return *encoded(sample), instances
 
@@ -165,7 +165,7 @@ def test_score_loss_and_its_gradient_are_finite(heat: float, short: float) -> No
 def test_gaussian_heatmaps_are_learnt_by_a_focal_loss() -> None:
     codec = replace(CODEC, heat="gaussian")
     sample = make_people([make_person(20, 10, 50)], SIZE)
-    targets, weights = (part.map(torch.from_numpy) for part in codec.encode(sample))
+    targets, weights = (part.map(torch.from_numpy) for part in encode(sample, codec))
 
     def loss(heat: torch.Tensor) -> float:
         fields = targets.map(torch.clone)
