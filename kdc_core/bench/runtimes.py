@@ -24,7 +24,6 @@ from kdc_core.inference.runtimes.choice import RUNTIMES, find_program, order
 from kdc_core.inference.runtimes.onnxruntime import Session
 from kdc_core.inference.runtimes.openvino import OpenVinoRuntime, compile_program
 from kdc_core.inference.runtimes.protocol import Runtime, UnusableRuntime
-from kdc_core.network.backbones import side_rule
 from kdc_core.network.weights import load_model
 
 THREADS = 2
@@ -205,12 +204,11 @@ def _execute(runtime: Runtime, frame: np.ndarray) -> object:
 def _torch_network(weights: Path, frame: np.ndarray) -> Call:
     """The network alone by torch on CUDA, and the wait for it."""
     network = load_model(weights)[0].cuda()
-    multiple, _ = side_rule(network.config)
     image = torch.from_numpy(frame).cuda()
 
     def call() -> None:
         with torch.inference_mode():
-            level_fields(network, image, multiple)
+            level_fields(network, image)
         torch.cuda.synchronize()
 
     return call

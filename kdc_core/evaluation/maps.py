@@ -18,7 +18,6 @@ from kdc_core.config import Config
 from kdc_core.inference.assembly import assemble
 from kdc_core.inference.predictor import check_image, everybody, fit_letterbox, letterbox_image
 from kdc_core.inference.program import as_raw, level_fields
-from kdc_core.network.backbones import side_rule
 from kdc_core.network.kdc import KDC
 
 
@@ -48,7 +47,7 @@ class ImageMaps:
         letterbox = fit_letterbox(size, network.config)
         frame = torch.from_numpy(letterbox_image(image, letterbox))
         with torch.inference_mode():
-            levels = level_fields(network, frame, side_rule(network.config)[0])
+            levels = level_fields(network, frame)
         return cls(size, letterbox, levels)
 
     def decode(self, config: Config, poses: Poses | None = None) -> Prediction:

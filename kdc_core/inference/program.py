@@ -23,7 +23,6 @@ class Program(nn.Module):
     def __init__(self, network: KDC):
         super().__init__()
         self.network = network
-        self.multiple, _ = side_rule(network.config)
 
     def forward(self, frame: Tensor) -> tuple[Tensor, ...]:
         """Run the program.
@@ -34,7 +33,7 @@ class Program(nn.Module):
         Returns:
             The OUTPUTS of the manifest without batch axis, then the maps of `field_names`.
         """
-        fields = level_fields(self.network, frame, self.multiple)
+        fields = level_fields(self.network, frame)
         people = decode(fields, self.network.codec)
         return (
             *(value.squeeze(0) for value in vars(people).values()),
@@ -42,8 +41,9 @@ class Program(nn.Module):
         )
 
 
-def level_fields(network: KDC, frame: Tensor, multiple: int) -> list[Fields[Tensor]]:
+def level_fields(network: KDC, frame: Tensor) -> list[Fields[Tensor]]:
     """The network's maps of a frame (H, W, 3) uint8 RGB at each level of its pyramid."""
+    multiple, _ = side_rule(network.config)
     # Cast before permute: TensorRT has no transpose of uint8.
     image = frame.float().permute(2, 0, 1)[None]
     return [network(reduce(image, level, multiple)) for level in network.codec.levels]

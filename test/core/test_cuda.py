@@ -258,7 +258,7 @@ PROGRAM = find_model("kdc_light", (".onnx",))
 def test_an_engine_is_opened_with_the_first_frame_of_its_size(
     fake: FakeTensorRt, predictor: Predictor, frames: list[np.ndarray]
 ) -> None:
-    runtime = TensorRtRuntime.open(PROGRAM, "tensorrt")
+    runtime = TensorRtRuntime(PROGRAM, "tensorrt")
     assert fake.loads == []
     for frame in frames[:2]:
         assert_same(runtime.submit(frame).collect(), find(predictor, frame))
@@ -278,24 +278,24 @@ def test_frames_without_an_engine_go_to_the_next_runtime_and_that_is_said_once(
         opened.append(predictor.runtime)
         return predictor.runtime
 
-    runtime = TensorRtRuntime.open(PROGRAM, "tensorrt", otherwise=otherwise)
+    runtime = TensorRtRuntime(PROGRAM, "tensorrt", otherwise=otherwise)
     for _ in range(2):
         assert_same(runtime.submit(other).collect(), find(predictor, other))
     third = np.zeros((288, 320, 3), np.uint8)
     assert_same(runtime.submit(third).collect(), find(predictor, third))
     assert caplog.text.count("frames of 320x256 go to onnxruntime") == 1
     assert len(opened) == 1, "one for all sizes"
-    alone = TensorRtRuntime.open(PROGRAM, "tensorrt")
+    alone = TensorRtRuntime(PROGRAM, "tensorrt")
     with pytest.raises(UnusableRuntime, match="no engine for frames"):
         alone.submit(other).collect()
     with pytest.raises(UnusableRuntime, match="no engine for frames"):
-        TensorRtRuntime.open(PROGRAM, "tensorrt", size=(256, 320))
+        TensorRtRuntime(PROGRAM, "tensorrt", size=(256, 320))
 
 
 def test_frames_of_an_engine_and_of_the_next_runtime_are_under_way_together(
     fake: FakeTensorRt, predictor: Predictor, frames: list[np.ndarray]
 ) -> None:
-    runtime = TensorRtRuntime.open(PROGRAM, "tensorrt", otherwise=lambda: predictor.runtime)
+    runtime = TensorRtRuntime(PROGRAM, "tensorrt", otherwise=lambda: predictor.runtime)
     runtime.submit(frames[0]).collect()
     without = np.zeros((256, 320, 3), np.uint8)
     for one, two in ((frames[0], without), (without, frames[1]), (frames[2], frames[3])):
@@ -307,7 +307,7 @@ def test_frames_of_an_engine_and_of_the_next_runtime_are_under_way_together(
 def test_an_engine_that_puts_keypoints_elsewhere_is_refused(fake: FakeTensorRt) -> None:
     fake.spoiled = True
     with pytest.raises(UnusableRuntime, match="does not find the people it should"):
-        TensorRtRuntime.open(PROGRAM, "tensorrt", size=SIZE)
+        TensorRtRuntime(PROGRAM, "tensorrt", size=SIZE)
     assert not fake.device.memory, "and leaves nothing on the GPU"
 
 
@@ -326,7 +326,7 @@ def test_an_engine_that_cannot_be_loaded_is_refused_unless_memory_is_short(
 ) -> None:
     fake.says = says
     with pytest.raises(UnusableRuntime, match=text):
-        TensorRtRuntime.open(PROGRAM, "tensorrt", size=SIZE)
+        TensorRtRuntime(PROGRAM, "tensorrt", size=SIZE)
 
 
 NO_MEMORY = "Error Code 1: Cuda Runtime (out of memory)"
@@ -339,10 +339,10 @@ def test_too_little_memory_for_a_context_is_told_and_the_engine_kept(
         FakeEngine, "create_execution_context", lambda self: fake.said.append(NO_MEMORY)
     )
     with pytest.raises(UnusableRuntime, match="^out of GPU memory while loading: .* smaller inp"):
-        TensorRtRuntime.open(PROGRAM, "tensorrt", size=SIZE)
+        TensorRtRuntime(PROGRAM, "tensorrt", size=SIZE)
     monkeypatch.setattr(FakeEngine, "create_execution_context", lambda self: None)
     with pytest.raises(UnusableRuntime, match="^'an engine': no execution context could be made"):
-        TensorRtRuntime.open(PROGRAM, "tensorrt", size=SIZE)
+        TensorRtRuntime(PROGRAM, "tensorrt", size=SIZE)
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ def test_a_frame_that_cannot_be_run_says_why_and_the_next_one_runs(
     text: str,
 ) -> None:
     fake.device.can_capture = False
-    runtime = TensorRtRuntime.open(PROGRAM, "tensorrt", size=SIZE)
+    runtime = TensorRtRuntime(PROGRAM, "tensorrt", size=SIZE)
     fake.said.append("of another frame")
 
     def refuse(self: FakeEngine, stream: int) -> bool:

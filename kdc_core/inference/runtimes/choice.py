@@ -196,35 +196,28 @@ def choose_runtime(
     names: tuple[str, ...] = (runtime,)
     if runtime == "auto":
         names = order(one_size or size is not None, _is_int8(model, precision))
-    refused: dict[str, str] = {}
-    opened = _first_of(names, model, precision, request, refused)
-    return Choice(opened, refused)
+    return _first_of(names, model, precision, request)
 
 
 def _first_of(
-    names: tuple[str, ...],
-    model: str,
-    precision: Precision | Literal["auto"],
-    request: Request,
-    refused: dict[str, str],
-) -> Runtime:
-    """Open the first runtime that can be used, and note why those before it cannot.
+    names: tuple[str, ...], model: str, precision: Precision | Literal["auto"], request: Request
+) -> Choice:
+    """Open the first runtime that can be used.
 
     Raises:
         UnusableRuntime: none can.
     """
+    refused: dict[str, str] = {}
     error: UnusableRuntime | ManifestError | None = None
     for place, name in enumerate(names):
         rest = names[place + 1 :]
         # Frames of sizes that a runtime turns out not to serve go to the next one.
-        otherwise = partial(_first_of, rest, model, precision, request, {}) if rest else None
+        otherwise = partial(_first_of, rest, model, precision, request) if rest else None
         tried: dict[str, str] = {}
         try:
             for title, path in files_to_try(model, name, precision):
                 try:
-                    opened = _open(name, path, request, otherwise)
-                    refused |= tried
-                    return opened
+                    return Choice(_open(name, path, request, otherwise), refused | tried)
                 except UnusableRuntime as refusal:
                     tried[title], error = str(refusal), refusal
                 except ManifestError as refusal:
@@ -293,7 +286,7 @@ def _is_exact(path: Path) -> bool:
 
 
 def _open(
-    name: str, path: Path, request: Request, otherwise: Callable[[], Runtime] | None
+    name: str, path: Path, request: Request, otherwise: Callable[[], Choice] | None
 ) -> Runtime:
     """Open a file with a runtime and test it.
 
@@ -328,7 +321,7 @@ def _open(
 
 
 def _open_tensorrt(
-    name: str, path: Path, request: Request, otherwise: Callable[[], Runtime] | None
+    name: str, path: Path, request: Request, otherwise: Callable[[], Choice] | None
 ) -> Runtime:
     """TensorRT tests each engine itself: they may come later, with frames of other sizes."""
     try:
@@ -338,6 +331,5 @@ def _open_tensorrt(
             f"cuda-python cannot be imported ({error}): pip install cuda-python"
         ) from error
     family: Family = "tensorrt" if name == "tensorrt" else "tensorrt-rtx"
-    return TensorRtRuntime.open(
-        path, family, request.device, request.size, request.engines, otherwise
-    )
+    other = None if otherwise is None else lambda: otherwise().runtime
+    return TensorRtRuntime(path, family, request.device, request.size, request.engines, other)

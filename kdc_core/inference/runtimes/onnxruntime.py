@@ -101,8 +101,6 @@ class OnnxRuntime:
         import onnxruntime
 
         self.name = name
-        if path.suffix != ".onnx":
-            raise UnusableRuntime(f"{name} needs an .onnx file, got '{path}'")
         if name in GPU_PROVIDERS:
             providers, self._device = _gpu_providers(name, device)
         elif device in ("auto", "cpu"):

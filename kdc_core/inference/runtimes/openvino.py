@@ -43,8 +43,6 @@ class OpenVinoRuntime:
     def __init__(self, path: Path, device: str, threads: int):
         if device not in ("auto", "cpu"):
             raise UnusableRuntime(f"openvino runs on the CPU here, got device '{device}': use cpu")
-        if path.suffix != ".onnx":
-            raise UnusableRuntime(f"openvino needs an .onnx file, got '{path}'")
         try:
             import openvino
         except ImportError as error:

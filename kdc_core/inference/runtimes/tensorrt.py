@@ -19,7 +19,6 @@ from kdc_core.inference.engine.kernels import Kernels
 from kdc_core.inference.engine.key import Target
 from kdc_core.inference.engine.library import (
     Family,
-    Library,
     check_installed,
     find_library,
     no_collection,
@@ -41,64 +40,46 @@ class TensorRtRuntime:
 
     Args:
         path: the .onnx file.
-        library: which TensorRT.
-        target: the GPU.
-        engines: where engines are kept, and whether they may be built.
+        family: `tensorrt` or `tensorrt-rtx`.
+        device: `auto`, `cuda` or `cuda:N`.
+        size: (height, width) of the frames to come, for which the engine is made now; None =
+            with the first frame.
+        engines: where engines are kept, and whether they may be built; None = in the user's cache
+            folder, and they may.
         otherwise: opens what runs frames of sizes for which there is no engine; None = such a
             frame is an error.
+
+    Raises:
+        UnusableRuntime: no such TensorRT, GPU or engine; the text says which.
     """
 
     def __init__(
         self,
-        path: Path,
-        library: Library,
-        target: Target,
-        engines: Cache,
-        otherwise: Callable[[], Runtime] | None,
-    ):
-        self.name: str = library.family
-        self.manifest = read_file(path)
-        self._path, self._library, self._target, self._engines = path, library, target, engines
-        self._otherwise = otherwise
-        self._sessions: dict[Size, EngineSession] = {}
-        self._other: Runtime | None = None  # what runs frames that have no engine
-        self._refused: set[Size] = set()
-        self._said: list[str] = []
-        self._logger = make_logger(library.module, self._said)
-        with no_collection():
-            self._trt_runtime = library.module.Runtime(self._logger)
-
-    @classmethod
-    def open(
-        cls,
         path: Path,
         family: Family,
         device: str = "auto",
         size: Size | None = None,
         engines: Cache | None = None,
         otherwise: Callable[[], Runtime] | None = None,
-    ) -> TensorRtRuntime:
-        """Open a program on a GPU.
-
-        Args:
-            path, engines, otherwise: as for the class.
-            family: `tensorrt` or `tensorrt-rtx`.
-            device: `auto`, `cuda` or `cuda:N`.
-            size: (height, width) of the frames to come, for which the engine is made now; None =
-                with the first frame.
-
-        Raises:
-            UnusableRuntime: no such TensorRT, GPU or engine; the text says which.
-        """
+    ):
         check_installed(family)
         _, _, index = device.partition(":")
         # Before its library is loaded, which takes 100 MB.
-        target = Target.at_hand(int(index or 0))
-        runtime = cls(path, find_library(family), target, engines or Cache(), otherwise)
-        runtime._use_gpu()
+        self._target = Target.at_hand(int(index or 0))
+        self._library = find_library(family)
+        self.name: str = family
+        self.manifest = read_file(path)
+        self._path, self._engines, self._otherwise = path, engines or Cache(), otherwise
+        self._sessions: dict[Size, EngineSession] = {}
+        self._other: Runtime | None = None  # what runs frames that have no engine
+        self._refused: set[Size] = set()
+        self._said: list[str] = []
+        self._logger = make_logger(self._library.module, self._said)
+        with no_collection():
+            self._trt_runtime = self._library.module.Runtime(self._logger)
+        self._use_gpu()
         if size is not None:
-            runtime._sessions[size] = runtime._open_session(size)
-        return runtime
+            self._sessions[size] = self._open_session(size)
 
     def describe(self) -> dict[str, str]:
         gpu = self._target.gpu

@@ -59,7 +59,7 @@ class TorchRuntime:
         """Open a model file.
 
         Raises:
-            UnusableRuntime: no torch, no such device, or not a .safetensors file.
+            UnusableRuntime: no torch, or no such device.
         """
         try:
             import torch
@@ -70,8 +70,6 @@ class TorchRuntime:
         from kdc_core.inference.runtimes.torch_cuda import GRAPHS
         from kdc_core.network.weights import load_model
 
-        if path.suffix != ".safetensors":
-            raise UnusableRuntime(f"torch needs a .safetensors file, got '{path}'")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
