@@ -27,15 +27,13 @@ from kdc_core.codec.grid import Level
 from kdc_core.codec.grouping import (
     Poses,
     average_levels,
-    conflicts,
     grow_poses,
     level_weights,
     pick_seeds,
     pool,
-    soft_nms,
-    suppress,
 )
 from kdc_core.codec.peaks import Peaks, find_peaks, score_map
+from kdc_core.codec.suppression import conflicts, soft_nms, suppress
 
 # Logit of a cell that is certain.
 CERTAIN = 12.0

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdc_core.codec.codec import Codec
+from kdc_core.codec.coverage import coverage_kernel
 from kdc_core.codec.encode import (
     GAUSSIAN,
     GAUSSIAN_PX,
@@ -20,7 +21,6 @@ from kdc_core.codec.encode import (
     LEAST_CELLS,
     REACH,
     Instances,
-    coverage_kernel,
 )
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid

@@ -10,7 +10,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from kdc_core.commands.models import weights_of
-from kdc_core.commands.options import Annotations, Category, Images, Json
+from kdc_core.commands.options import AnnotationFile, Category, ImageFolder, Json
 from kdc_core.commands.outputs import check_outputs
 from kdc_core.commands.printing import cell, end_with, print_table, save, say_absent
 from kdc_core.evaluation.paper import COLUMNS, row_of
@@ -33,8 +33,8 @@ def ablate(
             "edges, noise."
         ),
     ],
-    annotations: Annotations,
-    images: Images,
+    annotations: AnnotationFile,
+    images: ImageFolder,
     category: Category = None,
     model: Annotated[str | None, Option(help="Shipped model or .safetensors file.")] = None,
     preset: Annotated[str, Option(help="Of the ground-truth maps.")] = "oracle",

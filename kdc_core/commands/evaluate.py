@@ -9,10 +9,10 @@ from typer import BadParameter, Option, echo
 
 from kdc_core.commands.models import by_oracle, by_predictor, by_test_time
 from kdc_core.commands.options import (
-    Annotations,
+    AnnotationFile,
     Category,
     Device,
-    Images,
+    ImageFolder,
     Json,
     Model,
     Rotate,
@@ -30,8 +30,8 @@ DEFAULT_MODEL = "kdc_light"
 
 
 def evaluate(
-    annotations: Annotations,
-    images: Images,
+    annotations: AnnotationFile,
+    images: ImageFolder,
     category: Category = None,
     model: Model = DEFAULT_MODEL,
     runtime: Runtime = "auto",

@@ -10,7 +10,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from kdc_core.commands.models import weights_of
-from kdc_core.commands.options import Annotations, Category, Images, Json
+from kdc_core.commands.options import AnnotationFile, Category, ImageFolder, Json
 from kdc_core.commands.outputs import check_outputs
 from kdc_core.commands.printing import cell, end_with, print_table, save, say_absent
 from kdc_core.show.progress import track
@@ -32,8 +32,8 @@ COLUMNS = {  # figures, and the heads of their columns
 
 
 def limits(
-    annotations: Annotations,
-    images: Images,
+    annotations: AnnotationFile,
+    images: ImageFolder,
     model: Annotated[str, Argument(help="Shipped model or .safetensors file.")] = "kdc_light",
     category: Category = None,
     json_file: Json = None,

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from typer import BadParameter, Option
 
-Annotations = Annotated[Path, Option(help="COCO annotations, .json or .json.gz.")]
-Images = Annotated[Path, Option(help="Folder or tar of the images.")]
+AnnotationFile = Annotated[Path, Option(help="COCO annotations, .json or .json.gz.")]
+ImageFolder = Annotated[Path, Option(help="Folder or tar of the images.")]
 Category = Annotated[
     str | None,
     Option(

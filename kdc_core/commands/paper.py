@@ -14,9 +14,9 @@ from typer import Option
 from kdc_core.commands.ablate import ablate as ablate_command
 from kdc_core.commands.models import Evaluated, by_predictor, by_test_time, weights_of
 from kdc_core.commands.options import (
-    Annotations,
+    AnnotationFile,
     Category,
-    Images,
+    ImageFolder,
     Json,
     Model,
     Models,
@@ -30,7 +30,7 @@ from kdc_core.evaluation.paper import COLUMNS, read_table, row_of
 from kdc_core.show.progress import track
 
 if TYPE_CHECKING:
-    from kdc_core.data.images import Images as ImageFiles
+    from kdc_core.data.images import Images
     from kdc_core.evaluation.run import EvaluationResult
 
 app = typer.Typer(no_args_is_help=True)
@@ -52,8 +52,8 @@ Ours = dict[str, dict[str, float | str]]
 @app.command("table1")
 def table1(
     model: Models,
-    annotations: Annotations,
-    images: Images,
+    annotations: AnnotationFile,
+    images: ImageFolder,
     category: Category = None,
     json_file: Json = None,
 ) -> None:
@@ -84,7 +84,7 @@ def table1(
 def table2(
     model: Model,
     annotations: Annotated[Path, Option(help="image_info_test-dev2017.json.")],
-    images: Images,
+    images: ImageFolder,
     output: Annotated[Path, Option(help="Folder for the submission files.")],
 ) -> None:
     """Masks on COCO test-dev: the files to hand in, for its annotations are not public."""
@@ -113,8 +113,8 @@ def table2(
 @app.command("table3")
 def table3(
     model: Models,
-    annotations: Annotations,
-    images: Images,
+    annotations: AnnotationFile,
+    images: ImageFolder,
     category: Category = None,
     split: Annotated[str, choice("val", "test", help="val or test.")] = "val",
     json_file: Json = None,
@@ -144,8 +144,8 @@ def table3(
 @app.command("table4")
 def table4(
     model: Models,
-    annotations: Annotations,
-    images: Images,
+    annotations: AnnotationFile,
+    images: ImageFolder,
     category: Category = None,
     json_file: Json = None,
 ) -> None:
@@ -170,8 +170,8 @@ def table4(
 @app.command("figure4")
 def figure4(
     model: Models,
-    annotations: Annotations,
-    images: Images,
+    annotations: AnnotationFile,
+    images: ImageFolder,
     output: Plot,
     category: Category = None,
     json_file: Json = None,
@@ -200,8 +200,8 @@ def figure4(
 @app.command("figure5")
 def figure5(
     model: Model,
-    annotations: Annotations,
-    images: Images,
+    annotations: AnnotationFile,
+    images: ImageFolder,
     output: Plot,
     category: Category = None,
     json_file: Json = None,
@@ -211,7 +211,7 @@ def figure5(
 
 
 def score(
-    by: Callable[[str, ImageFiles], Evaluated],
+    by: Callable[[str, Images], Evaluated],
     name: str,
     annotations: Path,
     images: Path,

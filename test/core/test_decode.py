@@ -16,10 +16,11 @@ from kdc_core.codec.decode import as_logits, decode
 from kdc_core.codec.encode import encode
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid, Level
-from kdc_core.codec.grouping import Poses, suppress
+from kdc_core.codec.grouping import Poses
 from kdc_core.codec.peaks import find_peaks, score_map
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.sample import Sample
+from kdc_core.codec.suppression import suppress
 from kdc_core.config import Config, DecodeConfig
 
 from .conftest import (

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdc_core.codec.encode import coverage, encode
+from kdc_core.codec.coverage import coverage
+from kdc_core.codec.encode import encode
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.config import TrainConfig
