@@ -27,6 +27,7 @@ from kdc_ros.bag_files import (
     storage_of,
 )
 from kdc_ros.images import BadFrame
+from kdc_ros.stamps import stamp_s
 
 if TYPE_CHECKING:
     from kdc_core.show.view import View
@@ -98,8 +99,7 @@ def _find_people(
                     causes.add(cause)
                     _say(f"image {done + failed}: {error}")
                 continue
-            stamp_s = header.stamp.sec + 1e-9 * header.stamp.nanosec
-            time_s = stamp_s or 1e-9 * recorded.log_ns
+            time_s = stamp_s(header) or 1e-9 * recorded.log_ns
             found = follow(predictor, tracker, time_s, pixels)
             people.write(recorded.log_ns, header, found)
             if shown is not None:

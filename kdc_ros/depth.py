@@ -19,6 +19,7 @@ from std_msgs.msg import Header
 
 from kdc_ros.image_input import QUEUE, SubscriptionEventCallbacks
 from kdc_ros.images import BadFrame
+from kdc_ros.stamps import stamp_ns
 
 # Depth images that are kept: all of so long, by their stamps, for images get to the node late; a
 # few if they are fewer; and never more than so many, nor of more bytes.
@@ -76,11 +77,6 @@ def profile_for(name: str, publishers: list[TopicEndpointInfo]) -> QoSProfile:
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
     )
-
-
-def stamp_ns(header: Header) -> int:
-    """A header's stamp in nanoseconds."""
-    return header.stamp.sec * 10**9 + header.stamp.nanosec
 
 
 class DepthInput:

@@ -22,6 +22,7 @@ from kdc_core.codec.skeleton import Skeleton
 from kdc_core.inference.tracking import LOST_S
 from kdc_ros.parameters import Settings
 from kdc_ros.publishers import output_qos
+from kdc_ros.stamps import stamp_s
 from kdc_ros.tables import people_by_id
 
 try:
@@ -107,10 +108,11 @@ class Bodies:
 
     Args:
         node: to publish by.
+        skeleton: of the keypoints.
     """
 
-    def __init__(self, node: Node):
-        self._node = node
+    def __init__(self, node: Node, skeleton: Skeleton):
+        self._node, self._skeleton = node, skeleton
         self._tracked = node.create_publisher(IdsList, f"{BODIES}/tracked", output_qos())
         self._bodies: dict[int, Body] = {}
         self._told: list[str] = []  # the last list
@@ -125,9 +127,7 @@ class Bodies:
                 publishers += (body.skeleton2d, body.roi)
             return any(publisher.get_subscription_count() for publisher in publishers)
 
-    def publish(
-        self, header: Header, prediction: Prediction, skeleton: Skeleton, settings: Settings
-    ) -> None:
+    def publish(self, header: Header, prediction: Prediction, settings: Settings) -> None:
         """Publish the people of one image, under its header.
 
         The topics of who is not seen stay as long as the id is kept, but those of `MOST` bodies at
@@ -135,13 +135,14 @@ class Bodies:
         """
         people, size = people_by_id(prediction), prediction.size
         # By the images' clock, as ids are kept.
-        now_s = header.stamp.sec + 1e-9 * header.stamp.nanosec or time.monotonic()
+        now_s = stamp_s(header) or time.monotonic()
         threshold = settings.keypoint_threshold
         with self._lock:
             for id, person in people:
                 body = self._bodies.get(id) or self._add(id)
                 body.seen_s = now_s
-                body.skeleton2d.publish(skeleton2d(header, person, skeleton, size, threshold))
+                points = skeleton2d(header, person, self._skeleton, size, threshold)
+                body.skeleton2d.publish(points)
                 body.roi.publish(region_of_interest(header, person, size))
             by_age = sorted(self._bodies.items(), key=lambda item: item[1].seen_s)
             for index, (id, body) in enumerate(by_age):

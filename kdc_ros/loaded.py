@@ -67,7 +67,7 @@ class Loaded:
             made.callback(self._close_model)
             skeleton = self.predictor.skeleton
             with all_or_none(node):
-                self.outputs = Outputs(node, now.hri)
+                self.outputs = Outputs(node, skeleton, now.hri)
                 self.outputs_3d = Outputs3d(node, skeleton, enabled) if now.enable_3d else None
             made.callback(self.outputs.destroy)
             if self.outputs_3d is not None:

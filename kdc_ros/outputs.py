@@ -27,9 +27,7 @@ class Mirror(Protocol):
         """Whether anybody subscribes to any of the topics."""
         ...
 
-    def publish(
-        self, header: Header, prediction: Prediction, skeleton: Skeleton, settings: Settings
-    ) -> None:
+    def publish(self, header: Header, prediction: Prediction, settings: Settings) -> None:
         """Publish the people of one image, under its header."""
         ...
 
@@ -47,11 +45,12 @@ class Outputs:
 
     Args:
         node: to publish by.
+        skeleton: of the keypoints.
         hri: publish REP-155's topics, if hri_msgs is there.
     """
 
-    def __init__(self, node: Node, hri: bool):
-        self._node = node
+    def __init__(self, node: Node, skeleton: Skeleton, hri: bool):
+        self._node, self._skeleton = node, skeleton
         self._publishers: list[Publisher] = []
         self._keypoints = self._create(PointCloud2, "keypoints")
         self._persons = self._create(PointCloud2, "persons")
@@ -61,7 +60,7 @@ class Outputs:
         self._annotated = self._create(Image, "annotated")
         self._annotated_jpeg = self._create(CompressedImage, "annotated/compressed")
         self._anonymized = self._create(Image, "anonymized")
-        self._mirrors = _mirrors(node, hri)
+        self._mirrors = _mirrors(node, skeleton, hri)
 
     def _create(self, kind: type, topic: str) -> Publisher:
         self._publishers.append(create_output(self._node, kind, topic))
@@ -83,7 +82,6 @@ class Outputs:
         header: Header,
         pixels: np.ndarray,
         prediction: Prediction,
-        skeleton: Skeleton,
         settings: Settings,
         everybody: Prediction | None = None,
     ) -> None:
@@ -93,23 +91,22 @@ class Outputs:
             header: of the message they come from.
             pixels: the image as (H, W, 3) uint8 RGB.
             prediction: its people.
-            skeleton: of the keypoints.
             settings: parameters in force for this image.
             everybody: they, and those too unsure to be published; None = not known, and no
                 picture without people is published.
         """
-        threshold = settings.keypoint_threshold
+        skeleton, threshold = self._skeleton, settings.keypoint_threshold
         self._keypoints.publish(messages.keypoints_cloud(header, prediction, skeleton, threshold))
         self._persons.publish(messages.persons_cloud(header, prediction, threshold))
         self._labels.publish(messages.labels_image(header, prediction))
         for mirror in self._mirrors:
-            mirror.publish(header, prediction, skeleton, settings)
+            mirror.publish(header, prediction, settings)
         if self._json.get_subscription_count():
             text = messages.persons_json(header, prediction, skeleton, threshold)
             self._json.publish(text)
         if self._mask.get_subscription_count():
             self._mask.publish(messages.mask_image(header, prediction))
-        self._publish_annotated(header, pixels, prediction, skeleton, settings)
+        self._publish_annotated(header, pixels, prediction, settings)
         if everybody is not None and self.hides_people:
             region = settings.region
             hidden = hide_people(
@@ -126,14 +123,13 @@ class Outputs:
         header: Header,
         pixels: np.ndarray,
         prediction: Prediction,
-        skeleton: Skeleton,
         settings: Settings,
     ) -> None:
         raw = self._annotated.get_subscription_count()
         jpeg = self._annotated_jpeg.get_subscription_count()
         if not raw and not jpeg:
             return
-        drawn = draw_people(pixels, prediction, skeleton, settings.keypoint_threshold)
+        drawn = draw_people(pixels, prediction, self._skeleton, settings.keypoint_threshold)
         if raw:
             self._annotated.publish(messages.color_image(header, drawn))
         if jpeg:
@@ -153,7 +149,7 @@ class Outputs:
             mirror.destroy()
 
 
-def _mirrors(node: Node, hri: bool) -> list[Mirror]:
+def _mirrors(node: Node, skeleton: Skeleton, hri: bool) -> list[Mirror]:
     """Those whose message packages are installed."""
     mirrors: list[Mirror] = []
     try:
@@ -167,7 +163,7 @@ def _mirrors(node: Node, hri: bool) -> list[Mirror]:
     try:
         from kdc_ros.hri import Bodies
 
-        mirrors.append(Bodies(node))
+        mirrors.append(Bodies(node, skeleton))
     except ImportError as error:
         node.get_logger().warning(
             f"the parameter hri does nothing without hri_msgs: {error}; install "

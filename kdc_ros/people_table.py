@@ -11,6 +11,7 @@ from rich.table import Table
 from sensor_msgs.msg import PointCloud2
 
 from kdc_core.errors import KdcError
+from kdc_ros.stamps import stamp_s
 from kdc_ros.tables import PERSON
 
 TYPE = "sensor_msgs/msg/PointCloud2"
@@ -85,7 +86,7 @@ class PeopleTable:
 
     def lines(self) -> list[str]:
         """A line for each person, or for nobody: the stamp in seconds, then names and values."""
-        stamp = f"{self._stamp_s:.3f}"
+        stamp = f"{stamp_s(self._last.header):.3f}"
         rows = [" ".join(map(" ".join, zip(COLUMNS, row, strict=True))) for row in self._rows()]
         return [f"{stamp} {row}" for row in rows] or [f"{stamp} nobody"]
 
@@ -105,13 +106,8 @@ class PeopleTable:
         people = np.frombuffer(self._last.data, PERSON)
         return [[_text(row[name], digits) for name, digits in COLUMNS.items()] for row in people]
 
-    @property
-    def _stamp_s(self) -> float:
-        stamp = self._last.header.stamp
-        return stamp.sec + 1e-9 * stamp.nanosec
-
     def _age(self) -> str:
-        age_s = 1e-9 * self._node.get_clock().now().nanoseconds - self._stamp_s
+        age_s = 1e-9 * self._node.get_clock().now().nanoseconds - stamp_s(self._last.header)
         return f"age {age_s:.2f} s" if abs(age_s) < CLOCKS_DIFFER_S else "stamps of another clock"
 
     def _rate_hz(self) -> float:

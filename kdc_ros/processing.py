@@ -29,6 +29,7 @@ from kdc_ros.outputs import Outputs
 from kdc_ros.outputs_3d import Outputs3d
 from kdc_ros.parameters import Settings
 from kdc_ros.region import OutsideError, Region
+from kdc_ros.stamps import stamp_s
 from kdc_ros.timers import STEADY
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class Processing:
         self._monitor.ended(begun_s)
 
     def _publish(self, begun: Begun) -> None:
-        settings, stamp_s = begun.settings, _stamp_s(begun.image)
+        settings, taken_s = begun.settings, stamp_s(begun.image.header)
         prediction = begun.pending.collect()
         predicted = time.monotonic()
         if begun.region is not None:
@@ -192,7 +193,7 @@ class Processing:
             large = tuple(p for p in prediction.persons if p.area >= settings.min_area)
             prediction = replace(prediction, persons=large)
         if settings.tracking:
-            prediction = self._follow(prediction, settings, stamp_s or time.monotonic())
+            prediction = self._follow(prediction, settings, taken_s or time.monotonic())
         with self._publishing:
             if self.abandoned or not self._enabled():
                 return
@@ -200,7 +201,6 @@ class Processing:
                 begun.image.header,
                 begun.pixels,
                 prediction,
-                self._predictor.skeleton,
                 settings,
                 everybody,
             )
@@ -210,14 +210,14 @@ class Processing:
         model_ms = prediction.timings_ms["model"]
         now_s = 1e-9 * self._node.get_clock().now().nanoseconds
         # Negative where the image has no stamp.
-        latency_s = now_s - stamp_s if stamp_s else -1.0
+        latency_s = now_s - taken_s if taken_s else -1.0
         self._monitor.got_result(len(prediction), latency_s, model_ms, ros_ms)
         if self._view is not None and not self._view.ended:
             milliseconds = {"model": model_ms, "ros": ros_ms}
             if 0 <= latency_s < CLOCKS_DISAGREE_S:
                 milliseconds["latency"] = 1e3 * latency_s
             threshold = settings.keypoint_threshold
-            self._view.show(begun.pixels, prediction, threshold, milliseconds, stamp_s or None)
+            self._view.show(begun.pixels, prediction, threshold, milliseconds, taken_s or None)
 
     def _follow(self, prediction: Prediction, settings: Settings, time_s: float) -> Prediction:
         with self._people:
@@ -249,8 +249,3 @@ class Processing:
 def _wanted(settings: Settings) -> Thresholds:
     """With which to find the people; a tracker leaves out those that are faint and new."""
     return faint(settings.thresholds) if settings.tracking else settings.thresholds
-
-
-def _stamp_s(image: Message) -> float:
-    """Seconds of the image's stamp; 0 where it has none."""
-    return image.header.stamp.sec + 1e-9 * image.header.stamp.nanosec

@@ -15,7 +15,6 @@ from vision_msgs.msg import (
 )
 
 from kdc_core.codec.results import Person, Prediction
-from kdc_core.codec.skeleton import Skeleton
 from kdc_ros.parameters import Settings
 from kdc_ros.publishers import create_output
 from kdc_ros.tables import people_by_id
@@ -71,9 +70,7 @@ class Detections:
         publishers = (self._detections, self._label_info)
         return any(publisher.get_subscription_count() for publisher in publishers)
 
-    def publish(
-        self, header: Header, prediction: Prediction, skeleton: Skeleton, settings: Settings
-    ) -> None:
+    def publish(self, header: Header, prediction: Prediction, settings: Settings) -> None:
         """Publish the people of one image, under its header."""
         if self._detections.get_subscription_count():
             self._detections.publish(detections(header, prediction))
