@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
-
-# Who puts a frame in lets go of Python's lock for so long, or it would be taken only once the
-# executor has built what it waits for next: .4 ms later.
-HANDOVER_S = 5e-5
 
 
 class LatestBox:
@@ -38,7 +33,6 @@ class LatestBox:
             if not self._closed:
                 self._item = item
             self._condition.notify()
-        time.sleep(HANDOVER_S)
 
     def get(self) -> Any:
         """Wait for a frame and take it; None once the box is closed."""

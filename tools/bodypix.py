@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from kdc_core.bench.peer import Peer
 from kdc_core.codec.grid import Grid, Letterbox
 from kdc_core.codec.results import Person, Prediction
+from kdc_core.inference.assembly import at_image
 from kdc_core.network.weights import ModelFileError, read_tensors
 
 STRIDE, LONGER_SIDE = 16, 641
@@ -136,8 +137,8 @@ def decode(maps: list[np.ndarray], letterbox: Letterbox, size: tuple[int, int]) 
     keypoints, scores = find_poses(heat, short, forward, backward)
     owner = find_owners(segments[0], long, keypoints, scores)
     labels = np.where(
-        _at_image(segments[0], Grid(STRIDE), letterbox, size, cv2.INTER_LINEAR) > 0,
-        _at_image(owner, Grid(LATTICE_PX), letterbox, size, cv2.INTER_NEAREST),
+        at_image(segments[0], letterbox.matrix(Grid(STRIDE)), size, cv2.INTER_LINEAR) > 0,
+        at_image(owner, letterbox.matrix(Grid(LATTICE_PX)), size, cv2.INTER_NEAREST),
         np.uint16(0),
     )
     keypoints[..., :2] = letterbox.to_image(keypoints[..., :2])
@@ -292,19 +293,6 @@ def _cells(points: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.n
     """Row and column of the cells nearest to points (n, 2)."""
     cells = np.rint(points / STRIDE).astype(np.int64)
     return cells[:, 1].clip(0, shape[-2] - 1), cells[:, 0].clip(0, shape[-1] - 1)
-
-
-def _at_image(
-    values: np.ndarray, grid: Grid, letterbox: Letterbox, size: tuple[int, int], how: int
-) -> np.ndarray:
-    """A map of the frame, at the image's pixels."""
-    return cv2.warpAffine(
-        values,
-        letterbox.matrix(grid),
-        size[::-1],
-        flags=how | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -79,7 +79,7 @@ def decode(
     Args:
         fields: of the image at each level.
         codec: skeleton, grid, edges, and settings, from which the sizes of all tensors follow.
-        levels: how the image was reduced for each, the first sets the grid of the masks; None =
+        levels: how the image was reduced for each; the first sets the grid of the masks. None =
             as the settings' pyramid says.
         poses: P people whose keypoints are known; None finds them.
     """

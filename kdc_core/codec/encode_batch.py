@@ -90,11 +90,11 @@ def encode_batch(
     mid = _offsets(people.points[:, :, ends], at_edge, people) * mid_weight[:, :, None]
 
     embedding, embedding_weight = _embedding(people)
-    heat_weight = _heat_weight(samples, people, inside, crowd, unmasked, skeleton.num_keypoints)
+    heat_weight = _heat_weight(samples, people, inside, unmasked, skeleton.num_keypoints)
     there = ~crowd[:, None, None]
     targets = Fields(heat, short, mid, union, embedding)
     weights = Fields(
-        heat_weight,
+        heat_weight * ~crowd[:, None],
         inside[:, :, None].float() * there,
         mid_weight[:, :, None].float() * there,
         mask_weight.float(),
@@ -251,11 +251,10 @@ def _heat_weight(
     samples: Samples,
     people: _People,
     inside: Tensor,
-    crowd: Tensor,
     unmasked: Tensor,
     keypoints: int,
 ) -> Tensor:
-    """1 where the heatmap is known: not in crowds, not on people without labelled keypoints."""
+    """1 where the heatmap is known: not on people without labelled keypoints."""
     unlabelled = samples.present & ~people.known[..., :keypoints].any(-1)
     low, high = samples.boxes[..., :2, None], samples.boxes[..., 2:, None] + 1e-3
     columns = (people.x >= low[:, :, 0]) & (people.x < high[:, :, 0])
@@ -265,7 +264,7 @@ def _heat_weight(
     weight = torch.ones_like(inside, dtype=torch.float32)
     weight[:, :keypoints].masked_fill_(hidden, 0)
     weight[:, keypoints:].masked_fill_(hidden & unmasked[:, None], 0)
-    return weight.masked_fill(inside, 1).masked_fill(crowd[:, None], 0)
+    return weight.masked_fill(inside, 1)
 
 
 def _instances(samples: Samples, people: _People) -> Instances[Tensor]:

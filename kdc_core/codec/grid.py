@@ -142,4 +142,4 @@ class Letterbox:
     def matrix(self, grid: Grid) -> np.ndarray:
         """(2, 3) float64: image pixels to cells of a lattice of the network input."""
         scale = np.array([self.scale_x, self.scale_y])
-        return np.c_[np.diag(scale / grid.stride), grid.to_cell(0.5 * scale - 0.5)]
+        return np.c_[np.diag(scale / grid.stride), grid.to_cell(self.to_network(np.zeros(2)))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -153,11 +154,14 @@ def assemble(
     order = order[(score[order] > 0) & (score[order] >= thresholds.confidence)]
     order = order[: thresholds.max_persons]
 
+    if not len(order):
+        return Prediction(image, ())
+
     rank = np.zeros(people + 1, np.uint8)
     rank[order + 1] = np.arange(1, len(order) + 1)
-    labels = _labels(raw, rank, letterbox.matrix(grid), image, thresholds.mask)
+    labels, (left, top) = _labels(raw, rank, letterbox.matrix(grid), image, thresholds.mask)
     bounds = extents(labels, len(order))
-    boxes = bounds.astype(np.float32) - 0.5
+    boxes = (bounds + (left, top, left, top)).astype(np.float32) - 0.5
     keypoints = raw.keypoints[order].astype(np.float32)
     keypoints[..., :2] = letterbox.to_image(keypoints[..., :2])
     centroids = raw.centroids[order].astype(np.float32)
@@ -168,16 +172,17 @@ def assemble(
     persons = []
     for index, (x0, y0, x1, y1) in enumerate(bounds.tolist()):
         points, box, own = keypoints[index], boxes[index], order[index]
-        if x0 == x1:  # no pixels
+        mask, origin = labels[y0:y1, x0:x1] == index + 1, (left + x0, top + y0)
+        if not mask.size:
             if not visible[index].any():
                 continue
-            box = _around(points[visible[index]])
+            box, origin = _around(points[visible[index]]), (0, 0)
         person = Person(
             float(score[own]),
             points,
             box,
-            labels[y0:y1, x0:x1] == index + 1,
-            (x0, y0),
+            mask,
+            origin,
             centroids[index, used[index]],
             mask_score=float(mask_score[own]),
         )
@@ -229,21 +234,54 @@ def extents(labels: np.ndarray, people: int) -> np.ndarray:
 
 def _labels(
     raw: Raw, rank: np.ndarray, matrix: np.ndarray, image: tuple[int, int], threshold: float
-) -> np.ndarray:
-    """Rank of each pixel's person, (H, W) uint8; 0 = nobody.
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Rank of each pixel's person, uint8, 0 = nobody, in the window where there may be anybody.
 
     Owner (nearest) and mask probability (bilinear) at the image, cut at the threshold.
+
+    Returns:
+        (h, w) labels of the window; x, y of its first pixel in the image.
     """
+    x, y, width, height = cv2.boundingRect((raw.mask_probability >= threshold).view(np.uint8))
+    rows, columns = raw.owner.shape
+    left, right = _reached(x, x + width, columns, matrix[0, 0], matrix[0, 2], image[1])
+    top, bottom = _reached(y, y + height, rows, matrix[1, 1], matrix[1, 2], image[0])
+    matrix = matrix.copy()
+    matrix[:, 2] += matrix[:, :2] @ (left, top)
+    size = (bottom - top, right - left)
+    owner = at_image(rank.take(raw.owner), matrix, size, cv2.INTER_NEAREST)
+    probability = at_image(raw.mask_probability, matrix, size, cv2.INTER_LINEAR)
+    return owner * (probability >= threshold), (left, top)
 
-    def at_image(values: np.ndarray, how: int) -> np.ndarray:
-        how |= cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(
-            values, matrix, image[::-1], flags=how, borderMode=cv2.BORDER_REPLICATE
-        )
 
-    owner = at_image(rank.take(raw.owner), cv2.INTER_NEAREST)
-    labels: np.ndarray = owner * (at_image(raw.mask_probability, cv2.INTER_LINEAR) >= threshold)
-    return labels
+def _reached(
+    first: int, stop: int, cells: int, scale: float, shift: float, pixels: int
+) -> tuple[int, int]:
+    """First pixel, and that past the last, which cells `first` to `stop` of so many have part in.
+
+    Pixel p of so many lies at cell scale * p + shift, between two; beyond the border at its own.
+    One pixel at least.
+    """
+    begin = math.ceil((first - 1 - shift) / scale) if first else 0
+    end = math.floor((stop - shift) / scale) + 1 if stop < cells else pixels
+    begin = min(max(begin, 0), pixels - 1)
+    return begin, max(min(end, pixels), begin + 1)
+
+
+def at_image(
+    values: np.ndarray, matrix: np.ndarray, size: tuple[int, int], interpolation: int
+) -> np.ndarray:
+    """A map (h, w) at the pixels of an image of (height, width), beyond its border as there.
+
+    Args:
+        values: uint8, uint16 or float32.
+        matrix: (2, 3) from pixels to cells, of `Letterbox.matrix`.
+        size: of the image.
+        interpolation: `cv2.INTER_NEAREST` or `cv2.INTER_LINEAR`.
+    """
+    flags = interpolation | cv2.WARP_INVERSE_MAP
+    border = cv2.BORDER_REPLICATE
+    return cv2.warpAffine(values, matrix, size[::-1], flags=flags, borderMode=border)
 
 
 def _around(keypoints: np.ndarray) -> np.ndarray:

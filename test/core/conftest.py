@@ -181,7 +181,7 @@ def assembled(people: People, size: tuple[int, int], confidence: float = 0.02) -
     """The people of an image that was decoded as it is."""
     whole = Letterbox(1.0, 1.0, size, size)
     thresholds = Thresholds(confidence, 0.3, 0.5)
-    return assemble(as_raw(people), whole, size, Grid(2, 0.5), thresholds)
+    return assemble(as_raw(people), whole, size, codec().mask_grid, thresholds)
 
 
 def assert_found(people: Sequence[np.ndarray], prediction: Prediction) -> None:

@@ -25,7 +25,7 @@ from kdc_core.inference.engine.messages import BrokenEngine, EngineError
 from kdc_core.inference.engine.session import EngineSession
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes import tensorrt
-from kdc_core.inference.runtimes.choice import find_model
+from kdc_core.inference.runtimes.choice import choose_runtime, find_model
 from kdc_core.inference.runtimes.onnxruntime import Session
 from kdc_core.inference.runtimes.protocol import Runtime, UnusableRuntime
 from kdc_core.inference.runtimes.tensorrt import TensorRtRuntime
@@ -290,6 +290,16 @@ def test_frames_without_an_engine_go_to_the_next_runtime_and_that_is_said_once(
         alone.submit(other).collect()
     with pytest.raises(UnusableRuntime, match="no engine for frames"):
         TensorRtRuntime(PROGRAM, "tensorrt", size=(256, 320))
+
+
+def test_auto_hands_frames_without_an_engine_to_the_next_runtime(
+    fake: FakeTensorRt, predictor: Predictor
+) -> None:
+    frame = np.zeros((256, 320, 3), np.uint8)
+    runtime = choose_runtime("kdc_light").runtime
+    assert runtime.name == "tensorrt"
+    assert_same(runtime.submit(frame).collect(), find(predictor, frame))
+    runtime.close()
 
 
 def test_frames_of_an_engine_and_of_the_next_runtime_are_under_way_together(

@@ -89,6 +89,10 @@ def test_letterbox_fits_and_comes_back(height: int, width: int, longer: int) -> 
     assert inside[0] == pytest.approx([-0.5, -0.5])
     assert inside[1] == pytest.approx([box.content[1] - 0.5, box.content[0] - 0.5])
     assert box.to_image(inside) == pytest.approx(corners, abs=1e-6)
+    for grid in (Grid(2, 0.5), Level.of(Grid(4, 1.5), 2).lattice):
+        matrix = box.matrix(grid)
+        cells = corners @ matrix[:, :2].T + matrix[:, 2]
+        assert cells == pytest.approx(grid.to_cell(inside), abs=1e-6)
 
 
 @given(st.integers(1, 9000), st.sampled_from([64, 400, 761]))

@@ -27,6 +27,7 @@ from kdc_core.inference.assembly import (
     Raw,
     Thresholds,
     assemble,
+    at_image,
     weigh,
 )
 from kdc_core.inference.export import cut_before_decode, export_onnx
@@ -338,6 +339,40 @@ def test_assembly_orders_filters_and_drops_people_with_nothing() -> None:
         prediction.labels[:14, :14] == 2
     ).all()
     assert set(np.unique(prediction.labels)) == {0, 1, 2}
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.25, 0.5, 1.0]),
+    st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    st.sampled_from([Grid(2), Grid(2, 0.5), Grid(2, -1.0)]),
+)
+@settings(deadline=None)
+def test_masks_are_those_of_the_whole_image(
+    seed: int, scale: float, size: tuple[int, int], grid: Grid
+) -> None:
+    """Only the part of it is looked at where anybody may be; also in the padding, and nowhere."""
+    random = np.random.default_rng(seed)
+    owner = random.integers(0, 3, (24, 32))
+    probability = np.zeros(owner.shape)
+    top, left = random.integers(0, (24, 32))
+    part = (slice(top, top + random.integers(0, 9)), slice(left, left + random.integers(0, 9)))
+    probability[part] = random.random(probability[part].shape)
+    letterbox = Letterbox(scale, scale, size, (48, 64))
+    raw = _raw(owner, probability, [0.9, 0.8])
+    raw.keypoints[..., 2] = 0.9
+    found = assemble(raw, letterbox, size, grid, Thresholds(0.0, 0.3, 0.5))
+    matrix = letterbox.matrix(grid)
+    near = at_image(owner.astype(np.uint8), matrix, size, cv2.INTER_NEAREST)
+    sure = at_image(probability.astype(np.float32), matrix, size, cv2.INTER_LINEAR) >= 0.5
+    best_first = np.argsort(-weigh(Evidence.of(raw, grid, 0.5), SCORE), kind="stable")
+    for number, person in zip(best_first + 1, found.persons, strict=True):
+        expected = (near == number) & sure
+        assert (person.full_mask(size) == expected).all()
+        if expected.any():
+            rows, columns = np.nonzero(expected)
+            corners = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            assert (person.box + 0.5).tolist() == corners
 
 
 def test_a_person_whose_keypoints_lie_in_its_mask_scores_higher() -> None:

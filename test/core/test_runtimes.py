@@ -258,7 +258,7 @@ class Opened:
         name: str,
         path: Path,
         request: choice.Request,
-        otherwise: Callable[[], Runtime] | None,
+        otherwise: Callable[[], choice.Choice] | None,
     ) -> str:
         self.tried.append((name, path.name))
         if name in self.broken:

@@ -205,7 +205,7 @@ def _first_of(
     """Open the first runtime that can be used.
 
     Raises:
-        UnusableRuntime: none can.
+        UnusableRuntime: none can. Others as `choose_runtime`.
     """
     refused: dict[str, str] = {}
     error: UnusableRuntime | ManifestError | None = None

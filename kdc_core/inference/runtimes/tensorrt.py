@@ -51,6 +51,9 @@ class TensorRtRuntime:
 
     Raises:
         UnusableRuntime: no such TensorRT, GPU or engine; the text says which.
+        ManifestError: not a program of ours.
+        FrameError: no frames of that size fit the model.
+        BuildCancelled: by `cancelled` of the engines' cache.
     """
 
     def __init__(
