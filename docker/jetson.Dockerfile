@@ -32,7 +32,6 @@ RUN apt-get update \
         ros-${ROS_DISTRO}-cv-bridge \
         ros-${ROS_DISTRO}-diagnostic-msgs \
         ros-${ROS_DISTRO}-geometry-msgs \
-        ros-${ROS_DISTRO}-geometry-msgs \
         ros-${ROS_DISTRO}-launch \
         ros-${ROS_DISTRO}-launch-ros \
         ros-${ROS_DISTRO}-lifecycle-msgs \
@@ -43,15 +42,14 @@ RUN apt-get update \
         ros-${ROS_DISTRO}-std-msgs \
         ros-${ROS_DISTRO}-std-srvs \
         ros-${ROS_DISTRO}-visualization-msgs \
-        ros-${ROS_DISTRO}-visualization-msgs \
     && rm -rf /var/lib/apt/lists/*
 
 # The rest by pip, beside the system's packages: OpenCV and cv_bridge are ROS's, made for numpy 1,
-# and cuda-python is that of the image's CUDA.
+# of which the system's SciPy takes those before 1.25, and cuda-python is that of the image's CUDA.
 COPY . /src
 RUN python3 -m venv --system-site-packages /opt/kdc \
     && /opt/kdc/bin/pip install --no-cache-dir \
-        'numpy>=1.23.3,<2' 'cuda-python>=12.6.1,<13' 'onnxruntime>=1.18' 'pydantic>=2.5' \
+        'numpy>=1.23.3,<1.25' 'cuda-python>=12.6.1,<13' 'onnxruntime>=1.18' 'pydantic>=2.5' \
         'rich>=12.6' 'safetensors>=0.3.1' 'typer>=0.15.4' \
     && /opt/kdc/bin/pip install --no-cache-dir --no-deps /src \
     && rm -rf /src

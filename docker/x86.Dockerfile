@@ -32,7 +32,6 @@ RUN apt-get update \
         ros-${ROS_DISTRO}-cv-bridge \
         ros-${ROS_DISTRO}-diagnostic-msgs \
         ros-${ROS_DISTRO}-geometry-msgs \
-        ros-${ROS_DISTRO}-geometry-msgs \
         ros-${ROS_DISTRO}-launch \
         ros-${ROS_DISTRO}-launch-ros \
         ros-${ROS_DISTRO}-lifecycle-msgs \
@@ -42,7 +41,6 @@ RUN apt-get update \
         ros-${ROS_DISTRO}-sensor-msgs \
         ros-${ROS_DISTRO}-std-msgs \
         ros-${ROS_DISTRO}-std-srvs \
-        ros-${ROS_DISTRO}-visualization-msgs \
         ros-${ROS_DISTRO}-visualization-msgs \
     && rm -rf /var/lib/apt/lists/*
 

@@ -24,6 +24,7 @@ PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=32, le=8192)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+CentroidRule = Literal["static", "dynamic", "dynamic_multi", "personlab"]
 
 
 class ConfigError(KdcError):
@@ -144,13 +145,13 @@ class DecodeConfig(Section):
     score_power: Positive = Field(
         1.0, description="pose scores are raised to it, so that 0.5 is a good threshold"
     )
-    centroid: Literal["static", "dynamic", "dynamic_multi", "personlab"] = Field(
+    centroid: CentroidRule = Field(
         "dynamic_multi",
         description="centroids of a person; static: body center, dynamic: most confident "
         "keypoint, dynamic_multi: the `centroids` of most weight, personlab: all visible alike",
     )
     centroids: int = Field(
-        5, ge=1, le=17, description="K', centroids of a person that `dynamic_multi` uses"
+        5, ge=1, description="K', centroids of a person that `dynamic_multi` uses"
     )
     center_weight: float = Field(
         0.0,
@@ -319,6 +320,7 @@ def parse_config(text: str, origin: str | Path, changes: list[str] | None = None
         content: object = yaml.safe_load(text)
         for change in changes or []:
             _set(content, change)
+        _check_length(content, origin, changes or [])
         return Config.model_validate(content)
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: not YAML: {error}") from error
@@ -357,6 +359,18 @@ def _set(content: object, change: str) -> None:
     if not isinstance(content, dict):
         raise ConfigError(f"'{path}' is not a setting: '{path.rpartition('.')[0]}' has no keys")
     content[key] = yaml.safe_load(value)
+
+
+def _check_length(content: object, origin: str | Path, changes: list[str]) -> None:
+    """Refuse a number of steps that would have no effect."""
+    given = {change.partition("=")[0].strip() for change in changes}
+    train = content.get("train") if isinstance(content, dict) else None
+    epochs = train.get("epochs") if isinstance(train, dict) else None
+    if "train.steps" in given and epochs is not None:
+        raise ConfigError(
+            f"{origin}: train.steps has no effect beside train.epochs={epochs}: change that, or "
+            "set train.epochs=null too"
+        )
 
 
 def load_preset(name: str, changes: list[str] | None = None) -> Config:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Train kdc_light as it is shipped: from kdc_refined, 286 thousand samples on one GPU, eight minutes.
+# The fifth stage of kdc_light (docs/kdc_light.md): from kdc_refined, 286 thousand samples on one GPU, eight minutes.
 #
 #   tools/train_light.sh COCO_PERSON KDC_REFINED RUN [kdc train's options]
 #

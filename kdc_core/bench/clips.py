@@ -11,6 +11,7 @@ import numpy as np
 
 from kdc_core.bench.frames import FRAME, Cutout, cut_out
 from kdc_core.codec.sample import Sample
+from kdc_core.codec.skeleton import COCO17
 from kdc_core.data.annotations import AnnotatedImage, Annotations
 from kdc_core.data.images import Images
 from kdc_core.data.sample import read_sample
@@ -105,12 +106,12 @@ def make_clips(annotations: Annotations, images: Images, count: int, seed: int) 
     rng = np.random.default_rng(seed)
     usable = [image for image in annotations.images if _usable(image)]
     order = [usable[index] for index in rng.permutation(len(usable))]
-    chosen = [read_sample(images, annotated) for annotated in order[:count]]
+    chosen = [read_sample(images, a, COCO17.num_keypoints) for a in order[:count]]
     cutouts: list[Cutout] = []
     for annotated in order:
         if len(cutouts) >= 3 * count:
             break
-        cutouts += cut_out(read_sample(images, annotated), LEAST_CUTOUT_PX)
+        cutouts += cut_out(read_sample(images, annotated, COCO17.num_keypoints), LEAST_CUTOUT_PX)
     if len(cutouts) < 3:
         raise KdcError(
             f"'{annotations.path}' has {len(cutouts)} people to cut out, expected 3 or more: "

@@ -114,7 +114,7 @@ def _five_people(path: str) -> Sample:
         if len(chosen) == PEOPLE:
             crowd = [person for person in annotated.persons if person.crowd]
             few = replace(annotated, persons=(*chosen, *crowd))
-            sample = make_sample(images.read(annotated.file_name), few)
+            sample = make_sample(images.read(annotated.file_name), few, COCO17.num_keypoints)
             scale = (SIDE - 1) / (max(annotated.size) - 1)
             return warp(sample, np.array([[scale, 0, 0], [0, scale, 0]]), (SIDE, SIDE), None)
     raise KdcError(f"no image of '{path}' has {PEOPLE} persons with 5 keypoints or more")

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from kdc_core.codec.sample import Sample
+from kdc_core.codec.skeleton import COCO17
 from kdc_core.data.images import Images
 from kdc_core.data.reading import read_annotations
 from kdc_core.data.sample import read_sample
@@ -63,7 +64,9 @@ def _cutouts() -> list[Cutout]:
     """Well visible people of the sample images."""
     images = Images(SAMPLES)
     annotations = read_annotations(SAMPLES / "annotations.json")
-    samples = (read_sample(images, annotated) for annotated in annotations.images)
+    samples = (
+        read_sample(images, annotated, COCO17.num_keypoints) for annotated in annotations.images
+    )
     return [cutout for sample in samples for cutout in cut_out(sample, 80)]
 
 

@@ -62,6 +62,7 @@ def choose_centroids(poses: Poses, config: DecodeConfig) -> Centroids:
         least = FALLBACK + config.center_weight * score
         weight, count = keypoints + least * center, config.centroids
     else:
+        assert config.centroid == "personlab", config.centroid
         weight = (keypoints > config.visible).to(score.dtype) + FALLBACK * center
         count = score.shape[-1]
     weight, types = weight.topk(count)

@@ -22,8 +22,8 @@ class Person:
         centroids: (n, 4) float32 keypoint index (that after the last: the body center), x, y,
             weight of the dynamic centroids used.
         id: number of the person over several frames, or None.
-        mask_score: 0..1, how good the mask is expected to be, beside other masks; None = not
-            told. `score` says whether somebody is there.
+        mask_score: 0..1, by which masks are ranked, no probability: that of a good one may be
+            low; None = not told. `score` says whether somebody is there.
 
     Raises:
         ValueError: an array of another shape.

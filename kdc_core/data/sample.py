@@ -11,7 +11,7 @@ from kdc_core.data.images import Images, decode_image
 from kdc_core.data.masks import decode_mask
 
 
-def read_sample(images: Images, annotated: AnnotatedImage, num_keypoints: int = 17) -> Sample:
+def read_sample(images: Images, annotated: AnnotatedImage, num_keypoints: int) -> Sample:
     """Read an image and put its annotations to it.
 
     Raises:
@@ -27,7 +27,7 @@ def read_sample(images: Images, annotated: AnnotatedImage, num_keypoints: int = 
     return make_sample(image, annotated, num_keypoints)
 
 
-def make_sample(image: np.ndarray, annotated: AnnotatedImage, num_keypoints: int = 17) -> Sample:
+def make_sample(image: np.ndarray, annotated: AnnotatedImage, num_keypoints: int) -> Sample:
     """Put an image and its annotations together, without any change of geometry.
 
     Raises:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ from kdc_core.codec.codec import Codec
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import SKELETONS, Edges
-from kdc_core.config import Config, ConfigError, parse_config
+from kdc_core.config import CentroidRule, Config, ConfigError, parse_config
 from kdc_core.data.annotations import AnnotatedImage, Annotations, Progress
 from kdc_core.data.images import Images
 from kdc_core.evaluation.coco import score
@@ -47,12 +47,11 @@ def _over(key: str, values: Iterable[str | float], *others: str) -> list[Setting
     return [Setting(f"{value}", (f"{key}={value}", *others)) for value in values]
 
 
-CENTROIDS = ("static", "dynamic", "dynamic_multi", "personlab")
 KEYPOINTS_ALONE = ("decode.centroid=dynamic_multi", "decode.center_weight=0")
 # On a network's maps; what varies is decode alone.
 ON_MAPS = {
     "centroids": [
-        *_over("decode.centroid", CENTROIDS, "decode.center_weight=0"),
+        *_over("decode.centroid", get_args(CentroidRule), "decode.center_weight=0"),
         Setting("center too", ("decode.centroid=dynamic_multi", "decode.center_weight=3")),
     ],
     "sigma": _over("decode.sigma_scale", (0.15, 0.2, 0.25, 0.32, 0.4, 0.5)),
@@ -82,7 +81,7 @@ ON_TRUTH = {
     "noise": [
         Setting(f"{centroid}, {px} px", (f"decode.centroid={centroid}",), px)
         for px in (0.0, 2.0, 4.0, 8.0)
-        for centroid in CENTROIDS
+        for centroid in get_args(CentroidRule)
     ],
 }
 

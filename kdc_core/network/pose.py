@@ -15,7 +15,8 @@ class PoseMaps:
         heat: (B, T, h, w) logits.
         short: (B, T, 2, h, w) pixels.
         mid: (B, E, 2, h, w) pixels.
-        taps: the trunk's maps, fine to coarse; the first has h x w cells.
+        taps: the trunk's maps, fine to coarse; the first has h x w cells, each further one half as
+            many rows and columns.
         context: (B, C, h, w) what SegNet sees of PoseNet's own maps.
         detail: (B, D, 2 h, 2 w) the trunk's map of half the stride; None = the trunk has none.
     """

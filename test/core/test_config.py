@@ -101,3 +101,11 @@ def test_a_yaml_file_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_bytes(b"name: \xff\xfe")
     with pytest.raises(ConfigError, match="mine.yaml: not YAML: "):
         load_preset(str(tmp_path / "mine.yaml"))
+
+
+def test_steps_that_would_have_no_effect_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"no effect beside train\.epochs=400\.0: change that"):
+        load_preset("paper_resnet101", ["train.steps=5"])
+    config = load_preset("paper_resnet101", ["train.steps=5", "train.epochs=null"])
+    assert (config.train.steps, config.train.epochs) == (5, None)
+    assert load_preset("kdc_light", ["train.steps=5"]).train.steps == 5

@@ -246,4 +246,4 @@ def test_an_image_of_another_size_than_annotated_is_no_sample(samples: Path) -> 
     annotated = read_annotations(samples / "annotations.json").images[0]
     height, width = annotated.size
     with pytest.raises(AnnotationError, match="annotated as"):
-        make_sample(np.zeros((height // 2, width // 2, 3), np.uint8), annotated)
+        make_sample(np.zeros((height // 2, width // 2, 3), np.uint8), annotated, 17)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 import string
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,3 +172,11 @@ def test_images_in_the_other_form_are_told_with_what_to_set(
         assert status.level == DiagnosticStatus.WARN
         assert f"but on {there}: set the parameter image_transport to {other}" in status.message
         assert kept is not None
+
+
+def test_each_value_of_the_diagnostics_is_described(local: Local) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "node.md").read_text(encoding="utf-8")
+    section = text.split("## Diagnostics\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    told = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+    assert told - {"lifted", "not_lifted"} == {value.key for value in local.peer.status().values}
