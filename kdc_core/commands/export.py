@@ -27,7 +27,7 @@ PRECISIONS = ("fp32", "fp16", "int8-trt", "int8-cpu")
 
 
 def export(
-    model: Annotated[str, Argument(help="Model file (.safetensors).")],
+    model: Annotated[str, Argument(help="Shipped model or .safetensors file.")],
     output: Annotated[Path, Option(help="The .onnx file to write.")],
     preset: Annotated[
         str | None,
