@@ -1,5 +1,6 @@
 """The command `kdc`, which `python -m kdc_core` is too."""
 
+import os
 import sys
 
 from kdc_core.commands.ending import end_at_once, end_by_signal
@@ -7,6 +8,9 @@ from kdc_core.commands.ending import end_at_once, end_by_signal
 
 def main() -> None:
     """Run the command that this process was started with."""
+    while (stream := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # else a file that is written would take the place of a closed stream
+    os.close(stream)
     end_by_signal()  # before imports that take a while
     try:
         from kdc_core.cli import run

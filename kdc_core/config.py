@@ -21,7 +21,9 @@ from pydantic_core import ErrorDetails
 from kdc_core.errors import KdcError
 
 PRESETS = Path(__file__).parent / "presets"
-Positive = Annotated[float, Field(gt=0)]
+# Of numbers that are multiplied, divided and squared in 32 bits.
+Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 Side = Annotated[int, Field(ge=32, le=8192)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 CentroidRule = Literal["static", "dynamic", "dynamic_multi", "personlab"]
@@ -168,7 +170,10 @@ class DecodeConfig(Section):
         110.0, description="person size in pixels at which a level of the pyramid sees masks best"
     )
     igo_sigma_cells: float = Field(
-        0.0, ge=0, description="Gaussian smoothing of phi (the paper's IGO), cells; 0 = none"
+        0.0,
+        ge=0,
+        le=100,
+        description="Gaussian smoothing of phi (the paper's IGO), cells; 0 = none",
     )
     mean_embedding: bool = Field(
         False,
@@ -217,7 +222,9 @@ class TrainConfig(Section):
     mixture: list[Positive] = Field(
         [], description="weight of each --data in the samples; none = by number of images"
     )
-    crop: int = Field(384, ge=64, description="side of the square crop, pixels; sides by backbone")
+    crop: int = Field(
+        384, ge=64, le=8192, description="side of the square crop, pixels; sides by backbone"
+    )
     longer_side: tuple[Side, Side] = Field(
         (300, 760),
         description="least and largest side an image's longer one is scaled to, pixels; drawn "
@@ -231,9 +238,11 @@ class TrainConfig(Section):
     paste: Fraction = Field(
         0.0, description="fraction of the samples with a person of another image pasted in"
     )
-    batch: int = Field(8, ge=1, description="samples of one forward pass, all processes together")
-    accumulate: int = Field(1, ge=1, description="forward passes of one step")
-    steps: int = Field(2400, ge=1, description="steps of the optimizer in the whole run")
+    batch: int = Field(
+        8, ge=1, le=1 << 16, description="samples of one forward pass, all processes together"
+    )
+    accumulate: int = Field(1, ge=1, le=1 << 16, description="forward passes of one step")
+    steps: Count = Field(2400, description="steps of the optimizer in the whole run")
     epochs: Positive | None = Field(
         None, description="length of the run in passes over the images, instead of `steps`"
     )
@@ -262,7 +271,9 @@ class TrainConfig(Section):
         description="decay per step of the average of the weights, which is the model written",
     )
     clip: Positive = Field(5.0, description="norm to which larger gradients are cut")
-    seed: int = Field(0, ge=0, description="of all random numbers; with it a run can be repeated")
+    seed: int = Field(
+        0, ge=0, lt=1 << 32, description="of all random numbers; with it a run can be repeated"
+    )
     workers: int = Field(
         1, ge=0, description="processes that make samples, for each training process; 0 = itself"
     )
@@ -322,6 +333,8 @@ def parse_config(text: str, origin: str | Path, changes: list[str] | None = None
             _set(content, change)
         _check_length(content, origin, changes or [])
         return Config.model_validate(content)
+    except ConfigError:
+        raise
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: not YAML: {error}") from error
     except RecursionError as error:
@@ -331,6 +344,8 @@ def parse_config(text: str, origin: str | Path, changes: list[str] | None = None
             f"{what_is_wrong(one)}, got {short_repr(one['input']):.60}" for one in error.errors()
         ]
         raise ConfigError(f"{origin}: {'; '.join(faults)}") from error
+    except ValueError as error:  # what looks like a date or a number, and is none
+        raise ConfigError(f"{origin}: not YAML: {error}") from error
 
 
 def what_is_wrong(error: ErrorDetails) -> str:

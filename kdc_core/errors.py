@@ -19,3 +19,8 @@ class Work:
     """
 
     begun: ClassVar[bool] = False
+
+
+def printable(text: str) -> str:
+    """A text for the terminal: names from files may have characters that steer it."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

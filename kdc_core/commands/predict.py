@@ -17,7 +17,7 @@ from kdc_core.commands.ending import say_stopped
 from kdc_core.commands.options import Confidence, Device, Model, Rotate, Runtime
 from kdc_core.commands.outputs import check_outputs
 from kdc_core.commands.viewing import Wanted, viewing
-from kdc_core.errors import KdcError
+from kdc_core.errors import KdcError, printable
 from kdc_core.show.progress import track
 from kdc_core.stopping import Stopped, stop_by_signal
 
@@ -39,7 +39,7 @@ def predict(
     confidence: Confidence = None,
     rotate: Rotate = 0,
     frames: Annotated[
-        int | None, Option(min=1, help="Stop each video or camera after so many.")
+        int | None, Option(min=1, max=10**9, help="Stop each video or camera after so many.")
     ] = None,
     ids: Annotated[
         bool, Option("--track", help="People of videos, animations and cameras keep an id.")
@@ -136,7 +136,7 @@ def _predict_here(
     def fail(reason: str) -> None:
         nonlocal failed
         failed += 1
-        typer.echo(f"error: {reason}", err=True)
+        typer.echo(f"error: {printable(reason)}", err=True)
 
     # A camera may run for days: nothing of a frame is kept.
     with (

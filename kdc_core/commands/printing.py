@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from kdc_core.errors import printable
+
 if TYPE_CHECKING:
     from kdc_core.data.annotations import Annotations
 
@@ -27,13 +29,13 @@ def print_table(
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title))
+    table = Table(title=escape(printable(title)))
     table.add_column(columns[0], overflow="fold", no_wrap=not fold)
     for column in columns[1:]:
         table.add_column(column, justify="right", min_width=5)
     for section in sections:
         for row in section:
-            table.add_row(*map(escape, row))
+            table.add_row(*(escape(printable(text)) for text in row))
         table.add_section()
     Console().print(table)
 
@@ -67,6 +69,6 @@ def end_with(failed: Iterable[str]) -> None:
     """Name the images that failed, and end with 1 where there are any."""
     failed = list(failed)
     for text in failed:
-        typer.echo(f"error: {text}", err=True)
+        typer.echo(f"error: {printable(text)}", err=True)
     if failed:
         raise typer.Exit(1)

@@ -39,6 +39,8 @@ def _read_json(path: str | Path) -> Any:
         AnnotationError: missing, truncated, or not JSON.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():  # a device or a pipe may give data for ever
+        raise AnnotationError(f"'{path}' is no file: expected .json or .json.gz")
     try:
         data: bytes | bytearray = path.read_bytes()
         if data[:2] == b"\x1f\x8b":

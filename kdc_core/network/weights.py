@@ -74,10 +74,12 @@ def load_model(path: str | os.PathLike[str]) -> tuple[KDC, dict[str, Any]]:
     try:
         network = KDC(_config(metadata, path))
         network.load_state_dict(_float32(state))
-        provenance = json.loads(metadata.get("provenance", "{}"))
-    except (ConfigError, RuntimeError, json.JSONDecodeError) as error:
+    except (ConfigError, RuntimeError) as error:
         raise ModelFileError(f"'{path}' does not fit its own configuration: {error}") from error
-    return network.eval(), provenance
+    for name, values in network.state_dict().items():
+        if not values.isfinite().all():
+            raise ModelFileError(f"'{path}': '{name}' has weights that are no finite numbers")
+    return network.eval(), _provenance(metadata, path)
 
 
 def read_config(path: str | os.PathLike[str]) -> Config:
@@ -91,6 +93,16 @@ def read_config(path: str | os.PathLike[str]) -> Config:
         return _config(metadata, path)
     except ConfigError as error:
         raise ModelFileError(f"'{path}' has no configuration of this version: {error}") from error
+
+
+def _provenance(metadata: dict[str, str], path: str | os.PathLike[str]) -> dict[str, Any]:
+    try:
+        provenance = json.loads(metadata.get("provenance", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"'{path}': its provenance is not JSON: {error!s:.200}") from error
+    if not isinstance(provenance, dict):
+        raise ModelFileError(f"'{path}': expected an object as provenance, got {provenance!r:.60}")
+    return provenance
 
 
 def _config(metadata: dict[str, str], path: str | os.PathLike[str]) -> Config:

@@ -76,6 +76,17 @@ def test_precision_may_look_like_a_number() -> None:
         ("name: a\nnetwork: {segnet_depth: 1000000000}", "less than or equal to 64"),
         ("[" * 5000, "nested too deep"),
         ("- 1", "top level"),
+        ("name: a\ntrain: {seed: 2026-13-45}", "not YAML: month must be in"),
+        ("name: a\ntrain: {seed: 20261129104500}", "train.seed: Input should be less"),
+        (f"name: a\ntrain: {{steps: {10**26}}}", "train.steps: Input should be less"),
+        (f"name: a\ntrain: {{batch: {10**12}}}", "train.batch: Input should be less"),
+        ("name: a\ntrain: {rate: 1e+300}", "train.rate: Input should be less"),
+        ("name: a\ntrain: {crop: 1000000000}", "train.crop: Input should be less"),
+        (
+            "name: a\ndecode: {igo_sigma_cells: 1.0e+9}",
+            "decode.igo_sigma_cells: Input",
+        ),
+        ("name: a\ndecode: {sigma_min_px: 1.0e-320}", "decode.sigma_min_px: Input should be gr"),
     ],
 )
 def test_faults_are_named(text: str, reason: str) -> None:

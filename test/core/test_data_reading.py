@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,13 @@ def test_a_gzip_of_blanks_does_not_fill_the_memory(tmp_path: Path) -> None:
             file.write(b" " * 2**20)
     with pytest.raises(AnnotationError, match="over 100 times its size"):
         read_annotations(tmp_path / "a.json.gz")
+
+
+def test_what_may_never_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.json")
+    for path in (tmp_path / "a.json", Path("/dev/zero"), tmp_path):
+        with pytest.raises(AnnotationError, match="is no file: expected .json or .json.gz"):
+            read_annotations(path)
 
 
 def test_ids_below_0_are_scored(tmp_path: Path) -> None:

@@ -338,3 +338,22 @@ def test_a_model_of_another_skeleton_says_what_its_keypoints_are(tmp_path: Path)
         save_file(tensors, other, {**metadata, "provenance": provenance})
         with pytest.raises(ModelFileError, match="'hand21', known are .*as CONTRIBUTING.md says"):
             load_model(other)
+
+
+def test_damage_that_only_the_weights_or_their_origin_have_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    save_model(KDC(CONFIG), path, {})
+    tensors, metadata = read_tensors(path)
+    for provenance, text in (
+        ("[1, 2]", "expected an object as provenance"),
+        ("not json", "its provenance is not JSON"),
+        (f'{{"a": {"9" * 5000}}}', "its provenance is not JSON: Exceeds the limit"),
+    ):
+        save_file(tensors, path, {**metadata, "provenance": provenance})
+        with pytest.raises(ModelFileError, match=text):
+            load_model(path)
+    name = next(n for n, values in tensors.items() if values.is_floating_point())
+    tensors[name].flatten()[0] = float("nan")
+    save_file(tensors, path, metadata)
+    with pytest.raises(ModelFileError, match=f"'{name}' has weights that are no finite numbers"):
+        load_model(path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +36,26 @@ def odd(data_set: Path) -> Path:
     first["file_name"] = ODD
     data_set.write_text(json.dumps({**content, "images": content["images"][:2]}))
     return data_set
+
+
+def test_names_do_not_steer_the_terminal(samples: Path, tmp_path: Path) -> None:
+    """Neither of what fails nor of what the command is given."""
+    (tmp_path / "x\x1b]0;title\x07.jpg").write_bytes(b"no image")
+    out = tmp_path / "out"
+    for done in (
+        kdc("predict", tmp_path, "--output", out),
+        kdc("predict", samples, "--output", out, "--model", "a\x1b[2J"),
+    ):
+        assert "error: " in done.stderr and not set("\x1b\x07") & set(done.stderr + done.stdout)
+        assert "\\x1b" in done.stderr
+
+
+def test_closed_streams_take_no_file(samples: Path, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m kdc_core predict {samples}/000000000885.jpg"
+    files = f"--output {tmp_path}/out --json {tmp_path}/p.json"
+    done = subprocess.run(f"{command} {files} <&- >&- 2>&-", shell=True, timeout=600)
+    assert done.returncode == 0
+    assert json.loads((tmp_path / "p.json").read_text())
 
 
 @pytest.mark.parametrize("text", ["val_$1_$2.json", "$\\frac{", ODD])

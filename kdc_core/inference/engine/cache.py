@@ -222,11 +222,13 @@ def open_entry(folder: Path, digest: str) -> EngineFile | None:
     """An engine by its description; None = there is no description.
 
     Raises:
-        BrokenEngine: the description is not whole, or others may write to it.
+        BrokenEngine: the description is no file or not whole, or others may write to it.
         EngineError: it cannot be read.
     """
     path = folder / f"{digest}.json"
     try:
+        if path.exists() and not path.is_file():  # a device or a pipe may give data for ever
+            raise BrokenEngine("its description is no file")
         text = path.read_bytes()
         check_trusted(path)
     except FileNotFoundError:

@@ -23,6 +23,15 @@ def test_a_phase_is_shown_as_it_is_named(capsys: pytest.CaptureFixture[str]) -> 
     assert "tactics [/x]" in capsys.readouterr().err
 
 
+def test_descriptions_that_are_no_files_are_not_read(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{'a' * 64}.json"
+    os.mkfifo(path)
+    assert "description" in kdc("engine", "list", "--cache", folder).stdout
+    seen = kdc("engine", "inspect", "aaaa", "--cache", folder)
+    assert "its description is no file" in " ".join((seen.stdout + seen.stderr).split())
+
+
 def test_build_list_inspect_clean(play: Play, folder: Path, small: Path) -> None:
     play(version="rtx 1.7.1.116", cuda={"init": "absent"})
     build = ("engine", "build", small, "--size", "448x576", "--target", "8.9", "--cache", folder)
