@@ -23,7 +23,6 @@ from kdc_core.errors import KdcError
 PRESETS = Path(__file__).parent / "presets"
 # Of numbers that are multiplied, divided and squared in 32 bits.
 Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
-Count = Annotated[int, Field(ge=1, le=10**9)]
 Side = Annotated[int, Field(ge=32, le=8192)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 CentroidRule = Literal["static", "dynamic", "dynamic_multi", "personlab"]
@@ -242,7 +241,7 @@ class TrainConfig(Section):
         8, ge=1, le=1 << 16, description="samples of one forward pass, all processes together"
     )
     accumulate: int = Field(1, ge=1, le=1 << 16, description="forward passes of one step")
-    steps: Count = Field(2400, description="steps of the optimizer in the whole run")
+    steps: int = Field(2400, ge=1, le=10**9, description="steps of the optimizer in the whole run")
     epochs: Positive | None = Field(
         None, description="length of the run in passes over the images, instead of `steps`"
     )

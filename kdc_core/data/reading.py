@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,9 @@ def _read_json(path: str | Path) -> Any:
         AnnotationError: missing, truncated, or not JSON.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():  # a device or a pipe may give data for ever
+    if os.path.exists(path) and not os.path.isfile(
+        path
+    ):  # a device or a pipe may give data for ever
         raise AnnotationError(f"'{path}' is no file: expected .json or .json.gz")
     try:
         data: bytes | bytearray = path.read_bytes()
