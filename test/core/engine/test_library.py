@@ -179,7 +179,7 @@ STANDS_FOR = {
         "config": "IRuntimeConfig",
         "self._context": "IExecutionContext",
     },
-    "tensorrt.py": {"library.module": "", "self._trt_runtime": "Runtime"},
+    "tensorrt.py": {"self._library.module": "", "self._trt_runtime": "Runtime"},
 }
 # Names that only some versions have: each stands behind a question for it.
 GUARDED = {
