@@ -39,7 +39,7 @@ from kdc_ros.worker import LatestBox
 
 FAULTS_IN_A_ROW = 10  # then the node deactivates itself
 # An image's callback lets go of Python's lock for so long at least, or the worker would take the
-# image only once the executor has built what it waits for next: .4 ms later.
+# image only once the executor has built what it waits for next.
 HANDOVER_S = 5e-5
 OK = TransitionCallbackReturn.SUCCESS
 FAILED = TransitionCallbackReturn.FAILURE

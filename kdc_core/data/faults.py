@@ -11,6 +11,7 @@ import numpy as np
 
 from kdc_core.data.annotations import AnnotatedPerson, Annotations
 from kdc_core.data.masks import decode_mask
+from kdc_core.errors import printable
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Fault:
             where.append(f"annotation {self.index}{number}")
         text = ": ".join([", ".join(where), self.text] if where else [self.text])
         # Names and ids come from the file: nothing in them reaches the terminal but characters.
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+        return printable(text).replace("\n", "\\n")
 
 
 def listed(faults: Sequence[Fault]) -> list[str]:
