@@ -23,7 +23,7 @@ from pycocotools import mask as rle_tools
 
 from kdc_core import Person, Predictor
 from kdc_core.codec.skeleton import COCO17
-from kdc_core.config import load_preset
+from kdc_core.config_file import load_preset
 from kdc_core.data.images import Images
 from kdc_core.datacheck.check import check_data
 from kdc_core.datacheck.sheet import write_sheet

@@ -17,7 +17,8 @@ from kdc_core.codec.encode_batch import encode_batch
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.sample import Sample
 from kdc_core.codec.skeleton import COCO17
-from kdc_core.config import Config, DecodeConfig, load_preset
+from kdc_core.config import Config, DecodeConfig
+from kdc_core.config_file import load_preset
 from kdc_core.data.augment import warp
 from kdc_core.data.datasets import open_data
 from kdc_core.data.sample import make_sample

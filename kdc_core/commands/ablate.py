@@ -43,7 +43,7 @@ def ablate(
 ) -> None:
     """Compare settings of decode, or of the representation, on one data set."""
     check_outputs([json_file], [plot], inputs=[annotations, images, model])
-    from kdc_core.config import load_preset
+    from kdc_core.config_file import load_preset
     from kdc_core.evaluation.ablate import ablate as run
     from kdc_core.evaluation.coco import COMMON_FIGURES, protocol_of
     from kdc_core.evaluation.plots import draw_lines

@@ -92,7 +92,7 @@ def export(
 
 def _with_preset(model: str, preset: str, output: Path) -> Path:
     """The model with the settings of a preset, written beside the output."""
-    from kdc_core.config import load_preset
+    from kdc_core.config_file import load_preset
     from kdc_core.network.backbones import check_structure
     from kdc_core.network.weights import load_model, save_model
 

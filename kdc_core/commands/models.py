@@ -128,7 +128,7 @@ def by_test_time(
 
 def by_oracle(preset: str) -> Evaluated:
     """The annotations themselves, encoded and decoded with the settings of a preset."""
-    from kdc_core.config import load_preset
+    from kdc_core.config_file import load_preset
     from kdc_core.evaluation.oracle import Oracle
 
     config = load_preset(preset)

@@ -65,7 +65,7 @@ def train(
     check_outputs(folders=[output], inputs=[*data, *(images or []), val, val_images])
     import torch
 
-    from kdc_core.config import load_preset
+    from kdc_core.config_file import load_preset
     from kdc_core.inference.runtimes.choice import default_threads
     from kdc_core.training.run import train as run
 

@@ -14,7 +14,8 @@ from kdc_core.codec.codec import Codec
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import SKELETONS, Edges
-from kdc_core.config import CentroidRule, Config, ConfigError, parse_config
+from kdc_core.config import CentroidRule, Config, ConfigError
+from kdc_core.config_file import parse_config
 from kdc_core.data.annotations import AnnotatedImage, Annotations, Progress
 from kdc_core.data.images import Images
 from kdc_core.evaluation.coco import score

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from kdc_core.codec.codec import Codec
 from kdc_core.codec.skeleton import SKELETONS
-from kdc_core.config import Config, parse_config
+from kdc_core.config import Config
+from kdc_core.config_file import parse_config
 from kdc_core.data.annotations import AnnotatedImage, AnnotationError, Annotations
 from kdc_core.data.datasets import open_data
 from kdc_core.data.headers import check_sizes

@@ -11,7 +11,8 @@ from typing import Annotated, BinaryIO, Literal, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kdc_core.config import Config, keypoints_of, what_is_wrong
+from kdc_core.config import Config
+from kdc_core.config_file import keypoints_of, what_is_wrong
 from kdc_core.errors import KdcError
 from kdc_core.network.backbones import side_rule
 

@@ -11,7 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from kdc_core.config import Config, ConfigError, keypoints_of, parse_config
+from kdc_core.config import Config, ConfigError
+from kdc_core.config_file import keypoints_of, parse_config
 from kdc_core.errors import KdcError
 from kdc_core.files import whole_file
 from kdc_core.network.backbones import BACKBONES

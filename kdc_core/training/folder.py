@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from kdc_core.config import Config, ConfigError, parse_config
+from kdc_core.config import Config, ConfigError
+from kdc_core.config_file import parse_config
 from kdc_core.files import read_json
 from kdc_core.training.processes import rank
 

@@ -23,7 +23,8 @@ from kdc_core.codec.grouping import Poses
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.sample import Sample
 from kdc_core.codec.skeleton import COCO17
-from kdc_core.config import Config, DecodeConfig, load_preset
+from kdc_core.config import Config, DecodeConfig
+from kdc_core.config_file import load_preset
 from kdc_core.datacheck.check import Check, check_data
 from kdc_core.inference.assembly import Thresholds, assemble
 from kdc_core.inference.program import as_raw

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from kdc_core.config import Config, parse_config
+from kdc_core.config import Config
+from kdc_core.config_file import parse_config
 from kdc_core.inference.runtimes.choice import find_model
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import load_model, save_model

@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from kdc_core.config import (
-    PRESETS,
     Config,
     ConfigError,
     DecodeConfig,
@@ -17,9 +16,8 @@ from kdc_core.config import (
     PredictConfig,
     Section,
     TrainConfig,
-    load_preset,
-    parse_config,
 )
+from kdc_core.config_file import PRESETS, load_preset, parse_config
 
 SECTIONS: dict[str, type[Section]] = {
     "fields": FieldsConfig,

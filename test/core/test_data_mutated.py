@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from kdc_core.codec.codec import Codec
 from kdc_core.codec.encode import encode
-from kdc_core.config import load_preset
+from kdc_core.config_file import load_preset
 from kdc_core.data.annotations import AnnotationError
 from kdc_core.data.reading import read_annotations
 from kdc_core.data.sample import make_sample

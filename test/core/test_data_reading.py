@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from kdc_core.codec.skeleton import COCO17, CROWDPOSE14
-from kdc_core.config import ConfigError, load_preset
+from kdc_core.config import ConfigError
+from kdc_core.config_file import load_preset
 from kdc_core.data.annotations import AnnotationError, Annotations
 from kdc_core.data.headers import read_size
 from kdc_core.data.images import decode_image

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from kdc_core.commands import paper
-from kdc_core.config import Config, ConfigError, load_preset
+from kdc_core.config import Config, ConfigError
+from kdc_core.config_file import load_preset
 from kdc_core.data.annotations import (
     AnnotatedImage,
 )

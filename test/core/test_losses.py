@@ -14,7 +14,8 @@ from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.sample import Sample
 from kdc_core.codec.skeleton import COCO17
-from kdc_core.config import DecodeConfig, TrainConfig, load_preset
+from kdc_core.config import DecodeConfig, TrainConfig
+from kdc_core.config_file import load_preset
 from kdc_core.training.losses import (
     Loss,
     all_losses,

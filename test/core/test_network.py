@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kdc_core.config import ConfigError, load_preset
+from kdc_core.config import ConfigError
+from kdc_core.config_file import load_preset
 from kdc_core.data.images import Images
 from kdc_core.inference.runtimes.choice import find_model
 from kdc_core.network.kdc import KDC

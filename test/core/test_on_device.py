@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdc_core.config import load_preset
+from kdc_core.config_file import load_preset
 from kdc_core.data.augment import moved_boxes
 from kdc_core.network.kdc import KDC
 from kdc_core.training.affine import box_of

@@ -17,7 +17,7 @@ from onnx import TensorProto, numpy_helper
 
 from kdc_core.codec.grid import Letterbox
 from kdc_core.commands import export
-from kdc_core.config import load_preset
+from kdc_core.config_file import load_preset
 from kdc_core.errors import KdcError
 from kdc_core.inference.check import check_program
 from kdc_core.inference.compare import Difference

@@ -16,7 +16,7 @@ from pycocotools import mask as rle_tools
 
 from kdc_core.codec.grid import Grid, Letterbox
 from kdc_core.codec.results import Prediction
-from kdc_core.config import load_preset
+from kdc_core.config_file import load_preset
 from kdc_core.data.images import Images
 from kdc_core.data.reading import read_annotations
 from kdc_core.errors import KdcError

@@ -24,7 +24,7 @@ ROOMS = (
     ("network",),
     ("data",),
     ("codec",),
-    ("config", "errors", "files", "memory", "opencv", "stopping"),
+    ("config", "config_file", "errors", "files", "memory", "opencv", "stopping"),
 )
 ROS = {
     "cv_bridge",
@@ -157,7 +157,7 @@ print(len(predictor(cv2.imread(sys.argv[1]))))
 """
 DESCRIBE = """
 from kdc_core.codec.codec import Codec
-from kdc_core.config import load_preset
+from kdc_core.config_file import load_preset
 from kdc_core.network.backbones import BACKBONES
 print(len(Codec.of(load_preset("oracle")).edges) + len(BACKBONES))
 """

@@ -25,7 +25,8 @@ from typer.testing import CliRunner
 
 from kdc_core.cli import app
 from kdc_core.codec.skeleton import COCO17
-from kdc_core.config import Config, ConfigError, load_preset
+from kdc_core.config import Config, ConfigError
+from kdc_core.config_file import load_preset
 from kdc_core.data.annotations import AnnotationError
 from kdc_core.data.images import Images
 from kdc_core.evaluation.run import evaluate, read_truth

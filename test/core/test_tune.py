@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdc_core.codec.skeleton import COCO17
-from kdc_core.config import load_preset
+from kdc_core.config_file import load_preset
 from kdc_core.data.annotations import AnnotationError
 from kdc_core.data.datasets import open_data
 from kdc_core.evaluation import tune as tuning

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from core.conftest import SAMPLES
 
-from kdc_core.config import load_preset
+from kdc_core.config_file import load_preset
 from kdc_core.data.masks import decode_mask, read_mask
 from kdc_core.data.reading import read_annotations
 from kdc_core.inference.runtimes.choice import find_model
