@@ -27,7 +27,7 @@ from kdc_core.config_file import load_preset
 from kdc_core.data.images import Images
 from kdc_core.datacheck.check import check_data
 from kdc_core.datacheck.sheet import write_sheet
-from kdc_core.inference.runtimes.choice import find_model
+from kdc_core.inference.model_files import find_model
 from kdc_core.training.run import train
 
 

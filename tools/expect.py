@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from kdc_core.inference.runtimes.choice import MODELS, find_program
+from kdc_core.inference.model_files import MODELS, find_program
 from kdc_core.inference.runtimes.onnxruntime import OnnxRuntime
 from kdc_core.inference.selftest import FRAME, find_people_of, write_expected
 

@@ -27,9 +27,10 @@ from kdc_core.errors import KdcError
 from kdc_core.evaluation.coco import coco_results, score
 from kdc_core.files import write_json
 from kdc_core.inference.export import cut_before_decode
+from kdc_core.inference.model_files import find_model
 from kdc_core.inference.predictor import Predictor, letterbox_image
-from kdc_core.inference.runtimes.choice import default_threads, find_model
 from kdc_core.inference.runtimes.onnxruntime import Session
+from kdc_core.inference.runtimes.threads import default_threads
 from kdc_core.show.progress import track
 
 SHARED = Path(__file__).parents[1].parent / "shared"  # beside the repository

@@ -13,8 +13,8 @@ from kdc_core.data.reading import read_annotations
 from kdc_core.evaluation.coco import coco_results, score
 from kdc_core.inference.assembly import Thresholds
 from kdc_core.inference.manifest import OUTPUTS
+from kdc_core.inference.model_files import find_model
 from kdc_core.inference.predictor import Predictor, letterbox_image
-from kdc_core.inference.runtimes.choice import find_model
 from kdc_core.inference.runtimes.onnxruntime import Session
 from kdc_core.show.drawing import draw_people
 

@@ -18,9 +18,10 @@ from kdc_core.bench.predictor import interleave
 from kdc_core.inference.assembly import Thresholds
 from kdc_core.inference.export import cut_before_decode
 from kdc_core.inference.manifest import Precision
+from kdc_core.inference.model_files import find_program
 from kdc_core.inference.predictor import Predictor, letterbox_image
 from kdc_core.inference.program import level_fields
-from kdc_core.inference.runtimes.choice import RUNTIMES, find_program, order
+from kdc_core.inference.runtimes.choice import RUNTIMES, order
 from kdc_core.inference.runtimes.onnxruntime import Session
 from kdc_core.inference.runtimes.openvino import OpenVinoRuntime, compile_program
 from kdc_core.inference.runtimes.protocol import Runtime, UnusableRuntime

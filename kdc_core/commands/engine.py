@@ -51,7 +51,7 @@ def build(
     from kdc_core.inference.engine.cache import Cache, get_engine
     from kdc_core.inference.engine.key import Target
     from kdc_core.inference.engine.shapes import Shapes, parse_profile, parse_size
-    from kdc_core.inference.runtimes.choice import files_to_try
+    from kdc_core.inference.model_files import files_to_try
 
     if (size is None) == (profile is None):
         given = "none" if size is None else "both"

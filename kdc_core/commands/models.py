@@ -138,7 +138,7 @@ def by_oracle(preset: str) -> Evaluated:
 def config_of(model: str) -> Config:
     """Configuration of a model, which is not loaded for it."""
     from kdc_core.inference.manifest import read_file
-    from kdc_core.inference.runtimes.choice import find_model
+    from kdc_core.inference.model_files import find_model
 
     path = find_model(model, (".onnx", ".safetensors"))
     if path.suffix == ".onnx":
@@ -154,7 +154,7 @@ def weights_of(model: str) -> Path:
     Raises:
         KdcError: there is none, or an .onnx file is named.
     """
-    from kdc_core.inference.runtimes.choice import find_model
+    from kdc_core.inference.model_files import find_model
 
     path = find_model(model, (".safetensors",))
     if path.suffix == ".onnx":

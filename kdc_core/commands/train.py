@@ -66,7 +66,7 @@ def train(
     import torch
 
     from kdc_core.config_file import load_preset
-    from kdc_core.inference.runtimes.choice import default_threads
+    from kdc_core.inference.runtimes.threads import default_threads
     from kdc_core.training.run import train as run
 
     config = load_preset(preset, change)

@@ -9,7 +9,7 @@ import torch
 
 from kdc_core.config import Config
 from kdc_core.config_file import parse_config
-from kdc_core.inference.runtimes.choice import find_model
+from kdc_core.inference.model_files import find_model
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import load_model, save_model
 from kdc_core.training import run

@@ -23,9 +23,10 @@ from kdc_core.inference.engine.key import Target
 from kdc_core.inference.engine.library import Library
 from kdc_core.inference.engine.messages import BrokenEngine, EngineError
 from kdc_core.inference.engine.session import EngineSession
+from kdc_core.inference.model_files import find_model
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes import tensorrt
-from kdc_core.inference.runtimes.choice import choose_runtime, find_model
+from kdc_core.inference.runtimes.choice import choose_runtime
 from kdc_core.inference.runtimes.onnxruntime import Session
 from kdc_core.inference.runtimes.protocol import Runtime, UnusableRuntime
 from kdc_core.inference.runtimes.tensorrt import TensorRtRuntime

@@ -23,7 +23,7 @@ from kdc_core.evaluation.oracle import Oracle
 from kdc_core.evaluation.run import (
     evaluate,
 )
-from kdc_core.inference.runtimes.choice import find_model
+from kdc_core.inference.model_files import find_model
 
 from .commands import kdc
 from .conftest import untracked

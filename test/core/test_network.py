@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from kdc_core.config import ConfigError
 from kdc_core.config_file import load_preset
 from kdc_core.data.images import Images
-from kdc_core.inference.runtimes.choice import find_model
+from kdc_core.inference.model_files import find_model
 from kdc_core.network.kdc import KDC
 from kdc_core.network.movenet import MoveNet, SameConv
 from kdc_core.network.resnet import DilatedResNet

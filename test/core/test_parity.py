@@ -15,8 +15,9 @@ from kdc_core.data.datasets import open_data
 from kdc_core.data.images import Images
 from kdc_core.inference.assembly import Thresholds
 from kdc_core.inference.compare import SURE, WEAK, Difference, compare
+from kdc_core.inference.model_files import MODELS
 from kdc_core.inference.predictor import Predictor
-from kdc_core.inference.runtimes.choice import MODELS, choose_runtime
+from kdc_core.inference.runtimes.choice import choose_runtime
 
 from .conftest import SHARED
 

@@ -37,10 +37,10 @@ from kdc_core.inference.manifest import (
     read_manifest,
     why_not_run,
 )
+from kdc_core.inference.model_files import MODELS
 from kdc_core.inference.precision import fold_batch_norms, network_nodes, to_fp16
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.quantize import HIGHEST_PRICE, to_int8, training_frames
-from kdc_core.inference.runtimes.choice import MODELS
 from kdc_core.inference.runtimes.onnxruntime import OnnxRuntime, Session
 from kdc_core.inference.selftest import self_test
 from kdc_core.network.weights import load_model, save_model

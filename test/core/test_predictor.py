@@ -32,8 +32,9 @@ from kdc_core.inference.assembly import (
 )
 from kdc_core.inference.export import cut_before_decode, export_onnx
 from kdc_core.inference.manifest import KEY, OUTPUTS, ManifestError, field_names
+from kdc_core.inference.model_files import find_model
 from kdc_core.inference.predictor import Predictor
-from kdc_core.inference.runtimes.choice import choose_runtime, find_model
+from kdc_core.inference.runtimes.choice import choose_runtime
 from kdc_core.inference.runtimes.protocol import UnusableRuntime
 from kdc_core.network.weights import load_model, save_model
 from kdc_core.show.people_json import run_lengths

@@ -19,17 +19,13 @@ import onnxruntime
 import pytest
 
 from kdc_core.data.images import Images
+from kdc_core.inference import model_files
 from kdc_core.inference.assembly import Raw
 from kdc_core.inference.manifest import OUTPUTS, FrameError, Manifest, Precision, read_file
+from kdc_core.inference.model_files import LARGEST_AP_LOSS, MODELS, find_program
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes import choice
-from kdc_core.inference.runtimes.choice import (
-    LARGEST_AP_LOSS,
-    MODELS,
-    choose_runtime,
-    find_program,
-    order,
-)
+from kdc_core.inference.runtimes.choice import choose_runtime, order
 from kdc_core.inference.runtimes.onnxruntime import OnnxRuntime
 from kdc_core.inference.runtimes.protocol import Pending, Runtime, UnusableRuntime
 from kdc_core.inference.runtimes.threads import cpu_quota, default_threads
@@ -415,7 +411,7 @@ def test_auto_takes_int8_where_it_loses_little(
 ) -> None:
     _copy(tmp_path, "m.int8-cpu.onnx", "int8-cpu", loss)
     _copy(tmp_path, "m.onnx", "fp32")
-    monkeypatch.setattr(choice, "MODELS", tmp_path)
+    monkeypatch.setattr(model_files, "MODELS", tmp_path)
     opened = Opened((), monkeypatch)
     choose_runtime("m", "openvino")
     assert opened.tried == [("openvino", "m.int8-cpu.onnx" if taken else "m.onnx")]
@@ -440,7 +436,7 @@ def test_a_damaged_faster_file_is_told_and_the_next_taken(
     whole = (MODELS / "kdc_light.int8-cpu.onnx").read_bytes()
     (tmp_path / "m.int8-cpu.onnx").write_bytes(whole[: len(whole) // 2])
     _copy(tmp_path, "m.onnx", "fp32")
-    monkeypatch.setattr(choice, "MODELS", tmp_path)
+    monkeypatch.setattr(model_files, "MODELS", tmp_path)
     found = choose_runtime("m", "openvino", one_size=True)
     assert found.runtime.manifest.precision == "fp32"
     assert list(found.refused) == ["openvino int8-cpu"]
@@ -451,7 +447,7 @@ def test_a_shipped_file_of_another_precision_than_its_name_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _copy(tmp_path, "m.fp16.onnx", "fp32")
-    monkeypatch.setattr(choice, "MODELS", tmp_path)
+    monkeypatch.setattr(model_files, "MODELS", tmp_path)
     with pytest.raises(UnusableRuntime, match="is fp32, expected fp16"):
         find_program("m", "fp16")
 

@@ -17,8 +17,8 @@ from kdc_core.data.augment import warp
 from kdc_core.data.images import Images
 from kdc_core.data.reading import read_annotations
 from kdc_core.evaluation.testtime import TestTime, level_frame, mirror, mirror_fields
+from kdc_core.inference.model_files import find_model
 from kdc_core.inference.predictor import Predictor
-from kdc_core.inference.runtimes.choice import find_model
 
 from .conftest import make_people, make_person
 

@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdc_core.data.images import Images
 from kdc_core.inference.assembly import Raw
+from kdc_core.inference.model_files import find_model
 from kdc_core.inference.program import Program
-from kdc_core.inference.runtimes.choice import find_model
 from kdc_core.inference.runtimes.torch import TorchRuntime
 from kdc_core.inference.runtimes.torch_cuda import GRAPHS, Constants, CudaProgram
 from kdc_core.network.weights import load_model

@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from kdc_core.inference.engine.cache import Cache, get_engine
+from kdc_core.inference.model_files import MODELS
 from kdc_core.inference.predictor import Predictor
-from kdc_core.inference.runtimes.choice import MODELS
 from kdc_ros import model
 from kdc_ros.main import main
 from kdc_ros.parameters import Settings

@@ -29,7 +29,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.task import Future
 from sensor_msgs.msg import Image
 
-from kdc_core.inference.runtimes.choice import MODELS
+from kdc_core.inference.model_files import MODELS
 from kdc_ros.camera import stamp_of
 from kdc_ros.diagnostics import resident_mb
 from kdc_ros.images import LARGEST_SIDE

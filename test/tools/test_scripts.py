@@ -16,7 +16,7 @@ from core.conftest import SAMPLES
 from kdc_core.config_file import load_preset
 from kdc_core.data.masks import decode_mask, read_mask
 from kdc_core.data.reading import read_annotations
-from kdc_core.inference.runtimes.choice import find_model
+from kdc_core.inference.model_files import find_model
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import load_model, save_model
 

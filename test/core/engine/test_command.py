@@ -14,7 +14,7 @@ import pytest
 from core.commands import assert_refused, kdc
 from core.engine.conftest import FAKE, Play
 from kdc_core.commands.engine import progress_bar
-from kdc_core.inference.runtimes.choice import FASTER
+from kdc_core.inference.model_files import FASTER
 
 
 def test_a_phase_is_shown_as_it_is_named(capsys: pytest.CaptureFixture[str]) -> None:
