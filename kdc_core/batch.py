@@ -7,7 +7,6 @@ its images and writes its parts itself.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -25,9 +24,9 @@ from kdc_core.files import whole_file, write_json
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.rotate import Degrees
 from kdc_core.inference.runtimes.choice import GPU
+from kdc_core.show.parts import WRITERS, part_name, read_failed, sources_in, write_failed
 from kdc_core.show.people_json import frame_json, people_or_error
 
-FORMATS = ("jsonl", "parquet")
 DEVICES = ("auto", "cpu", "cuda")
 THREADS = 1  # of a CPU worker: many images gain more from workers side by side
 LARGEST_PART = 64  # images; what is lost of a worker that is killed
@@ -95,8 +94,8 @@ def predict_batch(
             model cannot be used, or the cluster gave up. What was done until then is kept.
     """
     _check_settings(job)
-    before = finished(job)
-    failed = _read_failed(job.output / "failed.jsonl")
+    before = sources_in(job.output, job.format)
+    failed = read_failed(job.output / "failed.jsonl")
     failed |= {s: f"the name {s!r} is not UTF-8: rename it" for s in sources if not _is_text(s)}
     todo = [s for s in sources if s not in before and s not in failed]
     summary = Summary(sum(s in before for s in sources), 0, 0, failed)
@@ -117,8 +116,7 @@ def predict_batch(
                 summary.persons += row["persons"]
     finally:
         if failed:
-            with whole_file(job.output / "failed.jsonl") as file:
-                _write_jsonl(file, [{"source": s, "error": failed[s]} for s in sorted(failed)])
+            write_failed(job.output / "failed.jsonl", failed)
     return summary
 
 
@@ -227,9 +225,7 @@ class PartWriter:
     def __call__(self, block: dict[str, Any]) -> dict[str, list[Any]]:
         """Names of images (key `item`) to the rows of `_run`, column by column."""
         sources = [str(source) for source in block["item"]]
-        # Named by its images: a task that is run again replaces its own part.
-        digest = hashlib.sha256("\n".join(sources).encode()).hexdigest()[:16]
-        part = f"part-{digest}.{self._job.format}"
+        part = part_name(sources, self._job.format)
         frames = (frame for source in sources for frame in read_frames(source))
         entries = [frame_json(f, people_or_error(self._predictor, f)) for f in frames]
         errors = {entry["source"]: entry["error"] for entry in entries if "error" in entry}
@@ -247,35 +243,6 @@ class PartWriter:
         }
 
 
-def finished(job: Job) -> set[str]:
-    """Paths of the images in the parts of a folder.
-
-    Raises:
-        KdcError: a part that this module did not write.
-    """
-    found: set[str] = set()
-    for path in sorted(job.output.glob(f"part-*.{job.format}")):
-        try:
-            if job.format == "parquet":
-                import pyarrow.parquet as parquet
-
-                found.update(parquet.read_table(path, columns=["source"])["source"].to_pylist())
-            else:
-                found |= _sources(path)
-        except (OSError, ValueError, KeyError) as error:
-            raise KdcError(
-                f"'{path}' is not a part written by this command: move it away. {error}"
-            ) from error
-    return found
-
-
-def _sources(path: Path) -> set[str]:
-    # The name comes first in a line; the people after it, megabytes per part, are not parsed.
-    start, decoder = '{"source": ', json.JSONDecoder()
-    with open(path, encoding="utf-8") as file:
-        return {decoder.raw_decode(line.removeprefix(start))[0] for line in file}
-
-
 def _is_text(name: str) -> bool:
     try:
         return bool(name.encode())
@@ -283,18 +250,10 @@ def _is_text(name: str) -> bool:
         return False
 
 
-def _read_failed(path: Path) -> dict[str, str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return {entry["source"]: entry["error"] for entry in map(json.loads, lines)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise KdcError(f"'{path}' cannot be read: delete it to try again. {error}") from error
-
-
 def _check_settings(job: Job) -> None:
     """Write what the parts are made with, or compare it: two jobs in one folder would mix."""
-    if job.format not in FORMATS:
-        raise KdcError(f"no format '{job.format}': expected {' or '.join(FORMATS)}")
+    if job.format not in WRITERS:
+        raise KdcError(f"no format '{job.format}': expected {' or '.join(WRITERS)}")
     if job.device not in DEVICES:
         raise KdcError(
             f"no device '{job.device}' with Ray, which gives each worker its own GPU: expected "
@@ -332,49 +291,3 @@ def _check_settings(job: Job) -> None:
             f"'{job.output}' holds the results of another job: expected the same {', '.join(odd)} "
             "as in its settings.json. Choose another --output"
         )
-
-
-def _write_jsonl(path: Path, entries: list[dict[str, Any]]) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(entry, allow_nan=False) + "\n" for entry in entries)
-
-
-def _write_parquet(path: Path, entries: list[dict[str, Any]]) -> None:
-    """One row per image or page; masks as the compressed strings of COCO."""
-    import pyarrow
-    import pyarrow.parquet as parquet
-    from pycocotools import mask
-
-    real, whole = pyarrow.float64(), pyarrow.int32()
-    columns: dict[str, Any] = {
-        "source": pyarrow.string(),
-        "frame": whole,
-        "time": real,
-        "size": pyarrow.list_(whole),
-        "scores": pyarrow.list_(real),
-        "mask_scores": pyarrow.list_(real),
-        "boxes": pyarrow.list_(pyarrow.list_(real)),
-        "keypoints": pyarrow.list_(pyarrow.list_(pyarrow.list_(real))),
-        "masks": pyarrow.list_(pyarrow.string()),
-    }
-    rows = [
-        {
-            "source": entry["source"],
-            "frame": entry["frame"],
-            "time": entry.get("time"),
-            "size": entry["size"],
-            "scores": [p["score"] for p in entry["persons"]],
-            "mask_scores": [p.get("mask_score") for p in entry["persons"]],
-            "boxes": [p["box"] for p in entry["persons"]],
-            "keypoints": [p["keypoints"] for p in entry["persons"]],
-            "masks": [
-                mask.frPyObjects(p["segmentation"], *entry["size"])["counts"].decode()
-                for p in entry["persons"]
-            ],
-        }
-        for entry in entries
-    ]
-    parquet.write_table(pyarrow.Table.from_pylist(rows, pyarrow.schema(columns)), path)
-
-
-WRITERS = {"jsonl": _write_jsonl, "parquet": _write_parquet}

@@ -17,10 +17,11 @@ import pytest
 from PIL import Image
 
 from kdc_core import batch
-from kdc_core.batch import Job, PartWriter, finished
+from kdc_core.batch import Job, PartWriter
 from kdc_core.data.sources import read_frames
 from kdc_core.errors import KdcError
 from kdc_core.inference.predictor import Predictor
+from kdc_core.show.parts import sources_in
 from kdc_core.show.people_json import person_json, run_lengths
 
 from .commands import Done, assert_refused, kdc
@@ -119,7 +120,7 @@ def test_a_part_holds_what_the_predictor_finds(form: str, samples: Path, tmp_pat
         pytest.importorskip("pyarrow", reason="needs pyarrow: the extra 'ray'")
     rows = PartWriter(job)({"item": [image_path, str(tmp_path / "b.jpg")]})
     assert [bool(error) for error in rows["error"]] == [False, True]
-    assert finished(job) == {image_path}
+    assert sources_in(job.output, job.format) == {image_path}
 
     image = next(iter(read_frames(image_path))).image
     assert image is not None
@@ -167,7 +168,7 @@ def test_a_signal_ends_the_job_and_what_was_done_is_there(
     _, err = run.communicate(timeout=60)
     assert run.returncode == 128 + number and "Traceback" not in err, err
     assert f"stopped by {signal.Signals(number).name}" in err
-    assert 0 < len(finished(Job(tmp_path / "out"))) < 200
+    assert 0 < len(sources_in(tmp_path / "out", "jsonl")) < 200
 
 
 def test_prediction_needs_no_ray(samples: Path, tmp_path: Path) -> None:
