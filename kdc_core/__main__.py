@@ -3,7 +3,7 @@
 import os
 import sys
 
-from kdc_core.commands.ending import end_at_once, end_by_signal
+from kdc_core.stopping import end_at_once, end_by_signal
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from kdc_core.commands import (
     train,
     tune,
 )
-from kdc_core.errors import KdcError, Work, printable
+from kdc_core.errors import KdcError, Work, for_terminal
 
 app = typer.Typer(
     help="People in images: 17 keypoints and one mask each.",
@@ -129,7 +129,7 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except (KdcError, OSError) as error:  # the latter: a full disk, a folder that is a file
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        print(f"error: {for_terminal(str(error))}", file=sys.stderr)
         from kdc_core.data.annotations import AnnotationError  # brings libraries
 
         return 1 if Work.begun and not isinstance(error, AnnotationError) else 2

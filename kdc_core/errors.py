@@ -14,13 +14,13 @@ class Work:
     """How far the command of this process is.
 
     Attributes:
-        begun: whether some of its work is done; a fault from then on is no refusal, unless it is
-            one of annotations.
+        begun: whether some of its work is done: a fault from then on ends it with 1 (failed), one
+            before with 2 (refused). Faults of annotations are refusals always.
     """
 
     begun: ClassVar[bool] = False
 
 
-def printable(text: str) -> str:
+def for_terminal(text: str) -> str:
     """A text for the terminal: names from files may have characters that steer it."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

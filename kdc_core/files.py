@@ -48,7 +48,7 @@ def shortened(stem: str, others: str) -> str:
     return os.fsdecode(os.fsencode(stem)[: max(1, room)])
 
 
-def printable(name: str) -> str:
+def as_utf8(name: str) -> str:
     """A file's name as text that can be written everywhere: what is no UTF-8 in it as escapes."""
     return name.encode("utf-8", "backslashreplace").decode()
 

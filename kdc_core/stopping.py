@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM: the first asks for a stop, a second ends the process at once."""
+"""SIGINT and SIGTERM: the first asks for a stop, a second ends the process at once.
+
+What works on in a loop asks `stop_by_signal`; all else ends where it is (`end_by_signal`).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 END = b"\0"  # no signal has this number
@@ -35,6 +40,16 @@ class Stopped(SystemExit):
 
     def __init__(self, number: int):
         super().__init__(128 + number)
+
+
+def end_stopped(number: int) -> NoReturn:
+    """End a command that a signal stopped, after one line on stderr.
+
+    Raises:
+        Stopped: always.
+    """
+    _say_stopped(number)
+    raise Stopped(number)
 
 
 @contextmanager
@@ -102,3 +117,47 @@ def _read(pipe: int, stop: Stop, twice: bool) -> None:
             stop.signal, first = read[0], time.monotonic()
         elif twice and time.monotonic() - first > TOGETHER_S:
             os._exit(128 + read[0])
+
+
+def end_by_signal() -> None:
+    """Have the first signal raise `Stopped` after a line on stderr, and a second end at once.
+
+    Meant for the process's first moments, so that a signal while libraries are imported is no
+    traceback.
+    """
+    for number in SIGNALS:
+        signal.signal(number, _stop)
+
+
+def end_at_once() -> None:
+    """Have a signal end the process with nothing more: for when its work is over.
+
+    Python then ends itself for a while, in which an exception would be a traceback.
+    """
+    for number in SIGNALS:
+        signal.signal(number, _end)
+
+
+def _say_stopped(number: int) -> None:
+    # Whatever state Python's own stderr is in.
+    os.write(2, f"stopped by {signal.Signals(number).name}\n".encode())
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    end_at_once()
+    _say_stopped(number)
+    if _importing(frame):  # a library may take the exception for a fault of its own, and go on
+        _end(number, frame)
+    raise Stopped(number)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os._exit(128 + number)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from typer import Argument, Option
 
-from kdc_core.commands.options import Confidence, Device, Model, Rotate, Runtime
+from kdc_core.commands.options import Confidence, Device, Model, Rotate, Runtime, View
 from kdc_core.commands.outputs import check_outputs
-from kdc_core.commands.viewing import Wanted
 from kdc_core.errors import KdcError
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def bag(
     device: Device = "auto",
     confidence: Confidence = None,
     rotate: Rotate = 0,
-    view: Wanted = False,
+    view: View = False,
 ) -> None:
     """Find the people in the images of a bag, and write them to another bag.
 

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from kdc_core.commands.ending import say_stopped
 from kdc_core.commands.viewing import viewing
 from kdc_core.data.bits16 import To8Bits
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.tracking import TIMEOUT_S, Tracker, follow
 from kdc_core.show.progress import track
-from kdc_core.stopping import Stop, Stopped, stop_by_signal
+from kdc_core.stopping import Stop, end_stopped, stop_by_signal
 from kdc_ros.bag_files import (
     ENDINGS,
     DamagedBag,
@@ -110,8 +109,7 @@ def _find_people(
     except DamagedBag as error:  # the people up to here are all that can be had
         _say(str(error))
     if stop.signal is not None:
-        say_stopped(stop.signal)
-        raise Stopped(stop.signal)
+        end_stopped(stop.signal)
     read, count = done + failed, images.topics[topic]
     if read < count:
         _say(f"{read} of {count} images could be read")

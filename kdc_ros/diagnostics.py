@@ -142,7 +142,10 @@ class Monitor:
             self._came.popleft()
 
     def rates(self, now_s: float) -> tuple[float, float]:
-        """Images received and results published per second since the last call but one."""
+        """Images received and results published per second since the previous call.
+
+        Calls less than half a second apart get the same figures.
+        """
         with self._lock:
             passed = now_s - self._rates_at
             if passed >= 0.5:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Option
 
-from kdc_core.commands.ending import say_stopped
 from kdc_core.errors import KdcError, Work
-from kdc_core.stopping import Stop, Stopped, stop_by_signal
+from kdc_core.stopping import Stop, end_stopped, stop_by_signal
 
 if TYPE_CHECKING:
     from rclpy.executors import Executor
@@ -54,8 +53,7 @@ def echo(
         finally:
             rclpy.try_shutdown(context=context)
     if stop.signal is not None:
-        say_stopped(stop.signal)
-        raise Stopped(stop.signal)
+        end_stopped(stop.signal)
 
 
 def _show(people: PeopleTable, executor: Executor, stop: Stop, once: bool) -> None:

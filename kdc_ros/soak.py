@@ -11,7 +11,7 @@ from typer import Option
 
 from kdc_core.commands.options import Json
 from kdc_core.commands.outputs import check_outputs
-from kdc_core.commands.printing import save
+from kdc_core.commands.printing import print_figures, save
 from kdc_core.errors import Work
 
 NAMESPACE = "/kdc_soak"
@@ -29,8 +29,7 @@ def soak(
     check_outputs([json_file])
     Work.begun = True
     figures = run_soak(minutes)
-    for name, value in figures.items():
-        typer.echo(f"{name:28} {value:10.3f}")
+    print_figures(figures)
     save(json_file, figures)
     if figures["memory_growth"] > LARGEST_GROWTH or figures["faults"] or figures["bad"]:
         raise typer.Exit(1)

@@ -25,7 +25,7 @@ from kdc_core.data.datasets import find_data
 from kdc_core.data.images import Images, decode_image
 from kdc_core.data.reading import read, read_entries, used
 from kdc_core.evaluation.flicker import box_iou
-from kdc_core.evaluation.testtime import TestTime
+from kdc_core.evaluation.testtime import AugmentedPredictor
 from kdc_core.files import write_json
 
 SAME_PX = 2.0  # a person that was given lies no farther from its annotation than this
@@ -44,7 +44,9 @@ def main(
     script.check_data_set(output, where, file)
     whole, reading, images = read_entries(file), read(file, COCO17), Images(where)
     annotations, places = used(reading), reading.places
-    find = TestTime(model, [int(side) for side in scales.split(",")], flip=True, given=True)
+    find = AugmentedPredictor(
+        model, [int(side) for side in scales.split(",")], flip=True, given=True
+    )
     asked = kept = 0
     for annotated in annotations.images:
         lacking = [p for p in annotated.people if p.segmentation is None and p.labelled.any()]

@@ -1,1 +1,4 @@
-"""One file a command: its options, one call, and what it prints."""
+"""One file a command: its options, one call, and what it prints.
+
+Shared by several: `options.py`, `outputs.py`, `printing.py`, `models.py`, `viewing.py`.
+"""

@@ -11,7 +11,7 @@ from typer import Option
 
 from kdc_core.commands.options import Json, Model
 from kdc_core.commands.outputs import check_outputs
-from kdc_core.commands.printing import cell, print_table, save
+from kdc_core.commands.printing import cell, print_figures, print_table, save
 from kdc_core.errors import KdcError
 
 app = typer.Typer(no_args_is_help=True)
@@ -117,6 +117,5 @@ def ids(
 
 
 def _report(figures: dict[str, float], json_file: Path | None) -> None:
-    for name, value in figures.items():
-        typer.echo(f"{name:28} {value:10.3f}")
+    print_figures(figures)
     save(json_file, figures)

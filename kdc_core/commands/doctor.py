@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from kdc_core.commands.engine import progress_bar
+from kdc_core.show.progress import build_bar
 
 
 def doctor() -> None:
     """Say what is installed and what will run: a text to paste into a bug report."""
     from kdc_core.doctor import report
 
-    with progress_bar() as progress:
+    with build_bar() as progress:
         rows = report(progress)
     for name, value in rows:
         typer.echo(f"{name:29} {' '.join(value.split())}")

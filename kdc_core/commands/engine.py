@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from kdc_core.commands.options import choice
-from kdc_core.errors import KdcError, Work
+from kdc_core.errors import KdcError
+from kdc_core.show.progress import build_bar
 from kdc_core.stopping import Stopped
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def build(
     shapes = parse_profile(profile) if profile else Shapes.fixed(parse_size(size or ""))
     _, path = next(files_to_try(model, "tensorrt", cast("Precision", precision)))
     place = Target.named(target) if target else _at_hand()
-    with progress_bar() as progress, saying_so_when_stopped():
+    with build_bar() as progress, saying_so_when_stopped():
         engine = get_engine(path, shapes, place, cache=Cache(cache, progress=progress))
     how = "built" if engine.built else "already there, whole and unchanged"
     typer.echo(f"'{engine.path}', {engine.sidecar.engine_bytes / 1e6:.1f} MB")
@@ -117,30 +118,6 @@ def clean(
     typer.echo(f"removed {len(removed)} files, {freed:.1f} MB, from '{folder}'")
     for lock in busy:
         typer.echo(f"left alone, in use by another process: {lock.stem[:12]}")
-
-
-@contextlib.contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr, from the first step on: what a build does and for how long."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeElapsedColumn as Elapsed
-
-    phase_of = TextColumn("{task.description}", markup=False)  # TensorRT names them
-    columns = (phase_of, BarColumn(), MofNCompleteColumn(), Elapsed())
-    bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
-    task = bar.add_task("", total=None)
-
-    def progress(phase: str, done: int, total: int) -> None:
-        Work.begun = True
-        bar.start()
-        bar.update(task, description=phase, completed=done, total=total or None)
-
-    try:
-        yield progress
-    finally:
-        if bar.live.is_started:
-            bar.stop()
 
 
 @contextlib.contextmanager

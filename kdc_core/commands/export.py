@@ -61,7 +61,7 @@ def export(
     from kdc_core.inference.check import check_program
     from kdc_core.inference.engine.shapes import parse_size
     from kdc_core.inference.export import change_precision, export_onnx
-    from kdc_core.inference.manifest import read_file
+    from kdc_core.inference.manifest import read_manifest
     from kdc_core.inference.quantize import training_frames
 
     weights = weights_of(model) if preset is None else _with_preset(model, preset, output)
@@ -76,7 +76,7 @@ def export(
             frames: Iterable[np.ndarray] = ()
             if calibrate is not None:
                 frames = training_frames(
-                    calibrate, read_file(original).config, frame, category=category
+                    calibrate, read_manifest(original).config, frame, category=category
                 )
             change_precision(original, output, cast("Precision", precision), frames)
         Work.begun = True
@@ -129,16 +129,15 @@ def _measure_loss(data: str, original: Path, program: Path, category: str | None
         typer.echo(f"'{data}' has no validation images: what AP it loses is not measured")
         return
     images = Images(folder)
-    done = [
-        by_predictor(str(path), images, "onnxruntime").evaluate(
-            annotations, path.stem, category=category
-        )
-        for path in (original, program)
-    ]
-    if done[0].failed:
-        typer.echo("what AP it loses is not measured without these images", err=True)
-        end_with(done[0].failed)
-    before, after = (one.figures for one in done)
+    figures = []
+    for path in (original, program):
+        evaluated = by_predictor(str(path), images, "onnxruntime")
+        done = evaluated.evaluate(annotations, path.stem, category=category)
+        if done.failed:
+            typer.echo("what AP it loses is not measured without these images", err=True)
+            end_with(done.failed)
+        figures.append(done.figures)
+    before, after = figures
     losses = []
     for name, figure in (("keypoint", "keypoint_ap"), ("mask", "mask_ap_keypoint_persons")):
         one, other = before.get(figure, -1.0), after.get(figure, -1.0)

@@ -36,7 +36,9 @@ def flicker(
     failed: list[str] = []
     for video in videos:
         frames = track(read_frames(video), count_frames(video), Path(video).name)
-        found = count_flicker(predictor(image) for image in _images(frames, failed))
+        found = count_flicker(
+            None if image is None else predictor(image) for image in _images(frames, failed)
+        )
         if found.frames < 3:
             failed.append(f"'{video}' gave {found.frames} frames, expected three or more")
             continue
@@ -54,10 +56,9 @@ def flicker(
     end_with(failed)
 
 
-def _images(frames: Iterable[Frame], failed: list[str]) -> Iterator[np.ndarray]:
-    """The images of frames; why others have none goes to `failed`."""
+def _images(frames: Iterable[Frame], failed: list[str]) -> Iterator[np.ndarray | None]:
+    """The images of frames; of one that has none, None, and why goes to `failed`."""
     for frame in frames:
-        if frame.image is not None:
-            yield frame.image
-        elif frame.error is not None:
+        if frame.image is None and frame.error is not None:
             failed.append(frame.error)
+        yield frame.image

@@ -107,13 +107,13 @@ def by_test_time(
     given: bool = False,
     rotate: int = 0,
 ) -> Evaluated:
-    """A model by torch, mirrored, at several scales or with keypoints given (`TestTime`)."""
-    from kdc_core.evaluation.testtime import TestTime
+    """A model by torch: mirrored, at several scales or with keypoints given."""
+    from kdc_core.evaluation.testtime import AugmentedPredictor
     from kdc_core.inference.rotate import rotate_back, rotate_image
 
     weights = weights_of(model)
     config = config_of(str(weights))
-    run = cache(lambda: TestTime(weights, scales, flip, given))
+    run = cache(lambda: AugmentedPredictor(weights, scales, flip, given))
     name = config.name
     name += ", at " + ",".join(map(str, scales)) if scales else ""
     name += ", flip" * flip + ", given keypoints" * given
@@ -137,12 +137,12 @@ def by_oracle(preset: str) -> Evaluated:
 
 def config_of(model: str) -> Config:
     """Configuration of a model, which is not loaded for it."""
-    from kdc_core.inference.manifest import read_file
+    from kdc_core.inference.manifest import read_manifest
     from kdc_core.inference.model_files import find_model
 
     path = find_model(model, (".onnx", ".safetensors"))
     if path.suffix == ".onnx":
-        return read_file(path).config
+        return read_manifest(path).config
     from kdc_core.network.weights import read_config
 
     return read_config(path)

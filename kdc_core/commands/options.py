@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +31,18 @@ Confidence = Annotated[
     float | None, Option(min=0, max=1, help="Least score of a person; default: the model's.")
 ]
 Json = Annotated[Path | None, Option("--json", help="Write the figures here.")]
+View = Annotated[
+    bool, Option("--view", help="Show the people in a browser, live, until Ctrl-C; needs rerun.")
+]
 Plot = Annotated[Path, Option(help="Plot to draw, .png or .svg.")]
+
+
+def seconds(text: str) -> float:
+    """A time such as 90m; refused while the options are read, before anything is opened."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not match:
+        raise BadParameter(f"expected e.g. 90m, 2h or 45s, got '{text}'")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def choice(*values: str | int, help: str) -> Any:

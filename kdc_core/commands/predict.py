@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from typer import Argument, Option
 
-from kdc_core.commands.ending import say_stopped
-from kdc_core.commands.options import Confidence, Device, Model, Rotate, Runtime
+from kdc_core.commands.options import Confidence, Device, Model, Rotate, Runtime, View
 from kdc_core.commands.outputs import check_outputs
-from kdc_core.commands.viewing import Wanted, viewing
-from kdc_core.errors import KdcError, printable
+from kdc_core.commands.viewing import viewing
+from kdc_core.errors import KdcError, for_terminal
 from kdc_core.show.progress import track
-from kdc_core.stopping import Stopped, stop_by_signal
+from kdc_core.stopping import end_stopped, stop_by_signal
 
 if TYPE_CHECKING:
     from kdc_core.batch import Job
@@ -44,7 +43,7 @@ def predict(
     ids: Annotated[
         bool, Option("--track", help="People of videos, animations and cameras keep an id.")
     ] = False,
-    view: Wanted = False,
+    view: View = False,
     ray: Annotated[
         str | None,
         Option(help="Predict on a Ray cluster: local, auto, host:port or ray://host:port."),
@@ -136,7 +135,7 @@ def _predict_here(
     def fail(reason: str) -> None:
         nonlocal failed
         failed += 1
-        typer.echo(f"error: {printable(reason)}", err=True)
+        typer.echo(f"error: {for_terminal(reason)}", err=True)
 
     # A camera may run for days: nothing of a frame is kept.
     with (
@@ -171,8 +170,7 @@ def _predict_here(
         typer.echo(f"by {predictor.about}")
         stopped = stop.signal
     if stopped is not None and not (live and stopped == signal.SIGINT):
-        say_stopped(stopped)
-        raise Stopped(stopped)
+        end_stopped(stopped)
     if failed:
         raise typer.Exit(1)
 

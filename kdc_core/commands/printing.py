@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kdc_core.errors import printable
+from kdc_core.errors import for_terminal
 
 if TYPE_CHECKING:
     from kdc_core.data.annotations import Annotations
@@ -29,13 +29,13 @@ def print_table(
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(printable(title)))
+    table = Table(title=escape(for_terminal(title)))
     table.add_column(columns[0], overflow="fold", no_wrap=not fold)
     for column in columns[1:]:
         table.add_column(column, justify="right", min_width=5)
     for section in sections:
         for row in section:
-            table.add_row(*(escape(printable(text)) for text in row))
+            table.add_row(*(escape(for_terminal(text)) for text in row))
         table.add_section()
     Console().print(table)
 
@@ -57,6 +57,12 @@ def say_absent(annotations: Annotations, protocol: str) -> None:
         typer.echo(line)
 
 
+def print_figures(figures: dict[str, float]) -> None:
+    """Print figures by name, a line each."""
+    for name, value in figures.items():
+        typer.echo(f"{name:28} {value:10.3f}")
+
+
 def save(path: Path | None, figures: Any) -> None:
     """Write figures as JSON, where a file was asked for."""
     from kdc_core.files import write_json
@@ -69,6 +75,6 @@ def end_with(failed: Iterable[str]) -> None:
     """Name the images that failed, and end with 1 where there are any."""
     failed = list(failed)
     for text in failed:
-        typer.echo(f"error: {printable(text)}", err=True)
+        typer.echo(f"error: {for_terminal(text)}", err=True)
     if failed:
         raise typer.Exit(1)

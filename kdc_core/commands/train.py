@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,16 +10,8 @@ import typer
 from typer import Argument, Option
 
 from kdc_core.commands.models import weights_of
-from kdc_core.commands.options import Category
+from kdc_core.commands.options import Category, seconds
 from kdc_core.commands.outputs import check_outputs
-
-
-def seconds(text: str) -> float:
-    """A time such as 90m; refused while the options are read, before anything is opened."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
-    if not match:
-        raise typer.BadParameter(f"expected e.g. 90m, 2h or 45s, got '{text}'")
-    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def train(

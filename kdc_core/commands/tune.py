@@ -9,10 +9,9 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from kdc_core.commands.models import weights_of
-from kdc_core.commands.options import Category, Json
+from kdc_core.commands.options import Category, Json, seconds
 from kdc_core.commands.outputs import check_outputs, check_suffix
 from kdc_core.commands.printing import cell, print_table, save
-from kdc_core.commands.train import seconds
 from kdc_core.show.progress import track
 
 

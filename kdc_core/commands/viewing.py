@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING
 
 import typer
-from typer import Option
 
 from kdc_core.stopping import Stop
 
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from kdc_core.show.view import View
 
 POLL_S = 0.1
-Wanted: TypeAlias = Annotated[
-    bool, Option("--view", help="Show the people in a browser, live, until Ctrl-C; needs rerun.")
-]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 
 from kdc_core.data.annotations import AnnotatedPerson, Annotations
 from kdc_core.data.masks import decode_mask
-from kdc_core.errors import printable
+from kdc_core.errors import for_terminal
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Fault:
             where.append(f"annotation {self.index}{number}")
         text = ": ".join([", ".join(where), self.text] if where else [self.text])
         # Names and ids come from the file: nothing in them reaches the terminal but characters.
-        return printable(text).replace("\n", "\\n")
+        return for_terminal(text).replace("\n", "\\n")
 
 
 def listed(faults: Sequence[Fault]) -> list[str]:

@@ -14,7 +14,7 @@ from kdc_core.data.annotations import AnnotatedImage
 from kdc_core.data.images import Images, write_image
 from kdc_core.data.masks import decode_mask
 from kdc_core.datacheck.check import Check
-from kdc_core.files import printable
+from kdc_core.files import as_utf8
 from kdc_core.show.drawing import color_of, draw_people
 
 TILE_PX = 448  # side of one image of the sheet
@@ -94,7 +94,7 @@ def _tile(image: np.ndarray, annotated: AnnotatedImage, skeleton: Skeleton) -> n
     tile = np.full((TILE_PX + CAPTION_PX, TILE_PX, 3), GROUND, np.uint8)
     top, left = (TILE_PX - height) // 2, (TILE_PX - width) // 2
     tile[top : top + height, left : left + width] = drawn
-    name = printable(annotated.file_name)
+    name = as_utf8(annotated.file_name)
     while len(name) > 1 and _text_width(name) > TILE_PX - 8:
         name = name[1:]  # the end of a path says more than its beginning
     cv2.putText(tile, name, (4, TILE_PX + CAPTION_PX - 6), *_FONT, (230, 230, 230), 1, cv2.LINE_AA)

@@ -18,7 +18,7 @@ class Flicker:
     """What was counted over a clip.
 
     Attributes:
-        frames: of the clip.
+        frames: of the clip, as far as they could be read.
         expected: persons that the frame before and the frame after show in the same place.
         missing: of these, persons that the frame between does not show there.
         frames_with_missing: frames in which at least one is missing.
@@ -35,14 +35,16 @@ class Flicker:
         return self.missing / max(1, self.expected)
 
 
-def count_flicker(predictions: Iterable[Prediction]) -> Flicker:
-    """Count over the predictions of consecutive frames."""
-    boxes = [
-        np.array([person.box for person in prediction.persons], np.float32).reshape(-1, 4)
-        for prediction in predictions
-    ]
+def count_flicker(predictions: Iterable[Prediction | None]) -> Flicker:
+    """Count over the predictions of consecutive frames; None of one that could not be read.
+
+    A frame without a prediction, and those beside it, are not judged.
+    """
+    boxes = [None if prediction is None else _boxes(prediction) for prediction in predictions]
     expected = missing = frames_with_missing = 0
     for before, here, after in zip(boxes, boxes[1:], boxes[2:], strict=False):
+        if before is None or here is None or after is None:
+            continue
         gone = 0
         for first, second in _pairs(before, after):
             expected += 1
@@ -50,7 +52,12 @@ def count_flicker(predictions: Iterable[Prediction]) -> Flicker:
             gone += not (box_iou(between[None], here) >= SAME_IOU).any()
         missing += gone
         frames_with_missing += gone > 0
-    return Flicker(len(boxes), expected, missing, frames_with_missing)
+    read = sum(found is not None for found in boxes)
+    return Flicker(read, expected, missing, frames_with_missing)
+
+
+def _boxes(prediction: Prediction) -> np.ndarray:
+    return np.array([person.box for person in prediction.persons], np.float32).reshape(-1, 4)
 
 
 def _pairs(before: np.ndarray, after: np.ndarray) -> list[tuple[int, int]]:

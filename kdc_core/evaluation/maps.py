@@ -16,7 +16,12 @@ from kdc_core.codec.grouping import Poses
 from kdc_core.codec.results import Prediction
 from kdc_core.config import Config
 from kdc_core.inference.assembly import assemble
-from kdc_core.inference.predictor import check_image, everybody, fit_letterbox, letterbox_image
+from kdc_core.inference.predictor import (
+    check_image,
+    evaluation_thresholds,
+    fit_letterbox,
+    letterbox_image,
+)
 from kdc_core.inference.program import as_raw, level_fields
 from kdc_core.network.kdc import KDC
 
@@ -60,4 +65,6 @@ class ImageMaps:
         codec = Codec.of(config)
         with torch.inference_mode():
             raw = as_raw(decode(self.levels, codec, poses=poses))
-        return assemble(raw, self.letterbox, self.size, codec.mask_grid, everybody(config))
+        return assemble(
+            raw, self.letterbox, self.size, codec.mask_grid, evaluation_thresholds(config)
+        )

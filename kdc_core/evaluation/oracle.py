@@ -17,7 +17,7 @@ from kdc_core.data.annotations import AnnotatedImage
 from kdc_core.data.augment import warp
 from kdc_core.data.sample import make_sample
 from kdc_core.inference.assembly import Raw
-from kdc_core.inference.predictor import everybody, find_people
+from kdc_core.inference.predictor import evaluation_thresholds, find_people
 from kdc_core.inference.program import as_raw
 
 # Noise is drawn at every so many cells and interpolated between.
@@ -71,4 +71,4 @@ class Oracle:
             with torch.no_grad():
                 return as_raw(decode([as_logits(targets)], self.codec))
 
-        return find_people(blank, raw_of, self.config, everybody(self.config))
+        return find_people(blank, raw_of, self.config, evaluation_thresholds(self.config))

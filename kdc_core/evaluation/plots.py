@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdc_core.files import printable, whole_file
+from kdc_core.files import as_utf8, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,7 +122,7 @@ def _plot(path: Path, title: str, xlabel: str, ylabel: str, height: float = 3.6)
 
 def _plain(text: str) -> str:
     """Text, perhaps with a file's name in it, of which matplotlib takes nothing for a formula."""
-    return printable(text).replace("$", r"\$")
+    return as_utf8(text).replace("$", r"\$")
 
 
 def _places(labels: list[str]) -> list[float]:

@@ -19,7 +19,7 @@ from kdc_core.errors import KdcError
 from kdc_core.evaluation.coco import Result
 from kdc_core.evaluation.misses import KINDS, Miss, count_misses, find_misses
 from kdc_core.evaluation.paper import rows_of
-from kdc_core.files import printable, whole_file
+from kdc_core.files import as_utf8, whole_file
 from kdc_core.show.drawing import draw_people
 
 KEYPOINT = 0.2  # predicted keypoints below this score are not drawn
@@ -123,7 +123,7 @@ def write_report(
             except (ImageError, AnnotationError) as error:
                 failed[image_id] = str(error)
                 continue
-            file = escape(printable(artist.images[image_id].file_name))
+            file = escape(as_utf8(artist.images[image_id].file_name))
             cost = sum(miss.cost for miss in mine)
             entries.append(FIGURE.format(name=name, file=file, count=len(mine), cost=cost))
         if by_image:
@@ -132,7 +132,7 @@ def write_report(
     if failed:
         shown += [
             "<h2>Not shown</h2>",
-            *(f"<p>{escape(printable(text))}</p>" for text in failed.values()),
+            *(f"<p>{escape(as_utf8(text))}</p>" for text in failed.values()),
         ]
     text = PAGE.format(
         images=len(annotations.images),

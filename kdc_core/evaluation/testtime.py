@@ -18,14 +18,14 @@ from kdc_core.codec.skeleton import Edges, Skeleton
 from kdc_core.data.annotations import AnnotatedImage
 from kdc_core.data.augment import shrink
 from kdc_core.inference.assembly import Raw
-from kdc_core.inference.predictor import everybody, find_people
+from kdc_core.inference.predictor import evaluation_thresholds, find_people
 from kdc_core.inference.program import as_raw
 from kdc_core.network.backbones import side_rule
 from kdc_core.network.weights import load_model
 
 
-class TestTime:
-    """Runs a model's network by torch, outside any exported program.
+class AugmentedPredictor:
+    """Runs a model's network by torch with test-time augmentation, outside any exported program.
 
     Args:
         model: safetensors file of ours.
@@ -34,8 +34,6 @@ class TestTime:
         flip: average the fields with those of the mirrored image.
         given: take the annotated keypoints instead of found ones, as Pose2Seg is fed.
     """
-
-    __test__ = False  # not a test, whatever its name
 
     def __init__(
         self, model: Path, scales: list[int] | None = None, flip: bool = False, given: bool = False
@@ -67,7 +65,9 @@ class TestTime:
                 fields = [self._fields(one) for one in frames]
                 return as_raw(decode(fields, self.codec, self.levels, poses))
 
-        return find_people(image, raw_of, self.config, everybody(self.config), self.scales[0])
+        return find_people(
+            image, raw_of, self.config, evaluation_thresholds(self.config), self.scales[0]
+        )
 
     def _fields(self, frame: np.ndarray) -> Fields[Tensor]:
         image = torch.from_numpy(frame.transpose(2, 0, 1)[None].astype(np.float32))

@@ -25,7 +25,7 @@ from kdc_core.inference.manifest import (
     Manifest,
     Precision,
     field_names,
-    read_file,
+    read_manifest,
 )
 from kdc_core.inference.precision import to_fp16
 from kdc_core.inference.program import Program
@@ -95,7 +95,7 @@ def change_precision(
         ManifestError: not such a file.
         KdcError: int8 without frames.
     """
-    manifest = read_file(program)
+    manifest = read_manifest(program)
     maps, graph = field_names(manifest.config), onnx.load(program)
     if precision == "fp16":
         to_fp16(graph, maps)
@@ -109,7 +109,7 @@ def change_precision(
 def write_ap_loss(path: str | os.PathLike[str], loss: float) -> None:
     """Write into an exported program how much AP its precision costs."""
     graph = onnx.load(path)
-    manifest = read_file(path).model_copy(update={"ap_loss": loss})
+    manifest = read_manifest(path).model_copy(update={"ap_loss": loss})
     save_program(graph, manifest, path)
 
 
@@ -168,7 +168,7 @@ def to_onnx(
 
 def cut_before_decode(path: str | os.PathLike[str]) -> onnx.ModelProto:
     """The network of an exported program alone: frame to Fields."""
-    names = field_names(read_file(path).config)
+    names = field_names(read_manifest(path).config)
     return onnx.utils.Extractor(onnx.load(path)).extract_model(["frame"], names)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from kdc_core.inference.manifest import ManifestError, Precision, read_file
+from kdc_core.inference.manifest import ManifestError, Precision, read_manifest
 from kdc_core.inference.runtimes.protocol import UnusableRuntime
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -60,7 +60,7 @@ def find_program(model: str, precision: Precision) -> Path:
     """
     ending = ".onnx" if precision == "fp32" else f".{precision}.onnx"
     path = find_model(model, () if _is_path(model) else (ending,))
-    have = read_file(path).precision
+    have = read_manifest(path).precision
     if have == precision:
         return path
     if not _is_path(model):
@@ -121,7 +121,7 @@ def _is_path(model: str) -> bool:
 def _is_exact(path: Path) -> bool:
     """Whether a file says that its precision loses little; one that is damaged says why later."""
     try:
-        loss = read_file(path).ap_loss
+        loss = read_manifest(path).ap_loss
     except ManifestError:
         return True
     return loss is not None and loss <= LARGEST_AP_LOSS

@@ -197,7 +197,7 @@ def default_thresholds(config: Config) -> Thresholds:
     )
 
 
-def everybody(config: Config) -> Thresholds:
+def evaluation_thresholds(config: Config) -> Thresholds:
     """The thresholds of evaluation: whoever is found, with all keypoints, whatever the scores."""
     return replace(default_thresholds(config), confidence=0.0, keypoint=0.0)
 
@@ -209,7 +209,10 @@ def find_people(
     thresholds: Thresholds,
     longer_side: int | None = None,
 ) -> Prediction:
-    """As `submit_image`, with what gives the people of the letterboxed frame at once."""
+    """Letterbox an image, find the people of the frame by `raw_of`, and bring them back to it.
+
+    Args and Raises as for `submit_image`.
+    """
 
     def submit(frame: np.ndarray, letterbox: Letterbox) -> Pending[Raw]:
         return Pending(partial(raw_of, frame, letterbox))

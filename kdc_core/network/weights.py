@@ -118,10 +118,10 @@ def _config(metadata: dict[str, str], path: str | os.PathLike[str]) -> Config:
         if "fields.skeleton" not in str(error):
             raise
         try:
-            provenance = json.loads(metadata.get("provenance", "{}"))
-        except ValueError:
-            provenance = None
-        raise ConfigError(f"{error}{keypoints_of(provenance)}") from error
+            keypoints = keypoints_of(_provenance(metadata, path))
+        except ModelFileError:
+            keypoints = ""
+        raise ConfigError(f"{error}{keypoints}") from error
 
 
 def start_from(config: Config, path: str | os.PathLike[str]) -> KDC:

@@ -1,8 +1,9 @@
-"""The progress bar of every command."""
+"""The progress bars of the commands."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from kdc_core.errors import Work
@@ -38,3 +39,35 @@ def track(items: Iterable[T], total: int | None, label: str) -> Iterator[T]:
             Work.begun = True
             speed = bar.tasks[task].speed
             bar.update(task, advance=1, rate=f"{speed:.1f}/s" if speed else "")
+
+
+@contextmanager
+def build_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr, from the first step on: what the build of an engine does, for how long.
+
+    With the first step, `Work` has begun.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    phase_of = TextColumn("{task.description}", markup=False)  # TensorRT names them
+    columns = (phase_of, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
+    task = bar.add_task("", total=None)
+
+    def progress(phase: str, done: int, total: int) -> None:
+        Work.begun = True
+        bar.start()
+        bar.update(task, description=phase, completed=done, total=total or None)
+
+    try:
+        yield progress
+    finally:
+        if bar.live.is_started:
+            bar.stop()

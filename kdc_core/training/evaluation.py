@@ -20,7 +20,7 @@ from kdc_core.data.images import ImageError, Images
 from kdc_core.evaluation.coco import COMMON_FIGURES, Result, protocol_of, score
 from kdc_core.evaluation.protocols import absent_rows
 from kdc_core.evaluation.run import read_truth
-from kdc_core.files import printable, read_json, write_json
+from kdc_core.files import as_utf8, read_json, write_json
 from kdc_core.inference.predictor import ImageArrayError, Predictor, default_thresholds
 from kdc_core.network.weights import save_model
 from kdc_core.show.drawing import draw_people
@@ -147,7 +147,7 @@ class Evaluation(Callback):
                 continue
             threshold = predictor.thresholds.keypoint
             drawn = draw_people(image, found, predictor.skeleton, threshold)
-            name = printable(self.images.annotations.images[place].file_name)
+            name = as_utf8(self.images.annotations.images[place].file_name)
             self.metrics.writer.add_image(name, drawn, step, dataformats="HWC")
 
 

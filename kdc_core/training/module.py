@@ -15,7 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from kdc_core.errors import KdcError
 from kdc_core.evaluation.coco import Result, coco_results
-from kdc_core.inference.predictor import ImageArrayError, Predictor, everybody
+from kdc_core.inference.predictor import ImageArrayError, Predictor, evaluation_thresholds
 from kdc_core.inference.runtimes.torch import TorchRuntime
 from kdc_core.network.kdc import KDC
 from kdc_core.training.losses import all_losses, total_loss
@@ -102,7 +102,7 @@ class TrainingModule(lightning.LightningModule):
         # Lightning's WeightAveraging has put the average in place of the weights.
         check_average(self.state_dict())
         self.predictor = Predictor(TorchRuntime(self.network, {}, self.device))
-        self.predictor.thresholds = everybody(self.network.config)
+        self.predictor.thresholds = evaluation_thresholds(self.network.config)
 
     def validation_step(self, batch: tuple[int, np.ndarray | None], index: int) -> dict[str, Any]:
         """Predict an image of --val: its COCO results by its id, none if it cannot be read."""

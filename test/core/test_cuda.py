@@ -15,8 +15,8 @@ pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-python, in the e
 
 from kdc_core.data.images import Images
 from kdc_core.data.reading import read_annotations
-from kdc_core.inference import cuda
 from kdc_core.inference.assembly import Raw
+from kdc_core.inference.engine import cuda
 from kdc_core.inference.engine import session as session_module
 from kdc_core.inference.engine.driver import Gpu
 from kdc_core.inference.engine.key import Target

@@ -24,7 +24,7 @@ from kdc_core.data.masks import as_rle
 from kdc_core.data.reading import read_annotations
 from kdc_core.datacheck.check import check_data
 from kdc_core.evaluation.coco import Result, score
-from kdc_core.inference.manifest import KEY, Manifest, ManifestError, read_manifest
+from kdc_core.inference.manifest import KEY, Manifest, ManifestError, parse_manifest
 
 from .cases import FIRST, IMAGE, NO_AREA, NOTED, REFUSED, SILENT, halve, make_case, turn
 from .commands import assert_refused, kdc
@@ -448,12 +448,12 @@ def test_a_model_of_another_skeleton_says_what_is_known() -> None:
     content["config"]["fields"]["skeleton"] = "hand21"
     words = "'m.onnx' has another skeleton: .*'hand21', known are coco17.*as CONTRIBUTING.md says"
     with pytest.raises(ManifestError, match=words):
-        read_manifest({KEY: json.dumps(content)}, "m.onnx")
+        parse_manifest({KEY: json.dumps(content)}, "m.onnx")
     with pytest.raises(ConfigError, match="'hand21', known are coco17"):
         load_preset("oracle", ["fields.skeleton=hand21"])
     content["provenance"] = {"keypoints": ["wrist", "thumb_tip"]}
     with pytest.raises(ManifestError, match="Its keypoints: wrist, thumb_tip"):
-        read_manifest({KEY: json.dumps(content)}, "m.onnx")
+        parse_manifest({KEY: json.dumps(content)}, "m.onnx")
 
 
 # Folders as tools export them

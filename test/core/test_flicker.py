@@ -48,6 +48,14 @@ def test_people_who_come_and_go_do_not_flicker() -> None:
     assert count_flicker([frame(), frame(), frame()]).expected == 0
 
 
+def test_frames_about_an_unread_one_are_not_judged() -> None:
+    steady = [frame(10) for _ in range(6)]
+    found = count_flicker([*steady[:3], None, frame(10), frame(), frame(10)])
+    assert (found.frames, found.expected, found.missing) == (6, 2, 1)
+    beside = count_flicker([frame(10), frame(10), None, frame(), frame(10)])
+    assert beside.expected == 0, "nothing is known of the frame before the empty one"
+
+
 def test_overlap_of_boxes() -> None:
     a = np.array([[0, 0, 10, 10]], np.float32)
     b = np.array([[5, 0, 15, 10], [20, 20, 30, 30]], np.float32)

@@ -126,7 +126,7 @@ def test_an_engine_runs_in_another_thread_and_its_memory_does_not_grow(
 ) -> None:
     """The node configures in one thread and runs frames in another."""
     on_gpu = open_on_gpu(runtime, engines=Cache(folder))
-    from kdc_core.inference.cuda import free_mib
+    from kdc_core.inference.engine.cuda import free_mib
 
     frame, found, free = image(), list[int](), list[int]()
     expected = len(on_gpu(frame))

@@ -33,11 +33,11 @@ from kdc_core.inference.manifest import (
     FrameError,
     ManifestError,
     field_names,
-    read_file,
+    parse_manifest,
     read_manifest,
-    why_not_run,
 )
 from kdc_core.inference.model_files import MODELS
+from kdc_core.inference.onnx_file import why_not_run
 from kdc_core.inference.precision import fold_batch_norms, network_nodes, to_fp16
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.quantize import HIGHEST_PRICE, to_int8, training_frames
@@ -111,7 +111,7 @@ def test_the_shipped_programs_are_those_of_the_shipped_weights(
     precision: str, most_bytes: float, within_px: float
 ) -> None:
     path = MODELS / f"kdc_light.{precision}.onnx"
-    manifest, whole = read_file(path), read_file(PROGRAM)
+    manifest, whole = read_manifest(path), read_manifest(PROGRAM)
     assert path.stat().st_size < most_bytes
     assert manifest.precision == precision and manifest.weights_sha256 == whole.weights_sha256
     assert manifest.config == whole.config
@@ -153,7 +153,7 @@ def test_int8_is_written_in_both_dialects(
     most: int,
     tmp_path: Path,
 ) -> None:
-    manifest = read_file(one_level)
+    manifest = read_manifest(one_level)
     maps = field_names(manifest.config)
     model = to_int8(onnx.load(one_level), maps, precision, frames[:4])
     values = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -183,7 +183,7 @@ def test_what_costs_the_maps_most_stays_in_fp32(
     one_level: Path, frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of an image that nobody looked at, for the choice of convolutions."""
-    maps = field_names(read_file(one_level).config)
+    maps = field_names(read_manifest(one_level).config)
     whole = run(cut_before_decode(one_level), frames[5])
     worst = {}
     for price in (HIGHEST_PRICE, np.inf):
@@ -226,7 +226,7 @@ def test_a_program_of_one_size_says_so_and_takes_no_other(weights: Path, tmp_pat
     path = tmp_path / "m.onnx"
     export_onnx(weights, tmp_path / "fp32.onnx", (256, 320))
     change_precision(tmp_path / "fp32.onnx", path, "fp16")
-    manifest = read_file(path)
+    manifest = read_manifest(path)
     assert manifest.size == (256, 320) and manifest.precision == "fp16"
     assert not any(
         d.dim_param for v in onnx.load(path).graph.output for d in v.type.tensor_type.shape.dim
@@ -239,7 +239,7 @@ def test_a_program_of_one_size_says_so_and_takes_no_other(weights: Path, tmp_pat
     with pytest.raises(FrameError, match="250 x 320 does not fit"):
         export_onnx(weights, path, size=(250, 320))
     write_ap_loss(path, 0.0123)
-    assert read_file(path).ap_loss == 0.0123
+    assert read_manifest(path).ap_loss == 0.0123
     worst = Difference()
     for _, difference in check_program(path, weights):
         worst |= difference
@@ -269,7 +269,7 @@ def test_export_measures_what_int8_loses_on_validation_images(
         shutil.copy(PROGRAM, output)
 
     def change(program: Path, output: Path, precision: str, *_: object) -> None:
-        manifest = read_file(program).model_copy(update={"precision": precision})
+        manifest = read_manifest(program).model_copy(update={"precision": precision})
         save_program(onnx.load(program), manifest, output)
 
     monkeypatch.setattr("kdc_core.inference.export.export_onnx", export)
@@ -289,7 +289,7 @@ def test_export_measures_what_int8_loses_on_validation_images(
     assert done.returncode == 0, done.stderr
     said = "keypoint AP on" if split else "has no validation images"
     assert said in done.stdout
-    assert read_file(tmp_path / "m.onnx").ap_loss == (0.0 if split else None)
+    assert read_manifest(tmp_path / "m.onnx").ap_loss == (0.0 if split else None)
 
 
 def test_a_loss_on_images_that_cannot_be_read_is_none(
@@ -344,20 +344,20 @@ def test_the_loss_is_that_of_what_loses_most(
 
 def test_a_manifest_without_precision_is_of_fp32() -> None:
     later = {"precision", "size", "ap_loss"}
-    first = {**read_file(PROGRAM).model_dump(mode="json", exclude=later), "schema_number": 1}
-    manifest = read_manifest({KEY: json.dumps(first)}, "m.onnx")
+    first = {**read_manifest(PROGRAM).model_dump(mode="json", exclude=later), "schema_number": 1}
+    manifest = parse_manifest({KEY: json.dumps(first)}, "m.onnx")
     assert (manifest.precision, manifest.size, manifest.ap_loss) == ("fp32", None, None)
     newer = manifest.model_copy(update={"schema_number": 99}).model_dump_json()
     with pytest.raises(ManifestError, match="another version"):
-        read_manifest({KEY: newer}, "m.onnx")
+        parse_manifest({KEY: newer}, "m.onnx")
     more = manifest.model_dump(mode="json")
     more["config"]["decode"]["later"] = 1
     with pytest.raises(ManifestError, match=r"version.*config\.decode\.later: no such setting"):
-        read_manifest({KEY: json.dumps(more)}, "m.onnx")
+        parse_manifest({KEY: json.dumps(more)}, "m.onnx")
     for size in ((-1, 448), (0, 0), (448, 3_200_000)):
         none = manifest.model_copy(update={"size": size}).model_dump_json()
         with pytest.raises(ManifestError, match="greater than 0|less than or equal to 4096"):
-            read_manifest({KEY: none}, "m.onnx")
+            parse_manifest({KEY: none}, "m.onnx")
 
 
 def _broken(whole: bytes) -> Iterator[bytes]:
@@ -372,10 +372,10 @@ def _broken(whole: bytes) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("provenance", [5, [], {"keypoints": 5}])
 def test_another_skeleton_is_named_whatever_else_a_manifest_says(provenance: Any) -> None:
-    content = read_file(PROGRAM).model_dump(mode="json") | {"provenance": provenance}
+    content = read_manifest(PROGRAM).model_dump(mode="json") | {"provenance": provenance}
     content["config"]["fields"]["skeleton"] = "hand21"
     with pytest.raises(ManifestError, match="'m.onnx' has another skeleton"):
-        read_manifest({KEY: json.dumps(content)}, "m.onnx")
+        parse_manifest({KEY: json.dumps(content)}, "m.onnx")
 
 
 def test_why_a_file_cannot_be_run_is_told_of_a_broken_one_too(tmp_path: Path) -> None:
@@ -391,12 +391,12 @@ def test_the_manifest_of_a_broken_file_is_not_read(tmp_path: Path) -> None:
     for content in _broken(PROGRAM.read_bytes()):
         path.write_bytes(content)
         with pytest.raises(ManifestError, match="m.onnx' is not an ONNX file that can be run"):
-            read_file(path)
+            read_manifest(path)
     path.write_bytes(b"")
     with pytest.raises(ManifestError, match="not a KDC program"):
-        read_file(path)
+        read_manifest(path)
     with pytest.raises(ManifestError, match="cannot read"):
-        read_file(tmp_path / "none.onnx")
+        read_manifest(tmp_path / "none.onnx")
 
 
 def test_a_frame_of_one_size_holds_any_image() -> None:

@@ -21,7 +21,7 @@ import pytest
 from kdc_core.data.images import Images
 from kdc_core.inference import model_files
 from kdc_core.inference.assembly import Raw
-from kdc_core.inference.manifest import OUTPUTS, FrameError, Manifest, Precision, read_file
+from kdc_core.inference.manifest import OUTPUTS, FrameError, Manifest, Precision, read_manifest
 from kdc_core.inference.model_files import LARGEST_AP_LOSS, MODELS, find_program
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes import choice
@@ -385,7 +385,7 @@ def _copy(folder: Path, name: str, precision: Precision, loss: float | None = No
     from kdc_core.inference.manifest import KEY
 
     model = onnx.load(PROGRAM)
-    manifest = read_file(PROGRAM).model_copy(update={"precision": precision, "ap_loss": loss})
+    manifest = read_manifest(PROGRAM).model_copy(update={"precision": precision, "ap_loss": loss})
     del model.metadata_props[:]
     model.metadata_props.add(key=KEY, value=manifest.model_dump_json())
     onnx.save(model, folder / name)
@@ -528,9 +528,10 @@ def test_cuda_is_asked_for_with_its_device(gpu_package: type[Session]) -> None:
 
 def test_tensorrt_of_onnxruntime_keeps_no_engines(gpu_package: type[Session]) -> None:
     OnnxRuntime(PROGRAM, "auto", 2, "onnxruntime-tensorrt")
-    (provider, options), (second, _), last = gpu_package.asked
+    (provider, options), (second, of_cuda), last = gpu_package.asked
     assert provider == "TensorrtExecutionProvider" and second == "CUDAExecutionProvider"
     assert options["trt_engine_cache_enable"] == "False" and last == "CPUExecutionProvider"
+    assert of_cuda["use_tf32"] == "0"
     assert "onnxruntime-tensorrt" not in ORDER
 
 

@@ -47,7 +47,6 @@ ROS_MAY_USE = (
     "bench",
     "codec.results",
     "codec.skeleton",
-    "commands.ending",
     "commands.options",
     "commands.outputs",
     "commands.printing",

@@ -16,7 +16,7 @@ from kdc_core.config import DecodeConfig
 from kdc_core.data.augment import warp
 from kdc_core.data.images import Images
 from kdc_core.data.reading import read_annotations
-from kdc_core.evaluation.testtime import TestTime, level_frame, mirror, mirror_fields
+from kdc_core.evaluation.testtime import AugmentedPredictor, level_frame, mirror, mirror_fields
 from kdc_core.inference.model_files import find_model
 from kdc_core.inference.predictor import Predictor
 
@@ -69,7 +69,7 @@ def test_a_level_shows_a_point_where_it_says(factor: float) -> None:
 
 def test_one_plain_pass_finds_what_the_predictor_finds(samples: Path) -> None:
     predictor = Predictor.from_pretrained(str(LIGHT), confidence=0.5, keypoint=0.0)
-    plain = TestTime(LIGHT)
+    plain = AugmentedPredictor(LIGHT)
     for annotated in read_annotations(samples / "annotations.json").images[:2]:
         image = Images(samples).read(annotated.file_name)
         wanted = predictor(image).persons
@@ -82,7 +82,7 @@ def test_one_plain_pass_finds_what_the_predictor_finds(samples: Path) -> None:
 
 
 def test_given_keypoints_come_out_as_they_went_in(samples: Path) -> None:
-    fed = TestTime(LIGHT, given=True)
+    fed = AugmentedPredictor(LIGHT, given=True)
     annotated = read_annotations(samples / "annotations.json").images[0]
     prediction = fed(Images(samples).read(annotated.file_name), annotated)
     labelled = [person for person in annotated.people if person.labelled.any()]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdc_core.inference.engine.messages import EngineError
-from kdc_core.inference.manifest import Manifest, read_file
+from kdc_core.inference.manifest import Manifest, read_manifest
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def open_program(path: Path) -> ProgramFile:
         EngineError: it cannot be read.
         ManifestError: not ours, cut short, or of another version.
     """
-    manifest = read_file(path)
+    manifest = read_manifest(path)
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:

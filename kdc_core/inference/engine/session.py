@@ -14,7 +14,14 @@ import numpy as np
 from cuda.bindings import runtime as cudart
 
 from kdc_core.inference.assembly import Raw
-from kdc_core.inference.cuda import Buffer, CudaError, capture, check, make_event, make_stream
+from kdc_core.inference.engine.cuda import (
+    Buffer,
+    CudaError,
+    capture,
+    check,
+    make_event,
+    make_stream,
+)
 from kdc_core.inference.engine.kernels import Kernels
 from kdc_core.inference.engine.messages import BrokenEngine
 from kdc_core.inference.manifest import OUTPUTS

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from kdc_core.inference.manifest import ManifestError, Precision, read_file
+from kdc_core.inference.manifest import ManifestError, Precision, read_manifest
 from kdc_core.inference.model_files import files_to_try, find_model
 from kdc_core.inference.runtimes.onnxruntime import OnnxRuntime
 from kdc_core.inference.runtimes.openvino import OpenVinoRuntime
@@ -163,7 +163,7 @@ def _is_int8(model: str, precision: Precision | Literal["auto"]) -> bool:
     """Whether OpenVINO would run a model in int8."""
     try:
         _, path = next(files_to_try(model, "openvino", precision))
-        return read_file(path).precision == "int8-cpu"
+        return read_manifest(path).precision == "int8-cpu"
     except (UnusableRuntime, ManifestError):  # whatever opens it says why
         return False
 
@@ -183,7 +183,7 @@ def _open(
     if request.device == "cpu" and name in GPU:
         raise UnusableRuntime(f"{name} runs on an NVIDIA GPU, and the device asked for is cpu")
     if path.suffix == ".onnx" and request.size is not None:
-        read_file(path).check_size(request.size)
+        read_manifest(path).check_size(request.size)
     if name in TENSORRT:
         return _open_tensorrt(name, path, request, otherwise)
     if name == "torch":

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from kdc_core.inference.assembly import Raw
-from kdc_core.inference.manifest import OUTPUTS, read_file, why_not_run
+from kdc_core.inference.manifest import OUTPUTS, read_manifest
+from kdc_core.inference.onnx_file import why_not_run
 from kdc_core.inference.runtimes.protocol import Pending, UnusableRuntime
 
 SPIN_US = 100
@@ -20,18 +21,17 @@ BOUNDED_SPIN_SINCE = (1, 26)
 CPU = "CPUExecutionProvider"
 
 
+# The default search for convolutions tries them all out at the first frame of each size.
+# Decode subtracts squares of positions: TF32's 10 bits blur them by many pixels.
+CUDA = ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"})
 # Execution providers by preference, with their options beside the device's number. The operators
 # that one lacks the next executes, and the CPU those that all lack.
 GPU_PROVIDERS: dict[str, tuple[tuple[str, dict[str, str]], ...]] = {
-    # The default search for convolutions tries them all out at the first frame of each size.
-    # Decode subtracts squares of positions: TF32's 10 bits blur them by many pixels.
-    "onnxruntime-cuda": (
-        ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}),
-    ),
+    "onnxruntime-cuda": (CUDA,),
     # It keeps no engines: its cache serves one of other weights or another size.
     "onnxruntime-tensorrt": (
         ("TensorrtExecutionProvider", {"trt_engine_cache_enable": "False"}),
-        ("CUDAExecutionProvider", {}),
+        CUDA,
     ),
 }
 
@@ -110,7 +110,7 @@ class OnnxRuntime:
                 f"onnxruntime runs on the CPU; got device '{device}': use cpu, or runtime "
                 "'onnxruntime-cuda' or 'torch' for CUDA"
             )
-        self.manifest = read_file(path)
+        self.manifest = read_manifest(path)
         try:
             self._session = Session(str(path), threads, providers)
         except Exception as error:  # onnxruntime raises classes of its own for every cause

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kdc_core.inference.assembly import Raw
-from kdc_core.inference.manifest import OUTPUTS, read_file, why_not_run
+from kdc_core.inference.manifest import OUTPUTS, read_manifest
+from kdc_core.inference.onnx_file import why_not_run
 from kdc_core.inference.runtimes.protocol import Pending, UnusableRuntime
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class OpenVinoRuntime:
             raise UnusableRuntime(
                 f"openvino cannot be imported ({error}): pip install openvino"
             ) from error
-        self.manifest = read_file(path)
+        self.manifest = read_manifest(path)
         self._path, self._threads = path, threads
         self._programs: dict[tuple[int, int] | None, InferRequest] = {}
         try:

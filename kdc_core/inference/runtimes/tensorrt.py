@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kdc_core.inference import cuda
 from kdc_core.inference.assembly import Raw
-from kdc_core.inference.engine import driver
+from kdc_core.inference.engine import cuda, driver
 from kdc_core.inference.engine.cache import Cache, EngineFile, get_engine
 from kdc_core.inference.engine.kernels import Kernels
 from kdc_core.inference.engine.key import Target
@@ -26,7 +25,7 @@ from kdc_core.inference.engine.library import (
 from kdc_core.inference.engine.messages import BrokenEngine, EngineError, explain
 from kdc_core.inference.engine.session import EngineSession
 from kdc_core.inference.engine.worker import make_logger
-from kdc_core.inference.manifest import read_file
+from kdc_core.inference.manifest import read_manifest
 from kdc_core.inference.runtimes.protocol import Pending, Runtime, UnusableRuntime
 from kdc_core.inference.selftest import SelfTestFailed, self_test
 
@@ -71,7 +70,7 @@ class TensorRtRuntime:
         self._target = Target.at_hand(int(index or 0))
         self._library = find_library(family)
         self.name: str = family
-        self.manifest = read_file(path)
+        self.manifest = read_manifest(path)
         self._path, self._engines, self._otherwise = path, engines or Cache(), otherwise
         self._sessions: dict[Size, EngineSession] = {}
         self._other: Runtime | None = None  # what runs frames that have no engine

@@ -20,7 +20,7 @@ from kdc_core.inference.engine.key import Key, Target
 from kdc_core.inference.engine.library import find_library
 from kdc_core.inference.engine.program import ProgramFile, open_program
 from kdc_core.inference.engine.shapes import Shapes
-from kdc_core.inference.manifest import KEY, read_file
+from kdc_core.inference.manifest import KEY, read_manifest
 
 FAKE = Path(__file__).parent / "fake"
 MODULES = ("scripted", "tensorrt", "tensorrt_rtx", "cuda", "cuda.bindings", "cuda.bindings.driver")
@@ -88,7 +88,7 @@ def write_program(path: Path, **manifest: Any) -> Path:
         path: its file.
         manifest: what it says of itself, where that differs from the shipped one.
     """
-    shipped = read_file(SHIPPED).model_dump(mode="json") | manifest
+    shipped = read_manifest(SHIPPED).model_dump(mode="json") | manifest
     graph = helper.make_graph([], "none", [], [])
     model = helper.make_model(graph)
     model.metadata_props.add(key=KEY, value=json.dumps(shipped))

@@ -13,12 +13,12 @@ import pytest
 
 from core.commands import assert_refused, kdc
 from core.engine.conftest import FAKE, Play
-from kdc_core.commands.engine import progress_bar
 from kdc_core.inference.model_files import FASTER
+from kdc_core.show.progress import build_bar
 
 
 def test_a_phase_is_shown_as_it_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress_bar() as progress:
+    with build_bar() as progress:
         progress("tactics [/x]", 1, 2)
     assert "tactics [/x]" in capsys.readouterr().err
 

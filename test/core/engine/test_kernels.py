@@ -164,8 +164,7 @@ def test_a_session_begins_with_the_kernels_kept(
 ) -> None:
     pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-python, in the extra [cuda]")
     from core.fake_cuda import FakeCuda, FakeEngine
-    from kdc_core.inference import cuda
-    from kdc_core.inference.engine import session
+    from kdc_core.inference.engine import cuda, session
     from kdc_core.inference.model_files import find_model
     from kdc_core.inference.runtimes.onnxruntime import Session
 

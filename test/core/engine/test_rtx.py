@@ -25,13 +25,13 @@ from kdc_core.inference.engine.messages import EngineError
 from kdc_core.inference.engine.program import ProgramFile
 from kdc_core.inference.engine.shapes import Shapes, parse_profile
 from kdc_core.inference.engine.worker import Builder
-from kdc_core.inference.manifest import read_file
+from kdc_core.inference.manifest import read_manifest
 
 tensorrt_rtx: Any = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 
 # Files in int8 for the CPU it refuses, as below.
 PROGRAMS = [p for p in sorted(SHIPPED.parent.glob("*.onnx")) if "int8-cpu" not in p.name]
-MANIFEST = read_file(SHIPPED)
+MANIFEST = read_manifest(SHIPPED)
 ADA = Target.named("8.9")
 # Operators that TensorRT-RTX 1.7.1 has parsed and built in a program of ours.
 PROVED = set(

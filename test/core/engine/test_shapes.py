@@ -12,7 +12,7 @@ from kdc_core.errors import KdcError
 from kdc_core.inference.engine.cache import Cache, get_engine
 from kdc_core.inference.engine.messages import EngineError
 from kdc_core.inference.engine.shapes import Shapes, parse_profile, parse_size
-from kdc_core.inference.manifest import FrameError, ManifestError, read_file
+from kdc_core.inference.manifest import FrameError, ManifestError, read_manifest
 
 
 @pytest.mark.parametrize("text", ["448", "448x", "x576", "448*576", "-448x576", "", "4.5x6"])
@@ -50,14 +50,14 @@ def test_sides_that_do_not_fit_are_refused_before_anything_is_started(
 
 
 def test_sizes_grow(small: Path) -> None:
-    manifest = read_file(small)
+    manifest = read_manifest(small)
     parse_profile("320x320,320x320,448x576").check(manifest)
     with pytest.raises(EngineError, match="expected sizes that grow"):
         parse_profile("448x576,320x320,576x576").check(manifest)
 
 
 def test_a_program_of_one_size_takes_no_other(tmp_path: Path) -> None:
-    manifest = read_file(write_program(tmp_path / "one.onnx", size=[448, 576]))
+    manifest = read_manifest(write_program(tmp_path / "one.onnx", size=[448, 576]))
     Shapes.fixed((448, 576)).check(manifest)
     with pytest.raises(FrameError, match="frames of 448 x 576 alone"):
         Shapes.fixed((320, 576)).check(manifest)
