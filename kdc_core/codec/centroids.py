@@ -219,34 +219,35 @@ def decide(
             at 0.5 it is the paper's rule.
     """
     grid = (phi[0].shape[2], phi[0].shape[3])
-    parts = [_to_grid(near, level, grid) for near, level in zip(phi, levels, strict=True)]
+    parts = [_to_grid(part, level, grid) for part, level in zip(phi, levels, strict=True)]
     # Flat: OpenVINO may lay out maps of four axes so that the choice takes several times as long.
-    mixed = sum(parts[1:], parts[0]).flatten(2)
+    phi_sum = sum(parts[1:], parts[0]).flatten(2)
     # Not max(1): exported, that is two passes over all of it.
-    index = mixed.argmax(1, keepdim=True)
-    best, index = (of.unflatten(2, grid) for of in (mixed.gather(1, index), index))
+    index = phi_sum.argmax(1, keepdim=True)
+    phi_best, index = (of.unflatten(2, grid) for of in (phi_sum.gather(1, index), index))
     # The person map of each cell is mixed as its owner's phi is.
     fineness = mask[0].shape[-1] // grid[1]
     finer = (fineness * grid[0], fineness * grid[1])
-    maps = [_to_grid(m, level, finer) for m, level in zip(mask, levels, strict=True)]
-    person = maps[0]
+    maps = [_to_grid(part, level, finer) for part, level in zip(mask, levels, strict=True)]
+    person_map = maps[0]
     for i, other in enumerate(maps[1:], 1):
-        part = level_weight[..., i].gather(1, index.flatten(1)).reshape(index.shape)
-        person = person + _repeat(part, fineness) * (other - maps[0])
-    owner = ((index + 1) * (best > NOBODY)).float()  # only floats are interpolated
+        weight = level_weight[..., i].gather(1, index.flatten(1)).reshape(index.shape)
+        person_map = person_map + _repeat(weight, fineness) * (other - maps[0])
+    owner = ((index + 1) * (phi_best > NOBODY)).float()  # only floats are interpolated
     owner = _repeat(owner, config.upsample).squeeze(1)
 
     if fineness == 1:  # together: exported, interpolating two channels takes as long as one
-        best, person = _upsample(torch.cat((best, person), 1), config.upsample).split(1, 1)
+        both = torch.cat((phi_best, person_map), 1)
+        phi_best, person_map = _upsample(both, config.upsample).split(1, 1)
     else:
-        best = _upsample(best, config.upsample)
-        person = _upsample(person, config.upsample // fineness)
-    near, person = best.squeeze(1), person.squeeze(1)
+        phi_best = _upsample(phi_best, config.upsample)
+        person_map = _upsample(person_map, config.upsample // fineness)
     power = math.log(0.5) / math.log(config.phi_threshold)
-    near = near.clamp(1e-6, 1.0)
-    # The power at the default threshold of 1/4; runtimes have no fast general one.
-    near = near.sqrt() if power == 0.5 else near**power
-    return owner.to(torch.int32), torch.minimum(person, near) * (owner > 0)
+    phi_best = phi_best.squeeze(1).clamp(1e-6, 1.0)
+    # The power at a threshold of 1/4; runtimes have no fast general one.
+    phi_best = phi_best.sqrt() if power == 0.5 else phi_best**power
+    probability = torch.minimum(person_map.squeeze(1), phi_best)
+    return owner.to(torch.int32), probability * (owner > 0)
 
 
 def _to_grid(maps: Tensor, level: Level, grid: tuple[int, int]) -> Tensor:
@@ -254,8 +255,8 @@ def _to_grid(maps: Tensor, level: Level, grid: tuple[int, int]) -> Tensor:
 
     What a level of no whole factor lacks is repeated from its border.
     """
-    if isinstance(level.factor, int):
-        factor = level.factor
+    if level.whole:
+        factor = int(level.factor)
         for axis, side in zip((2, 3), grid, strict=True):  # before it grows
             maps = maps.narrow(axis, 0, (side + factor - 1) // factor)
         maps = _upsample(maps, factor)

@@ -94,15 +94,15 @@ def decode(
     alive = replace(chosen, weight=torch.where(present[..., None], chosen.weight, 0.0))
     phi, mask = [], []
     for index, (level, maps) in enumerate(zip(levels, fields, strict=True)):
-        person, here = torch.sigmoid(maps.mask), alive
+        person_map, centroids = torch.sigmoid(maps.mask), alive
         if config.mean_embedding:
-            near = assign(maps.embedding, poses, alive, level, codec)
-            cells = F.avg_pool2d(person, maps.mask_fineness)
-            here = mean_embedding(maps.embedding, near, cells, alive, level, codec)
-        here = replace(here, weight=here.weight * level_weight[..., index, None])
-        near = assign(maps.embedding, poses, here, level, codec)
-        phi.append(smooth(near, config.igo_sigma_cells))
-        mask.append(person)
+            first = assign(maps.embedding, poses, alive, level, codec)
+            cells = F.avg_pool2d(person_map, maps.mask_fineness)
+            centroids = mean_embedding(maps.embedding, first, cells, alive, level, codec)
+        weight = centroids.weight * level_weight[..., index, None]
+        of_level = assign(maps.embedding, poses, replace(centroids, weight=weight), level, codec)
+        phi.append(smooth(of_level, config.igo_sigma_cells))
+        mask.append(person_map)
     owner, mask_probability = decide(phi, mask, level_weight, levels, config)
     if len(peaks) > 1:
         # Only now: embeddings point where the pose's own level sees its keypoints.
@@ -110,13 +110,13 @@ def decode(
 
     keypoints = torch.cat((poses.position, poses.keypoint_score[:, None]), 1)
     types = chosen.types[:, None].to(chosen.position.dtype)
-    centroids = torch.cat((types, chosen.position, chosen.weight[:, None]), 1)
-    keypoints, centroids = (
+    used = torch.cat((types, chosen.position, chosen.weight[:, None]), 1)
+    keypoints, used = (
         torch.where(present[..., None, None], values.permute(0, 2, 3, 1), 0.0)
-        for values in (keypoints[..., :-1], centroids)
+        for values in (keypoints[..., :-1], used)
     )
     score = poses.score**config.score_power
-    return People(score, keypoints, centroids, owner, mask_probability)
+    return People(score, keypoints, used, owner, mask_probability)
 
 
 def find_poses(

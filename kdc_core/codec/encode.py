@@ -17,10 +17,12 @@ from kdc_core.codec.skeleton import Skeleton
 
 # Persons per image that the instance loss sees, and the least cells one must have.
 INSTANCES = 8
-LEAST_CELLS = 6.0
+LEAST_INSTANCE_CELLS = 6.0
+# Radius of the body center's disk: this fraction of the box's size, and at least so many cells.
+CENTER_DISK, LEAST_DISK_CELLS = 0.3, 1.5
 # Sigma of a Gaussian heatmap: this fraction of the person's size, within these pixels.
 GAUSSIAN, GAUSSIAN_PX = 0.09, (4.0, 10.0)
-REACH = 5.0  # sigmas, beyond which it is 0
+REACH_SIGMAS = 5.0  # beyond which it is 0
 
 
 @dataclass
@@ -54,8 +56,8 @@ def encode(sample: Sample, codec: Codec) -> tuple[Fields[np.ndarray], Fields[np.
     """
     skeleton, grid, edges = codec.skeleton, codec.grid, codec.edges
     height, width = sample.image.shape[:2]
-    h, w = grid.size(height), grid.size(width)
-    xs, ys = grid.cells(h, w)
+    h, w = grid.count(height), grid.count(width)
+    xs, ys = grid.cell_pixels(h, w)
     points, known = _points(sample, skeleton)
     covers = np.array([coverage(m, grid, h, w) for m in sample.masks]).reshape(-1, h, w)
     crowd = coverage(sample.crowd, grid, h, w) >= 0.5
@@ -63,9 +65,10 @@ def encode(sample: Sample, codec: Codec) -> tuple[Fields[np.ndarray], Fields[np.
     union, mask_weight = _person_map(sample, grid, h, w, codec.mask_fineness)
 
     radius = np.full(points.shape[:2], codec.disk_radius_px, np.float32)
-    side = np.sqrt(np.prod(np.maximum(sample.boxes[:, 2:] - sample.boxes[:, :2], 0), 1))
-    least = 1.5 * grid.stride
-    radius[:, skeleton.center] = np.clip(0.3 * side, least, max(codec.disk_radius_px, least))
+    box_size = np.sqrt(np.prod(np.maximum(sample.boxes[:, 2:] - sample.boxes[:, :2], 0), 1))
+    least = LEAST_DISK_CELLS * grid.stride
+    most = max(codec.disk_radius_px, least)
+    radius[:, skeleton.center] = np.clip(CENTER_DISK * box_size, least, most)
     owner = _disks(points, known, radius, xs, ys)
 
     inside = owner >= 0
@@ -87,7 +90,7 @@ def encode(sample: Sample, codec: Codec) -> tuple[Fields[np.ndarray], Fields[np.
     embedding, embedding_weight = _embedding(covers, points, known, xs, ys)
     heat_weight = _heat_weight(sample, known, inside, unmasked, skeleton, xs, ys)
     if codec.heat == "gaussian":
-        heat = _gaussians(points, known, side, xs, ys)
+        heat = _gaussians(points, known, box_size, xs, ys)
     else:
         heat = inside.astype(np.float32)
     targets = Fields(
@@ -137,7 +140,7 @@ def encode_instances(sample: Sample, codec: Codec) -> Instances[np.ndarray]:
     """
     skeleton, grid = codec.skeleton, codec.grid
     height, width = sample.image.shape[:2]
-    h, w = grid.size(height), grid.size(width)
+    h, w = grid.count(height), grid.count(width)
     points, known = _points(sample, skeleton)
     covers = np.array([coverage(m, grid, h, w) for m in sample.masks]).reshape(-1, h, w)
     areas = covers.sum((1, 2))
@@ -148,7 +151,7 @@ def encode_instances(sample: Sample, codec: Codec) -> Instances[np.ndarray]:
         np.zeros((1, INSTANCES), np.float32),
         np.zeros((1, INSTANCES, h, w), np.float32),
     )
-    largest = [p for p in np.argsort(-areas, kind="stable") if areas[p] >= LEAST_CELLS]
+    largest = [p for p in np.argsort(-areas, kind="stable") if areas[p] >= LEAST_INSTANCE_CELLS]
     for place, person in enumerate(largest[:INSTANCES]):
         use = known[person].astype(np.float32)
         if use[:-1].any():
@@ -213,15 +216,15 @@ def _disks(
 
 
 def _gaussians(
-    points: np.ndarray, known: np.ndarray, side: np.ndarray, xs: np.ndarray, ys: np.ndarray
+    points: np.ndarray, known: np.ndarray, box_size: np.ndarray, xs: np.ndarray, ys: np.ndarray
 ) -> np.ndarray:
     """The highest of the Gaussians of each type (T, h, w) around the persons' places."""
     heat = np.zeros((points.shape[1], len(ys), len(xs)), np.float32)
-    sigmas = np.clip(GAUSSIAN * side, *GAUSSIAN_PX)
+    sigmas = np.clip(GAUSSIAN * box_size, *GAUSSIAN_PX)
     for person, type_ in zip(*np.nonzero(known), strict=True):
         (x, y), sigma = points[person, type_], sigmas[person]
-        columns = slice(*np.searchsorted(xs, (x - REACH * sigma, x + REACH * sigma)))
-        rows = slice(*np.searchsorted(ys, (y - REACH * sigma, y + REACH * sigma)))
+        columns = slice(*np.searchsorted(xs, (x - REACH_SIGMAS * sigma, x + REACH_SIGMAS * sigma)))
+        rows = slice(*np.searchsorted(ys, (y - REACH_SIGMAS * sigma, y + REACH_SIGMAS * sigma)))
         square = (xs[columns] - x) ** 2 + (ys[rows, None] - y) ** 2
         window = heat[type_, rows, columns]
         np.maximum(window, np.exp(square / (-2 * sigma**2)), out=window)

@@ -15,11 +15,13 @@ from torch.nn import functional as F
 from kdc_core.codec.codec import Codec
 from kdc_core.codec.coverage import coverage_kernel
 from kdc_core.codec.encode import (
+    CENTER_DISK,
     GAUSSIAN,
     GAUSSIAN_PX,
     INSTANCES,
-    LEAST_CELLS,
-    REACH,
+    LEAST_DISK_CELLS,
+    LEAST_INSTANCE_CELLS,
+    REACH_SIGMAS,
     Instances,
 )
 from kdc_core.codec.fields import Fields
@@ -29,13 +31,13 @@ from kdc_core.codec.sample import Samples
 FAR = 1e9
 
 
-class _People(NamedTuple):
+class _Annotated(NamedTuple):
     """What is known of the people of a batch.
 
     Attributes:
         points: (B, P, T, 2) of all types, pixels.
         known: (B, P, T) bool.
-        side: (B, P) square root of the box's area.
+        box_size: (B, P) square root of the box's area.
         cover: (B, P, h, w) fraction of each cell.
         area: (B, P) cells.
         x, y: (w,), (h,) pixels of the cells.
@@ -43,7 +45,7 @@ class _People(NamedTuple):
 
     points: Tensor
     known: Tensor
-    side: Tensor
+    box_size: Tensor
     cover: Tensor
     area: Tensor
     x: Tensor
@@ -73,10 +75,9 @@ def encode_batch(
     )
 
     radius = torch.full_like(people.points[..., 0], codec.disk_radius_px)
-    least = 1.5 * grid.stride
-    radius[..., skeleton.center] = (0.3 * people.side).clamp(
-        least, max(codec.disk_radius_px, least)
-    )
+    least = LEAST_DISK_CELLS * grid.stride
+    most = max(codec.disk_radius_px, least)
+    radius[..., skeleton.center] = (CENTER_DISK * people.box_size).clamp(least, most)
     owner = _disks(people, radius)
     inside = owner >= 0
     heat = _gaussians(people) if codec.heat == "gaussian" else inside.float()
@@ -103,11 +104,11 @@ def encode_batch(
     return targets, weights, _instances(samples, people)
 
 
-def _people(samples: Samples, codec: Codec) -> _People:
+def _people(samples: Samples, codec: Codec) -> _Annotated:
     height, width = samples.labels.shape[-2:]
     count, device = samples.boxes.shape[1], samples.labels.device
-    h, w = codec.grid.size(height), codec.grid.size(width)
-    x, y = (torch.from_numpy(cells).to(device) for cells in codec.grid.cells(h, w))
+    h, w = codec.grid.count(height), codec.grid.count(width)
+    x, y = (torch.from_numpy(pixels).to(device) for pixels in codec.grid.cell_pixels(h, w))
     # Pixels of each mask, and the mean of their places (equation 1).
     columns, rows = marginals(samples.labels, count)
     counted = columns.sum(-1)
@@ -129,7 +130,7 @@ def _people(samples: Samples, codec: Codec) -> _People:
     sides = (samples.boxes[..., 2:] - samples.boxes[..., :2]).clamp(min=0)
     cover = _coverage(samples.labels, count, codec.grid, h, w)
     known = torch.cat((seen, known_center[..., None]), 2)
-    return _People(points, known, sides.prod(-1).sqrt(), cover, cover.sum((2, 3)), x, y)
+    return _Annotated(points, known, sides.prod(-1).sqrt(), cover, cover.sum((2, 3)), x, y)
 
 
 def marginals(labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -172,7 +173,7 @@ def _reached(
     return (start + torch.arange(reach, device=device)[:, None]).clamp(0, pixels - 1)
 
 
-def _square(people: _People, person: int) -> Tensor:
+def _square(people: _Annotated, person: int) -> Tensor:
     """(B, T, h, w) squared distance of the cells to each type of a person; FAR if not known."""
     points = people.points[:, person]
     x = (people.x - points[..., 0, None]).square()
@@ -181,7 +182,7 @@ def _square(people: _People, person: int) -> Tensor:
     return square.masked_fill(~people.known[:, person, :, None, None], FAR)
 
 
-def _disks(people: _People, radius: Tensor) -> Tensor:
+def _disks(people: _Annotated, radius: Tensor) -> Tensor:
     """(B, T, h, w) number of the person whose disk covers a cell (nearest wins), else -1."""
     batch, count, types = people.known.shape
     shape = (batch, types, len(people.y), len(people.x))
@@ -195,15 +196,15 @@ def _disks(people: _People, radius: Tensor) -> Tensor:
     return owner
 
 
-def _gaussians(people: _People) -> Tensor:
+def _gaussians(people: _Annotated) -> Tensor:
     """(B, T, h, w) the highest of the Gaussians of each type."""
-    sigma = (GAUSSIAN * people.side).clamp(*GAUSSIAN_PX)[:, :, None, None, None]
+    sigma = (GAUSSIAN * people.box_size).clamp(*GAUSSIAN_PX)[:, :, None, None, None]
     heat: Tensor | None = None
     for person in range(people.known.shape[1]):
         square, own = _square(people, person), sigma[:, person]
         x = (people.x - people.points[:, person, :, 0, None]).abs()[:, :, None, :]
         y = (people.y - people.points[:, person, :, 1, None]).abs()[:, :, :, None]
-        near = (x <= REACH * own) & (y <= REACH * own)
+        near = (x <= REACH_SIGMAS * own) & (y <= REACH_SIGMAS * own)
         value = torch.exp(square / (-2 * own.square())) * near
         heat = value if heat is None else torch.maximum(heat, value)
     if heat is None:
@@ -222,14 +223,14 @@ def _of_owner(values: Tensor, owner: Tensor) -> Tensor:
     return rows.gather(2, index).transpose(2, 3).unflatten(3, (h, w))
 
 
-def _offsets(points: Tensor, owner: Tensor, people: _People) -> Tensor:
+def _offsets(points: Tensor, owner: Tensor, people: _Annotated) -> Tensor:
     """(B, N, 2, h, w) from each cell to the owner's point (B, P, N, 2) of that type."""
     to = _of_owner(points, owner)
     here = torch.stack(torch.broadcast_tensors(people.x, people.y[:, None]))
     return to - here
 
 
-def _embedding(people: _People) -> tuple[Tensor, Tensor]:
+def _embedding(people: _Annotated) -> tuple[Tensor, Tensor]:
     """Offsets from each person's cells to its points; where people overlap, the smaller's."""
     batch, count, types = people.known.shape
     if not count:
@@ -249,7 +250,7 @@ def _embedding(people: _People) -> tuple[Tensor, Tensor]:
 
 def _heat_weight(
     samples: Samples,
-    people: _People,
+    people: _Annotated,
     inside: Tensor,
     unmasked: Tensor,
     keypoints: int,
@@ -267,12 +268,12 @@ def _heat_weight(
     return weight.masked_fill(inside, 1)
 
 
-def _instances(samples: Samples, people: _People) -> Instances[Tensor]:
+def _instances(samples: Samples, people: _Annotated) -> Instances[Tensor]:
     count = people.area.shape[1]
     missing = max(0, INSTANCES - count)
     area = F.pad(people.area, (0, missing))
     order = (-area).argsort(dim=1, stable=True)[:, :INSTANCES]
-    there = (area.gather(1, order) >= LEAST_CELLS).float()
+    there = (area.gather(1, order) >= LEAST_INSTANCE_CELLS).float()
 
     def pick(values: Tensor) -> Tensor:
         values = F.pad(values, (0, 0) * (values.ndim - 2) + (0, missing))

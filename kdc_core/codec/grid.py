@@ -40,11 +40,11 @@ class Grid:
         """Pixel coordinates to (fractional) cell coordinates."""
         return (pixel - self.offset) / self.stride
 
-    def size(self, pixels: int) -> int:
+    def count(self, pixels: int) -> int:
         """Number of cells along a side of so many pixels."""
         return int(np.floor((pixels - 1 - self.offset) / self.stride)) + 1
 
-    def cells(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    def cell_pixels(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         """Pixel x (width,) and y (height,) of the columns and rows of a map, float32."""
         x = self.to_pixel(np.arange(width, dtype=np.float32))
         y = self.to_pixel(np.arange(height, dtype=np.float32))
@@ -58,20 +58,27 @@ class Level:
 
     The shift is the one with which grids of all levels, upsampled to the same fineness, come to
     lie upon each other.
+
+    Attributes:
+        factor: pixels of the image per pixel of the reduced one.
+        shift: pixels of the image.
+        whole: whether the factor is a whole number, as in an exported program's pyramid.
     """
 
     factor: float
     shift: float
+    whole: bool
 
     @classmethod
     def of(cls, grid: Grid, factor: int) -> Level:
-        """The level of a whole factor; its shift is of whole pixels, right to half a pixel."""
-        return cls(factor, int((factor - 1) * ((grid.stride - 1) / 2 - grid.offset)))
+        """The level of a whole factor; its shift is cut to whole pixels."""
+        shift = int((factor - 1) * ((grid.stride - 1) / 2 - grid.offset))
+        return cls(factor, shift, True)
 
     @classmethod
-    def exact(cls, grid: Grid, factor: float) -> Level:
+    def fractional(cls, grid: Grid, factor: float) -> Level:
         """The level of any factor, for images warped to it."""
-        return cls(float(factor), (factor - 1) * ((grid.stride - 1) / 2 - grid.offset))
+        return cls(factor, (factor - 1) * ((grid.stride - 1) / 2 - grid.offset), False)
 
     @property
     def lattice(self) -> Grid:

@@ -12,7 +12,7 @@ from torch import Tensor
 from kdc_core.codec.codec import Codec
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid, Level
-from kdc_core.codec.peaks import Peaks, hop, sample, strongest_peak
+from kdc_core.codec.peaks import Peaks, hop, read_nearest, strongest_peak
 from kdc_core.codec.skeleton import Skeleton
 from kdc_core.config import DecodeConfig
 
@@ -20,7 +20,7 @@ from kdc_core.config import DecodeConfig
 LEAST_SIZE_PX = 8.0
 # Width, in octaves of size, of what a level of the pyramid sees well.
 LEVEL_OCTAVES = 0.5
-# What a keypoint's own place and score count beside those of its peaks in all levels.
+# What a keypoint's own place and score count by_embedding those of its peaks in all levels.
 OWN_PLACE, OWN_SCORE = 0.05, 0.5
 
 
@@ -67,18 +67,18 @@ def pool(parts: list[Poses]) -> Poses:
 
 @dataclass(frozen=True)
 class EdgePaths:
-    """The shortest paths along one set of edges (`Skeleton.hops`), (T, T) tables each.
+    """The shortest paths along one set of edges (`Skeleton.shortest_paths`), (T, T) tables each.
 
     Attributes:
         parent, edge, depth: indexed [root, type]; `edge` is a channel of the mid-range offsets.
-        hops: length of the longest path.
-        local: short hops between neighbors, whose landing places are precise.
+        longest: hops of the longest path.
+        local: whether the edges are bones (`tree`), whose short hops land precisely.
     """
 
     parent: np.ndarray
     edge: np.ndarray
     depth: np.ndarray
-    hops: int
+    longest: int
     local: bool
 
 
@@ -88,7 +88,7 @@ def edge_paths(skeleton: Skeleton, edge_sets: tuple[str, ...]) -> tuple[EdgePath
     paths, first = [], 0
     for name in edge_sets:
         edges = skeleton.edges((name,))
-        parent, edge, depth = skeleton.hops(edges)
+        parent, edge, depth = skeleton.shortest_paths(edges)
         paths.append(EdgePaths(parent, edge + first, depth, int(depth.max()), name == "tree"))
         first += len(edges)
     return tuple(paths)
@@ -157,13 +157,13 @@ def grow_poses(
     types = torch.arange(num_types, device=seeds.type.device)[None, None]
     is_root = types == seeds.type[..., None]
     start = seeds.position[..., None]
-    beside, value, local = start, None, None
+    by_embedding, value, local = start, None, None
     if not paths or any((path.depth[seeds.types] < 0).any() for path in paths):
-        beside = hop(maps.embedding, types, start, grid)
-    position = beside
+        by_embedding = hop(maps.embedding, types, start, grid)
+    position = by_embedding
     for path in paths:
-        landing = _follow(seeds, path, beside, maps, types, grid)
-        found = sample(maps.heat, types, landing, grid)
+        landing = _follow_edges(seeds, path, by_embedding, maps, types, grid)
+        found = read_nearest(maps.heat, types, landing, grid)
         precise = torch.full_like(found, float(path.local))
         if value is None or local is None:
             position, value, local = landing, found, precise
@@ -178,7 +178,7 @@ def grow_poses(
     wide = snap_reach(position, config)
     reach = wide if local is None else torch.where(local > 0, config.snap_px, wide)
     pull, peak = strongest_peak(position, peaks, reach)
-    here = sample(score, types, position, grid)
+    here = read_nearest(score, types, position, grid)
     near = pull >= here
     position = torch.where((near & ~is_root)[:, None], peak.position, position)
     keypoint_score = torch.where(near, peak.score, here)
@@ -187,10 +187,10 @@ def grow_poses(
     return Poses(position, keypoint_score, mean, seeds.type)
 
 
-def _follow(
+def _follow_edges(
     seeds: Seeds,
     path: EdgePaths,
-    otherwise: Tensor,
+    by_embedding: Tensor,
     maps: Fields[Tensor],
     types: Tensor,
     grid: Grid,
@@ -201,8 +201,8 @@ def _follow(
         for table in (path.parent, path.edge, path.depth)
     )
     start = here = seeds.position[..., None]
-    position = torch.where((depth < 0)[:, None], otherwise, start)
-    for step in range(1, path.hops + 1):
+    position = torch.where((depth < 0)[:, None], by_embedding, start)
+    for step in range(1, path.longest + 1):
         if step > 1:
             here = position.gather(3, parent[:, None].expand(-1, 2, -1, -1))
         landing = hop(maps.mid, edge, here, grid)

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from kdc_core.codec.grid import Grid, Level
 
-# Of tau: standard deviation of the Gaussian that keeps votes on another place out.
+# Standard deviation, in units of tau, of the Gaussian that discounts votes for another place.
 VOTE_REACH = 0.75
-# Divisor of the votes on a place where no cell has a score.
+# Keeps the division finite where no cell votes.
 LEAST_VOTE = 1e-12
 
 
@@ -53,7 +53,7 @@ def score_map(heat: Tensor, short: Tensor, tau_px: float) -> Tensor:
     return torch.sigmoid(heat) * torch.exp((short * short).sum(2) * (-0.5 / tau_px**2))
 
 
-def sample(maps: Tensor, channel: Tensor, position: Tensor, grid: Grid) -> Tensor:
+def read_nearest(maps: Tensor, channel: Tensor, position: Tensor, grid: Grid) -> Tensor:
     """Read maps at the cell nearest to each position; outside, at the border.
 
     Args:
@@ -67,7 +67,7 @@ def sample(maps: Tensor, channel: Tensor, position: Tensor, grid: Grid) -> Tenso
     """
     cells = maps.shape[-2] * maps.shape[-1]
     cell = torch.round(grid.to_cell(position))
-    return _read(maps, channel * cells + _number(cell, maps))
+    return _read(maps, channel * cells + _cell_index(cell, maps))
 
 
 def hop(offsets: Tensor, channel: Tensor, position: Tensor, grid: Grid) -> Tensor:
@@ -86,11 +86,11 @@ def hop(offsets: Tensor, channel: Tensor, position: Tensor, grid: Grid) -> Tenso
         (B, 2, n, m) pixels.
     """
     cell = torch.round(grid.to_cell(position))
-    return grid.to_pixel(cell) + _read_pair(offsets, channel, _number(cell, offsets))
+    return grid.to_pixel(cell) + _read_pair(offsets, channel, _cell_index(cell, offsets))
 
 
-def _number(cell: Tensor, maps: Tensor) -> Tensor:
-    """Number of each cell (B, 2, n, m), row after row; of the nearest one outside the map."""
+def _cell_index(cell: Tensor, maps: Tensor) -> Tensor:
+    """Index of each cell (B, 2, n, m), row after row; of the nearest one outside the map."""
     # As floats, which are exact up to 2^24 cells.
     height, width = (torch.scalar_tensor(n, device=cell.device) for n in maps.shape[-2:])
     last = torch.stack((width, height))[:, None, None] - 1

@@ -62,7 +62,7 @@ class Skeleton:
         }
         return tuple(edge for name in edge_sets for edge in known[name])
 
-    def hops(self, edges: Edges) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def shortest_paths(self, edges: Edges) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Breadth-first paths from every root type along directed edges.
 
         Args:

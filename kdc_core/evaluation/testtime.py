@@ -44,7 +44,7 @@ class AugmentedPredictor:
         pyramid, side = self.config.decode.pyramid, self.config.predict.longer_side
         self.scales = sorted(scales or [side // factor for factor in pyramid], reverse=True)
         finest = self.scales[0]
-        self.levels = [Level.exact(self.codec.grid, finest / scale) for scale in self.scales]
+        self.levels = [Level.fractional(self.codec.grid, finest / scale) for scale in self.scales]
 
     def __call__(self, image: np.ndarray, annotated: AnnotatedImage) -> Prediction:
         """Find the people of an (H, W, 3) uint8 RGB image; `annotated` is read for `given` only.

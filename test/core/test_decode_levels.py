@@ -81,7 +81,7 @@ def test_masks_come_from_the_level_that_sees_the_person() -> None:
 
 def test_levels_of_broken_factors_lie_upon_each_other() -> None:
     grid = Grid(4, 1.5)
-    level = Level.exact(grid, 1.5)
+    level = Level.fractional(grid, 1.5)
     scaled = make_person(45, 25, 50)
     person = scaled.copy()
     person[:, :2] = level.to_image(scaled[:, :2])
@@ -89,7 +89,7 @@ def test_levels_of_broken_factors_lie_upon_each_other() -> None:
     sample = make_people([person], SIZE, [[60, 30, 152, 227]])
     size = (int(np.ceil(SIZE[0] / 1.5)), int(np.ceil(SIZE[1] / 1.5)))
     second = perfect_fields(make_people([scaled], size, [[40, 20, 101, 151]]))
-    levels = [Level.exact(grid, 1.0), level]
+    levels = [Level.fractional(grid, 1.0), level]
     # The coarser level decides alone, so its mask must lie where the finer one's would.
     people = decode([perfect_fields(sample), second], codec(level_px=1.0), levels)
     rows, columns = np.nonzero(people.mask_probability[0].numpy() > 0.5)

@@ -203,7 +203,7 @@ def test_offsets_follow_an_affine(scale: float, degrees: float, mirror: bool) ->
     expected = person[:, :2] @ turn[:, :2].T + turn[:, 2]
     expected = expected[list(COCO17.flip)] if mirror else expected
     targets, weights = encode(moved, codec(12.0))
-    xs, ys = GRID.cells(*targets.heat.shape[-2:])
+    xs, ys = GRID.cell_pixels(*targets.heat.shape[-2:])
     labelled = moved.keypoints[0, :, 2] > 0
 
     def ends(offsets: np.ndarray, where: np.ndarray) -> np.ndarray:

@@ -20,21 +20,21 @@ def test_flip_is_its_own_inverse_and_swaps_sides() -> None:
 
 
 def test_tree_joins_all_keypoints_within_eight_hops() -> None:
-    _, _, depth = COCO17.hops(COCO17.edges(("tree",)))
+    _, _, depth = COCO17.shortest_paths(COCO17.edges(("tree",)))
     assert depth[:17, :17].min() == 0
     assert depth[:17, :17].max() == 8
     assert (depth[:17, 17] == -1).all(), "the tree does not reach the body center"
 
 
 def test_star_needs_one_hop_from_the_center_and_two_elsewhere() -> None:
-    _, _, depth = COCO17.hops(COCO17.edges(("star",)))
+    _, _, depth = COCO17.shortest_paths(COCO17.edges(("star",)))
     assert (depth[17, :17] == 1).all()
     assert depth.max() == 2
 
 
 def test_paths_follow_the_edge_list() -> None:
     edges = COCO17.edges(("tree", "star"))
-    parent, edge, depth = COCO17.hops(edges)
+    parent, edge, depth = COCO17.shortest_paths(edges)
     for root in range(18):
         for type_ in range(18):
             if depth[root, type_] > 0:
@@ -51,9 +51,9 @@ def test_cells_and_pixels_are_a_round_trip(grid: Grid, cell: float) -> None:
 
 
 def test_lattices_have_the_sizes_of_their_kind() -> None:
-    assert Grid(16).size(401) == 26, "n * stride + 1, corners on cells"
-    assert Grid(4, 1.5).size(416) == 104
-    assert Grid(4).size(416) == 104
+    assert Grid(16).count(401) == 26, "n * stride + 1, corners on cells"
+    assert Grid(4, 1.5).count(416) == 104
+    assert Grid(4).count(416) == 104
 
 
 @pytest.mark.parametrize("upsample", [1, 2, 3, 4])
@@ -111,5 +111,5 @@ def test_skeletons_hang_together(skeleton: Skeleton) -> None:
     for index, name in enumerate(skeleton.keypoints):
         twin = skeleton.keypoints[skeleton.flip[index]]
         assert twin.replace("right_", "left_") == name.replace("right_", "left_")
-    depth = skeleton.hops(skeleton.edges(("tree",)))[2]
+    depth = skeleton.shortest_paths(skeleton.edges(("tree",)))[2]
     assert (depth[:count, :count] >= 0).all(), "the tree joins all keypoints"

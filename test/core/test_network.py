@@ -64,7 +64,7 @@ def test_fields_lie_on_the_grid_of_any_size(size: tuple[int, int]) -> None:
     network = KDC(CONFIG).eval()
     with torch.no_grad():
         fields = network(torch.zeros(2, 3, *size))
-    h, w = (network.codec.grid.size(side) for side in size)
+    h, w = (network.codec.grid.count(side) for side in size)
     assert fields.heat.shape == (2, 18, h, w)
     assert fields.short.shape == (2, 18, 2, h, w)
     assert fields.mid.shape == (2, len(network.codec.edges), 2, h, w)

@@ -31,7 +31,7 @@ def test_fields_of_the_mirrored_image_come_back_as_those_of_the_image(offset: fl
     codec = Codec(COCO17, grid, ("tree", "star"), 12.0, DecodeConfig())
     people = make_people([make_person(30, 20, 45), make_person(90, 10, 40)], size)
     wanted, weights = encode(people, codec)
-    last = 2 * offset + 4 * (grid.size(size[1]) - 1)
+    last = 2 * offset + 4 * (grid.count(size[1]) - 1)
     turned = warp(people, np.array([[-1.0, 0, last], [0, 1, 0]]), size, COCO17.flip)
     fields, turned_weights = encode(turned, codec)
     back = mirror_fields(fields.map(torch.from_numpy), COCO17, codec.edges)
@@ -57,7 +57,7 @@ def test_a_level_shows_a_point_where_it_says(factor: float) -> None:
     blob = 255 * np.exp(-((x - 200.0) ** 2 + (y - 100.0) ** 2) / (2 * 5.0**2))
     whole = np.repeat(blob.astype(np.uint8)[..., None], 3, 2)
     letterbox = Letterbox.fit((300, 400), 320)
-    level = Level.exact(Grid(4, 0.0), factor)
+    level = Level.fractional(Grid(4, 0.0), factor)
     frame = level_frame(whole, letterbox, level, (32, 0))
     assert frame.shape[0] % 32 == frame.shape[1] % 32 == 0
     weight = frame[..., 0].astype(float)
