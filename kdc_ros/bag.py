@@ -47,6 +47,8 @@ def bag(
     if os.path.lexists(output):
         raise KdcError(f"'{output}' is there already: choose another name, or delete it")
     check_outputs([output])
+    if path.is_dir() and path.resolve() in output.resolve().parents:
+        raise KdcError(f"'{output}' lies in the bag '{path}' that is read: choose another folder")
     check_name(output)
 
     def open_predictor() -> Predictor:

@@ -130,7 +130,8 @@ def open_bag(path: Path) -> Iterator[ImageBag]:
     if not _files(path):
         raise KdcError(
             f"'{path}' is no bag of ROS 2: expected a folder with metadata.yaml, or a file ending "
-            "in .mcap or .db3 (rosbags-convert makes one of a .bag of ROS 1)"
+            "in .mcap or .db3 (rosbags-convert makes one of a .bag of ROS 1; a compressed file is "
+            "read in its folder)"
         )
     check_name(path)
     for entry in path.iterdir() if path.is_dir() else ():
@@ -245,7 +246,9 @@ def new_bag(output: Path, storage: StoragePlugin) -> Iterator[Writer]:
 
 def _files(bag: Path) -> list[Path]:
     """Those that hold messages."""
-    found = sorted(bag.iterdir()) if bag.is_dir() else [bag]
+    if not bag.is_dir():
+        return [bag] if bag.is_file() and bag.suffix in ENDINGS else []
+    found = sorted(bag.iterdir())
     return [file for file in found if file.is_file() and ENDINGS.keys() & set(file.suffixes)]
 
 

@@ -42,7 +42,7 @@ class Converter:
             return ""
         return (
             f"the latest sixteen-bit image is nearly black: its values were taken as of "
-            f"{self.to_8_bits.bits} bits, since the largest so far was {self.to_8_bits.largest}"
+            f"{self.to_8_bits.bits} bits, as the brightest image since activate needed"
         )
 
     def __call__(self, msg: Any) -> np.ndarray:

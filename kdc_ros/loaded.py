@@ -21,6 +21,7 @@ from kdc_ros.processing import Processing
 from kdc_ros.publishers import all_or_none
 from kdc_ros.worker import LatestBox, Worker
 
+BUILD_S = 30.0  # longer than `stall_timeout` for a program that is compiled and cannot be stopped
 STUCK = "a frame has not ended within stall_timeout: if it does not, restart the process"
 
 
@@ -59,6 +60,7 @@ class Loaded:
     ):
         now = settings()
         self._settings, self._on_build, self._stopping = settings, on_build, stopping
+        self._monitor = monitor
         self._leaving = threading.Event()  # set from stop to start
         self.worker: Worker | None = None
         self.freeing: threading.Thread | None = None
@@ -124,7 +126,10 @@ class Loaded:
         if self._stopping.is_set():
             limit_s = None  # main ends the process if it takes too long
         if self.worker is not None:
-            if self.worker.stop(limit_s):
+            ended = self.worker.stop(limit_s)
+            if not ended and not before and self._monitor.building:
+                ended = self.worker.stop(BUILD_S)
+            if ended:
                 self.worker = None
             else:
                 self.processing.abandoned = True

@@ -31,7 +31,7 @@ Topics, parameters and states: docs/node.md. All parameters with their defaults:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM.
+    """Run the node until SIGINT, SIGTERM or SIGHUP.
 
     Args:
         args: the command line, beginning with the program's name; None = this process's.
@@ -136,7 +136,7 @@ def spin_past_lost_answers(executor: Executor, node: KdcNode) -> None:
 
 
 def catch_signals() -> tuple[int, int]:
-    """Have SIGINT and SIGTERM do nothing but write into a pipe.
+    """Have the signals to stop do nothing but write into a pipe.
 
     rclpy's own handlers would cut the clean-up short at a second signal, and ros2 launch sends
     two. Through a pipe a signal wakes main whichever thread takes it, without a lock.
@@ -147,15 +147,21 @@ def catch_signals() -> tuple[int, int]:
     awake, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    for number in SIGNALS:
+    for number in _stop_signals():
         signal.signal(number, lambda *_: None)
     return awake, wake
 
 
 def ignore_signals() -> None:
     """Keep a second signal from ending Python while it ends itself, without handlers."""
-    for number in SIGNALS:
+    for number in _stop_signals():
         signal.signal(number, signal.SIG_IGN)
+
+
+def _stop_signals() -> tuple[signal.Signals, ...]:
+    """SIGINT, SIGTERM, and SIGHUP of a terminal that is closed, but where `nohup` ignores it."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return SIGNALS if ignored else (*SIGNALS, signal.SIGHUP)
 
 
 def about_missing(error: Exception) -> str:

@@ -16,7 +16,7 @@ from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes.choice import TENSORRT
 from kdc_ros.parameters import Settings
 
-WARM_UP_SIZE = (480, 640)
+USUAL_SIZE = (480, 640)  # of images, where `roi` says nothing
 
 
 def open_predictor(
@@ -25,6 +25,8 @@ def open_predictor(
     cancelled: Callable[[], bool],
 ) -> Predictor:
     """Open the model and run it twice, for the first runs are slow.
+
+    It is run on an image of the size of `roi`, else of `USUAL_SIZE`, turned by `rotate`.
 
     Args:
         settings: which model, on what.
@@ -51,14 +53,16 @@ def open_predictor(
         ),
         one_size=True,  # a camera's
     )
-    predictor.thresholds = settings.thresholds
+    predictor.thresholds, predictor.rotate = settings.thresholds, settings.rotation
+    region = settings.region
+    image = np.zeros((*(USUAL_SIZE if region is None else region.size), 3), np.uint8)
     # An engine is for one size of input, known only with the first image.
     if size is not None or predictor.runtime.name not in TENSORRT:
         try:
             for _ in range(2):
                 if cancelled():  # what remains to do is to close it
                     break
-                predictor(np.zeros((*WARM_UP_SIZE, 3), np.uint8))
+                predictor(image)
         except Exception:
             predictor.close()
             raise

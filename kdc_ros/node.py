@@ -175,7 +175,6 @@ class KdcNode(LifecycleNode):
 
     def _configure(self) -> None:
         self._monitor, self._box = Monitor(), LatestBox()
-        self._convert.to_8_bits = To8Bits()
         try:
             self._loaded = loaded = Loaded(
                 self,
@@ -211,6 +210,7 @@ class KdcNode(LifecycleNode):
     def _activate(self) -> None:
         assert self._loaded is not None
         box = LatestBox(self._box.dropped)
+        self._convert.to_8_bits = To8Bits()
         self._loaded.start(box)
         self._box = box
         self._monitor.activated(time.monotonic())
@@ -287,7 +287,9 @@ class KdcNode(LifecycleNode):
         configured = self._loaded is not None
         self._settings, result = parameters.try_change(before, changes, configured)
         if self._loaded is not None and self._settings != before:
-            self._loaded.processing.start_anew()
+            if self._settings.max_rate != before.max_rate:
+                self._loaded.processing.start_anew()
+            self._monitor.forget_frames()
             self._publish_info(self._loaded)
         return result
 

@@ -7,8 +7,9 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from rclpy.node import Node
-from sensor_msgs.msg import Image, PointCloud2, PointField
+from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
@@ -16,7 +17,7 @@ from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import Skeleton
 from kdc_ros.depth import DepthInput, Wanted
 from kdc_ros.images import BadFrame, byte_array
-from kdc_ros.lifting import depth_plane, keypoint_3d_rows, lift, pinhole_of
+from kdc_ros.lifting import depth_plane, keypoint_3d_rows, lift, pinhole_of, to_metres
 from kdc_ros.markers import Markers
 from kdc_ros.parameters import Settings
 from kdc_ros.publishers import create_output
@@ -128,7 +129,7 @@ class Outputs3d:
 
     def _handle(self, flat: Flat) -> None:
         try:
-            self._lift(flat)
+            placed = self._lift(flat)
         except BadFrame as error:
             self._missed += 1
             self._cause = str(error)
@@ -137,10 +138,19 @@ class Outputs3d:
             self._cause = f"{type(error).__name__}: {error}"
             self._remark("fault", traceback.format_exc())
         else:
-            self._lifted += 1
+            self._lifted += placed
+            self._missed += not placed
             self._lifted_s, self._cause = time.monotonic(), ""
 
-    def _lift(self, flat: Flat) -> None:
+    def _lift(self, flat: Flat) -> bool:
+        """Publish the people of an image in metres.
+
+        Returns:
+            Whether anybody has a place, or nobody was to get one.
+
+        Raises:
+            BadFrame: nobody can have one.
+        """
         header, prediction, settings = flat.header, flat.prediction, flat.settings
         info = self._input.info
         if info is None:
@@ -153,13 +163,14 @@ class Outputs3d:
                 "expected, in others places are off towards the borders",
             )
         depth = self._input.depth_of(flat.depth, settings.sync_slop)
-        self._compare_frames(header, depth)
+        self._compare_frames(header, "depth", depth.header)
+        self._compare_frames(header, "camera_info", info.header)
         plane = depth_plane(depth, prediction.size)
         threshold = settings.keypoint_threshold
         places = lift(prediction, plane, camera, threshold, settings.depth_max)
         rows = keypoint_3d_rows(prediction, self._skeleton, places)
         if not self._enabled():
-            return
+            return True
         self._keypoints.publish(
             fill_cloud(PointCloud2, PointField, header, rows, byte_array(rows))
         )
@@ -167,14 +178,20 @@ class Outputs3d:
             self._skeletons.publish(self._markers(header, prediction, places, self._skeleton))
         else:
             self._markers.forget()
+        placed = not rows["score"].size or bool(rows["visible"].any())
+        if not placed and not np.isfinite(to_metres(plane, settings.depth_max)).any():
+            raise BadFrame(
+                f"depth has no value above 0 and up to depth_max ({settings.depth_max:g} m) "
+                "anywhere: 16UC1 is millimetres, 32FC1 metres"
+            )
+        return placed
 
-    def _compare_frames(self, header: Header, depth: Image) -> None:
-        names = (depth.header.frame_id, header.frame_id)
-        if all(names) and names[0] != names[1]:
+    def _compare_frames(self, header: Header, what: str, other: Header) -> None:
+        if header.frame_id and other.frame_id not in ("", header.frame_id):
             self._remark(
-                "frames",
-                f"depth is in the frame {names[0]}, images in {names[1]}: depth registered to "
-                "the image is expected",
+                f"frame of {what}",
+                f"{what} is in the frame {other.frame_id}, images in {header.frame_id}: depth "
+                "registered to the image is expected, and the image's own camera_info",
             )
 
     def _remark(self, what: str, text: str) -> None:

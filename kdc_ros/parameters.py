@@ -50,6 +50,7 @@ def parameter(
     choices: tuple[str, ...] | tuple[int, ...] = (),
     dynamic: bool = False,
     parse: Callable[[str], object] | None = None,
+    least: float = 0.0,
 ) -> Any:
     """One row of the table.
 
@@ -60,6 +61,7 @@ def parameter(
         choices: the values allowed; none = any.
         dynamic: may change while the node runs; else only before configure.
         parse: reads a string, and raises ValueError where that cannot be done.
+        least: smallest value beside 0, which means that there is no limit.
     """
     row = {
         "text": text,
@@ -67,6 +69,7 @@ def parameter(
         "choices": choices,
         "dynamic": dynamic,
         "parse": parse,
+        "least": least,
     }
     return field(default=default, metadata=row)
 
@@ -170,10 +173,18 @@ class Settings:
         True, "Images are not processed while nobody subscribes to any output.", dynamic=True
     )
     max_rate: float = parameter(
-        0.0, "Frames per second processed at most; 0 = all.", (0.0, 1000.0), dynamic=True
+        0.0,
+        "Frames per second processed at most; 0 = all.",
+        (0.0, 1000.0),
+        dynamic=True,
+        least=0.001,
     )
     input_timeout: float = parameter(
-        2.0, "Seconds without an image before a warning; 0 = never.", (0.0, 60.0), dynamic=True
+        2.0,
+        "Seconds without an image before a warning; 0 = never.",
+        (0.0, 60.0),
+        dynamic=True,
+        least=0.05,
     )
 
     stall_timeout: float = parameter(
@@ -242,6 +253,7 @@ def check(name: str, value: Any) -> None:
     good = type(value) is type(row.default)
     good = good and (not choices or value in choices)
     good = good and (limits is None or limits[0] <= value <= limits[1])
+    good = good and (not row.metadata["least"] or value == 0 or value >= row.metadata["least"])
     if not good:
         raise BadParameter(f"parameter {name}: {_expected(row)}, got {_shortened(value)}")
     if row.metadata["parse"]:
@@ -290,6 +302,8 @@ def _expected(row: Field[Any]) -> str:
     if choices:
         return f"expected one of {', '.join(map(str, choices))}"
     span = f" from {limits[0]} to {limits[1]}" if limits else ""
+    if least := row.metadata["least"]:
+        span = f", 0 or from {least} to {limits[1]}"
     return f"expected {TYPE_NAMES[type(row.default)]}{span}"
 
 
@@ -305,6 +319,8 @@ def _descriptor(row: Field[Any]) -> ParameterDescriptor:
         low, high = row.metadata["limits"]
         if isinstance(row.default, float):
             descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+            if least := row.metadata["least"]:
+                descriptor.additional_constraints += f"; 0 or at least {least}"
         else:
             descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
     return descriptor

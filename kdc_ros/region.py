@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kdc_core.codec.results import Person, Prediction
+from kdc_ros.images import LARGEST_SIDE
 
 
 class OutsideError(ValueError):
@@ -33,15 +34,22 @@ class Region:
         """Read `X,Y,WIDTH,HEIGHT`; empty text is the whole image, None.
 
         Raises:
-            ValueError: another form, or a side of 0.
+            ValueError: another form, a side of 0, or beyond the largest image.
         """
         if not text.strip():
             return None
-        found = re.fullmatch(r"\s*(\d{1,5})" + r"\s*,\s*(\d{1,5})" * 3 + r"\s*", text)
+        found = re.fullmatch(r"\s*([0-9]{1,5})" + r"\s*,\s*([0-9]{1,5})" * 3 + r"\s*", text)
         region = cls(*map(int, found.groups())) if found else None
         if region is None or not region.width or not region.height:
             raise ValueError("expected X,Y,WIDTH,HEIGHT in pixels of the image (160,0,320,480)")
+        if max(region.x + region.width, region.y + region.height) > LARGEST_SIDE:
+            raise ValueError(f"expected a part of an image, up to {LARGEST_SIDE} px a side")
         return region
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
 
     @property
     def window(self) -> tuple[slice, slice]:

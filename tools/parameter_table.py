@@ -44,7 +44,9 @@ def _line(row: Field[Any]) -> str:
     choices, limits = row.metadata["choices"], row.metadata["limits"]
     allowed = ", ".join(map(str, choices)) if choices else ""
     if limits:
-        allowed = f"{limits[0]:,} to {limits[1]:,}".replace(",", " ")
+        least = row.metadata["least"]
+        low = f"0, or {least}" if least else f"{limits[0]:_}"
+        allowed = f"{low} to {limits[1]:_}".replace("_", " ")
     default = str(row.default).lower() if isinstance(row.default, bool) else str(row.default)
     change = "yes" if row.metadata["dynamic"] else ""
     cells = (f"`{row.name}`", TYPES[type(row.default)], default, allowed, change)

@@ -7,27 +7,24 @@ import numpy as np
 DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras fill
 DARK = 16  # of 255; below, a pixel is nearly black
 BRIGHT_FRACTION = 0.01  # of the values of an image that is not nearly black
+HOT_FRACTION = 1e-4  # of an image's values that may lie above the range: pixels that are defect
 
 
 class To8Bits:
     """Scales the 16-bit images of one stream to 8 bits, all alike once its brightest was seen.
 
-    The range is the fewest of `DEPTHS` bits that hold the largest value of the stream so far.
+    The range is the fewest of `DEPTHS` bits that hold each image of the stream so far, but for
+    `HOT_FRACTION` of its values, which become white.
 
     Attributes:
-        largest: value so far.
+        bits: of the range that is scaled to 0 to 255.
         nearly_black: whether hardly a value of the latest image comes to `DARK`, because it is
             a picture of the dark, or because a few far brighter values stretch the range.
     """
 
     def __init__(self) -> None:
-        self.largest = 0
+        self.bits = DEPTHS[0]
         self.nearly_black = False
-
-    @property
-    def bits(self) -> int:
-        """Of the range that is scaled to 0 to 255."""
-        return next(bits for bits in DEPTHS if self.largest < 1 << bits)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Scale one image.
@@ -38,7 +35,15 @@ class To8Bits:
         Returns:
             The same shape in uint8.
         """
-        self.largest = max(self.largest, int(pixels.max()))
+        above = pixels.max() >> self.bits > 0
+        if above:
+            self.bits = next(
+                bits
+                for bits in DEPTHS[DEPTHS.index(self.bits) :]
+                if bits == DEPTHS[-1]
+                or np.count_nonzero(pixels >> bits) <= HOT_FRACTION * pixels.size
+            )
+            pixels = np.minimum(pixels, (1 << self.bits) - 1)
         scaled = (pixels >> (self.bits - 8)).astype(np.uint8)
         bright = int(np.count_nonzero(scaled >= DARK))
         self.nearly_black = bright < BRIGHT_FRACTION * scaled.size

@@ -82,10 +82,10 @@ def decode_pages(data: bytes, name: str) -> Iterator[Page]:
     for page in _pages(data, scale):
         if scale.nearly_black:
             log.warning(
-                "'%s' is nearly black: its largest value, %d of 65535, is far above the others. "
-                "Scale it to 8 bits beforehand",
+                "'%s' is nearly black: its values were taken as of %d bits, which a few far "
+                "brighter ones have. Scale it to 8 bits beforehand",
                 name,
-                scale.largest,
+                scale.bits,
             )
             scale.nearly_black = False
         yield page

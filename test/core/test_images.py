@@ -50,14 +50,23 @@ def test_the_range_of_a_stream_only_grows() -> None:
     assert scale(np.full((4, 4), 1000, np.uint16)).max() == 62 and scale.bits == 12
 
 
-def test_a_bright_speck_makes_an_image_nearly_black() -> None:
+def test_a_bright_spot_makes_an_image_nearly_black() -> None:
     pixels = np.full((48, 64), 1000, np.uint16)
     scale = To8Bits()
     scale(pixels)
     assert not scale.nearly_black
-    pixels[3, 4] = 65535
+    pixels[3:6, 4:7] = 65535
     scale(pixels)
-    assert scale.nearly_black
+    assert (scale.nearly_black, scale.bits) == (True, 16)
+
+
+def test_a_defect_pixel_is_white_and_changes_no_other() -> None:
+    pixels = np.full((480, 640), 1000, np.uint16)
+    pixels[3, 4] = 65535
+    scale = To8Bits()
+    scaled = scale(pixels)
+    assert scale.bits == 10 and not scale.nearly_black
+    assert scaled[3, 4] == 255 and np.count_nonzero(scaled == 250) == pixels.size - 1
 
 
 # Files

@@ -159,6 +159,21 @@ def test_openvino_keeps_few_programs_of_one_size() -> None:
     assert list(opened._programs) == [*sizes[:OWN_PROGRAMS], None]
 
 
+@pytest.mark.all
+def test_openvino_needs_its_file_no_more_and_tells_what_takes_long(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    from kdc_core.inference.runtimes.openvino import OpenVinoRuntime
+
+    told: list[str] = []
+    path = tmp_path / "m.onnx"
+    path.write_bytes(PROGRAM.read_bytes())
+    opened = OpenVinoRuntime(path, "cpu", 1, lambda phase, *_: told.append(phase))
+    path.write_bytes(b"cut off")
+    for _ in range(2):
+        opened.submit(np.zeros((96, 64, 3), np.uint8)).collect()
+    assert told == ["OpenVINO's for frames of 96x64"]
+
+
 def _changed(folder: Path, edit: Callable[[Any], object]) -> Path:
     """The shipped program, edited as onnx's ModelProto."""
     import onnx

@@ -265,6 +265,21 @@ def test_single_files_and_packed_chunks_are_read(bag: Any, stub: Stub, tmp_path:
     assert people_in(tmp_path / "out") == [1]
 
 
+def test_a_file_packed_whole_is_refused_alone(bag: Any, stub: Stub, tmp_path: Path) -> None:
+    (tmp_path / "in.mcap.zstd").write_bytes(b"(\xb5/\xfd")
+    done = bag(tmp_path / "in.mcap.zstd", "--output", tmp_path / "out")
+    assert done.code == 2 and "a compressed file is read in its folder" in done.err, done
+
+
+def test_nothing_is_written_into_the_bag_that_is_read(
+    bag: Any, stub: Stub, tmp_path: Path
+) -> None:
+    given = write_bag(tmp_path / "in", raw(0, gray(200)))
+    done = bag(given, "--output", given / "people.mcap")
+    assert done.code == 2 and "lies in the bag" in done.err, done
+    assert not (given / "people.mcap").exists()
+
+
 def test_a_person_keeps_the_id_over_the_images(bag: Any, stub: Stub, tmp_path: Path) -> None:
     """By the stamps of the images, which are closer than the times of recording."""
     images = [raw(n, gray(level)) for n, level in enumerate((200, 200, 0, 200))]

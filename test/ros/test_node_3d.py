@@ -610,6 +610,19 @@ def test_depth_of_another_frame_is_warned_of_once(robot: tuple[NodeProcess, Dept
 
 
 @pytest.mark.all
+def test_depth_without_a_value_is_told(robot: tuple[NodeProcess, DepthCamera]) -> None:
+    _, camera = robot
+
+    def blind(depth: Image, info: CameraInfo) -> None:
+        depth.data = array("B", bytes(len(depth.data)))
+
+    _, cloud = camera.lifted(blind)
+    assert not table(cloud)["visible"].any()
+    camera.assert_complained_of("depth has no value above 0 and up to depth_max (10 m)", blind)
+    camera.content_again()
+
+
+@pytest.mark.all
 def test_the_node_ends_cleanly_while_people_wait_for_depth(
     robot: tuple[NodeProcess, DepthCamera],
 ) -> None:

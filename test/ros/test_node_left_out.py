@@ -44,5 +44,10 @@ def test_max_rate_is_kept_from_the_first_frame_on(
 def test_max_rate_leaves_frames_out(local: Local) -> None:
     local.peer.set_parameters(max_rate=0.001)
     local.peer.send_and_watch(lambda values: float(values["output_hz"]) == 0)
+    before = local.peer.counters()["frames"]
+    for confidence in (0.4, 0.5):
+        local.peer.set_parameters(confidence=confidence)
+        local.peer.send_and_watch(lambda values: float(values["output_hz"]) == 0)
+    assert local.peer.counters()["frames"] == before, "another parameter lets no frame through"
     local.peer.set_parameters(max_rate=0.0)
     local.peer.send_and_watch(lambda values: float(values["output_hz"]) > 0)

@@ -206,7 +206,7 @@ def staying(module_peers: MakePeer) -> Peer:
 
 @pytest.mark.parametrize(
     "signals",
-    [("SIGINT",), ("SIGTERM",), ("SIGINT", "SIGINT"), ("SIGINT", "SIGTERM")],
+    [("SIGINT",), ("SIGTERM",), ("SIGHUP",), ("SIGINT", "SIGINT"), ("SIGINT", "SIGTERM")],
     ids=" ".join,
 )
 def test_a_signal_ends_the_node_cleanly(

@@ -11,7 +11,7 @@ from kdc_core.codec.results import Person, Prediction
 from kdc_ros.region import OutsideError, Region
 
 
-@given(st.tuples(*[st.integers(0, 99999)] * 2), st.tuples(*[st.integers(1, 99999)] * 2))
+@given(st.tuples(*[st.integers(0, 4096)] * 2), st.tuples(*[st.integers(1, 4096)] * 2))
 def test_what_is_written_is_read(place: tuple[int, int], size: tuple[int, int]) -> None:
     region = Region(*place, *size)
     assert Region.parse(f" {region.x}, {region.y},{region.width} ,{region.height} ") == region

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from kdc_core.inference.engine.lock import ignore
 from kdc_core.inference.manifest import ManifestError, Precision, read_manifest
 from kdc_core.inference.model_files import files_to_try, find_model
 from kdc_core.inference.runtimes.onnxruntime import OnnxRuntime
@@ -189,7 +190,8 @@ def _open(
     if name == "torch":
         runtime: Runtime = TorchRuntime.open(path, request.device, request.threads)
     elif name == "openvino":
-        runtime = OpenVinoRuntime(path, request.device, request.threads)
+        progress = ignore if request.engines is None else request.engines.progress
+        runtime = OpenVinoRuntime(path, request.device, request.threads, progress)
     else:
         runtime = OnnxRuntime(path, request.device, request.threads, name)
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kdc_core.inference.assembly import Raw
+from kdc_core.inference.engine.lock import Progress, ignore
 from kdc_core.inference.manifest import OUTPUTS, read_manifest
 from kdc_core.inference.onnx_file import why_not_run
 from kdc_core.inference.runtimes.protocol import Pending, UnusableRuntime
@@ -34,6 +35,7 @@ class OpenVinoRuntime:
         path: the .onnx file.
         device: `auto` or `cpu`.
         threads: CPU threads.
+        progress: told that a program is compiled, which takes seconds: phase, 0, 0.
 
     Raises:
         UnusableRuntime: no OpenVINO, another device, or a file it cannot run.
@@ -41,7 +43,7 @@ class OpenVinoRuntime:
 
     name = "openvino"
 
-    def __init__(self, path: Path, device: str, threads: int):
+    def __init__(self, path: Path, device: str, threads: int, progress: Progress = ignore):
         if device not in ("auto", "cpu"):
             raise UnusableRuntime(f"openvino runs on the CPU here, got device '{device}': use cpu")
         try:
@@ -51,10 +53,12 @@ class OpenVinoRuntime:
                 f"openvino cannot be imported ({error}): pip install openvino"
             ) from error
         self.manifest = read_manifest(path)
-        self._path, self._threads = path, threads
+        self._threads, self._progress = threads, progress
         self._programs: dict[tuple[int, int] | None, InferRequest] = {}
+        # Kept: the file may be replaced before a size of frames comes that needs it again.
+        self._model = path.read_bytes()
         try:
-            model = openvino.Core().read_model(path)
+            model = openvino.Core().read_model(self._model)
         except RuntimeError as error:
             library = f"openvino {openvino.__version__}"
             raise UnusableRuntime(why_not_run(path, library, error)) from error
@@ -86,7 +90,9 @@ class OpenVinoRuntime:
         known = size in self._programs or len(self._programs) < OWN_PROGRAMS
         key = size if known else None
         if key not in self._programs:
-            self._programs[key] = compile_program(self._path, key, self._threads)
+            sizes = "all sizes" if key is None else f"{key[0]}x{key[1]}"
+            self._progress(f"OpenVINO's for frames of {sizes}", 0, 0)
+            self._programs[key] = compile_program(self._model, key, self._threads)
         return self._programs[key]
 
     def close(self) -> None:
@@ -98,13 +104,11 @@ def _run(program: InferRequest, frame: np.ndarray) -> Raw:
     return Raw(*(program.get_tensor(name).data.copy() for name in OUTPUTS))
 
 
-def compile_program(
-    model: Path | bytes, size: tuple[int, int] | None, threads: int
-) -> InferRequest:
-    """Compile an ONNX file or its bytes, whose only input is the frame.
+def compile_program(model: bytes, size: tuple[int, int] | None, threads: int) -> InferRequest:
+    """Compile an ONNX program, whose only input is the frame.
 
     Args:
-        model: it.
+        model: the bytes of its file.
         size: (H, W) of its frames; None = free.
         threads: on the CPU.
 
@@ -130,7 +134,7 @@ def compile_program(
         return request
     except RuntimeError as error:
         raise UnusableRuntime(
-            f"OpenVINO cannot compile '{model!s:.99}': {error!s:.300}"
+            f"OpenVINO cannot compile the program for frames of {size}: {error!s:.300}"
         ) from error
 
 
