@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kdc_core.bench.peer import Peer
 from kdc_core.codec.grid import Letterbox
 from kdc_core.codec.results import Person, Prediction
-from kdc_core.network.movenet import Head, MoveNet, convert
+from kdc_core.network.movenet import Head, MoveNet
 from kdc_core.network.weights import ModelFileError, read_tensors
 
 # Published weights, beside the repository; no part of the package.
@@ -79,7 +79,7 @@ def load_multipose(path: Path) -> MultiPose:
         if name.startswith("heads.box_")
     }
     try:
-        network.movenet.load_state_dict(convert(weights, network.movenet))
+        network.movenet.load_state_dict(network.movenet.from_published(weights))
         network.boxes.load_state_dict(boxes)
     except (RuntimeError, ValueError) as error:
         raise ModelFileError(f"'{path}' is not MoveNet MultiPose: {error}") from error

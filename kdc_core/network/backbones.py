@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
 from kdc_core.codec.skeleton import COCO17, SKELETONS
 from kdc_core.config import Config, ConfigError
@@ -15,17 +13,15 @@ class Backbone:
     """One PoseNet.
 
     Attributes:
-        file: module of this package with `build(name, types, edges)`, which makes the PoseNet,
-            and `convert(weights, posenet)`, which fits its published weights to it.
         stride: pixels between two cells of its maps.
         grid_offset: pixel of the first cell.
-        sides: (m, r); sides of its input are n * m + r.
+        sides: (m, r); sides of its input are n * m + r. Where the trunk halves its input k times,
+            m is a multiple of 2^k, and with a pyramid r is 0.
         edges: sets of edges its published heads have, for COCO17; None where heads are learnt.
         pyramid: whether its input may be reduced by whole factors.
         detail: whether its trunk has a map of half the stride for SegNet.
     """
 
-    file: str
     stride: int
     grid_offset: float
     sides: tuple[int, int]
@@ -33,14 +29,10 @@ class Backbone:
     pyramid: bool
     detail: bool
 
-    def module(self) -> Any:
-        """Import the backbone's file; needs torch."""
-        return import_module(f"kdc_core.network.{self.file}")
-
 
 # MoveNet halves its input five times; the dilated ResNet works on the paper's lattice, 8 n + 1.
-_MOVENET = Backbone("movenet", 4, 0.0, (32, 0), ("star_out",), True, True)
-_RESNET = Backbone("resnet", 8, 0.0, (8, 1), None, False, False)
+_MOVENET = Backbone(4, 0.0, (32, 0), ("star_out",), True, True)
+_RESNET = Backbone(8, 0.0, (8, 1), None, False, False)
 BACKBONES = {
     "movenet_multipose": _MOVENET,
     "movenet_thunder": _MOVENET,
@@ -64,16 +56,16 @@ def check_structure(config: Config) -> None:
             f"backbone {name} gives maps of stride {wanted[0]} and offset {wanted[1]}: set "
             f"fields.stride and fields.grid_offset so, got {got[0]} and {got[1]}"
         )
-    types = SKELETONS[fields.skeleton].num_types
-    if config.decode.centroids > types:
-        raise ConfigError(
-            f"decode.centroids: {fields.skeleton} has {types} types, got {config.decode.centroids}"
-        )
     own = backbone.edges
     if own is not None and (fields.skeleton, tuple(fields.edges)) != (COCO17.name, own):
         raise ConfigError(
             f"backbone {name} knows the skeleton {COCO17.name} with edges {list(own)} only, got "
             f"{fields.skeleton} with {fields.edges}: a resnet learns any"
+        )
+    types = SKELETONS[fields.skeleton].num_types
+    if config.decode.centroids > types:
+        raise ConfigError(
+            f"decode.centroids: {fields.skeleton} has {types} types, got {config.decode.centroids}"
         )
     if config.network.detail and not (backbone.detail and config.decode.upsample % 2 == 0):
         raise ConfigError(

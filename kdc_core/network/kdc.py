@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from kdc_core.codec.codec import Codec
 from kdc_core.codec.fields import Fields
 from kdc_core.config import Config
-from kdc_core.network.backbones import BACKBONES, check_structure
+from kdc_core.network.backbones import check_structure
+from kdc_core.network.movenet import WIDTHS, MoveNet
+from kdc_core.network.resnet import DilatedResNet
 from kdc_core.network.segnet import SegNet
 
 
@@ -30,15 +32,19 @@ class KDC(nn.Module):
         self.config, self.codec = config, Codec.of(config)
         types, edges = self.codec.skeleton.num_types, len(self.codec.edges)
         name = config.network.backbone
-        self.posenet: nn.Module = BACKBONES[name].module().build(name, types, edges)
+        self.posenet: MoveNet | DilatedResNet
+        if name in WIDTHS:
+            self.posenet = MoveNet(WIDTHS[name])
+        else:
+            self.posenet = DilatedResNet(name, types, edges)
         self.segnet = SegNet(
-            self.posenet.taps,
-            self.posenet.context,
+            self.posenet.tap_channels,
+            self.posenet.own_channels,
             types,
             config.network.segnet_width,
             config.network.segnet_tower,
             config.network.segnet_depth,
-            self.posenet.detail if config.network.detail else 0,
+            self.posenet.detail_channels if config.network.detail else 0,
             edges if config.network.refine else 0,
         )
 
@@ -52,7 +58,7 @@ class KDC(nn.Module):
             Fields over the codec's grid; offsets in pixels of `image`.
         """
         pose = self.posenet(image)
-        seg = self.segnet(pose.taps, pose.context, pose.detail)
+        seg = self.segnet(pose.taps, pose.own, pose.detail)
         heat, short, mid = pose.heat, pose.short, pose.mid
         if seg.refined is not None:
             heat, short, mid = heat + seg.refined[0], short + seg.refined[1], mid + seg.refined[2]

@@ -139,13 +139,13 @@ class MoveNet(nn.Module):
         widths: channels of the published size.
 
     Attributes:
-        taps, context, detail: channels of those of `PoseMaps`.
+        tap_channels, own_channels, detail_channels: as `pose.py` says.
     """
 
     def __init__(self, widths: Widths = WIDTHS["movenet_multipose"]) -> None:
         super().__init__()
-        self.taps, self.context = widths.taps, FEATURES + 18 + 34
-        self.detail = widths.stages[0]
+        self.tap_channels, self.own_channels = widths.taps, FEATURES + 18 + 34
+        self.detail_channels = widths.stages[0]
         self.stem = SameConv(3, widths.stem, 3, stride=2)
         channels, blocks = widths.stem, list[nn.Module]()
         for outputs, (first, count) in zip(widths.stages, STAGES, strict=True):
@@ -199,35 +199,28 @@ class MoveNet(nn.Module):
             taps[0],
         )
 
+    def from_published(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Convert Google's published weights to this module's: offsets as (x, y) in pixels.
 
-def build(name: str, types: int, edges: int) -> MoveNet:
-    """The PoseNet of a name in WIDTHS; its heads are the published ones, whatever is asked for."""
-    return MoveNet(WIDTHS[name])
+        The published offset heads give (dy, dx) in cells of stride 4; here the last convolution of
+        these heads gives (x, y) in pixels. The box heads are dropped.
 
+        Args:
+            weights: tensors of `movenet_multipose` or `movenet_thunder`, any float type.
 
-def convert(weights: dict[str, Tensor], posenet: MoveNet) -> dict[str, Tensor]:
-    """Convert Google's published weights to this module's: offsets as (x, y) in pixels.
+        Returns:
+            float32 state of this module.
 
-    The published offset heads give (dy, dx) in cells of stride 4; here the last convolution of
-    these heads gives (x, y) in pixels. The box heads are dropped.
-
-    Args:
-        weights: tensors of `movenet_multipose` or `movenet_thunder`, any float type.
-        posenet: not read; every backbone converts by the same call.
-
-    Returns:
-        float32 state of MoveNet.
-
-    Raises:
-        ValueError: a head is missing.
-    """
-    state = {k: v.float() for k, v in weights.items() if not k.startswith("heads.box_")}
-    for head in ("kpt_offset", "kpt_regress"):
-        for part in ("weight", "bias"):
-            key = f"heads.{head}.out.{part}"
-            value = state.get(key)
-            if value is None:
-                raise ValueError(f"not MoveNet's weights: expected '{key}', which is missing")
-            swapped = value.reshape(17, 2, *value.shape[1:]).flip(1)
-            state[key] = 4.0 * swapped.reshape(value.shape)
-    return state
+        Raises:
+            ValueError: a head is missing.
+        """
+        state = {k: v.float() for k, v in weights.items() if not k.startswith("heads.box_")}
+        for head in ("kpt_offset", "kpt_regress"):
+            for part in ("weight", "bias"):
+                key = f"heads.{head}.out.{part}"
+                value = state.get(key)
+                if value is None:
+                    raise ValueError(f"not MoveNet's weights: expected '{key}', which is missing")
+                swapped = value.reshape(17, 2, *value.shape[1:]).flip(1)
+                state[key] = 4.0 * swapped.reshape(value.shape)
+        return state

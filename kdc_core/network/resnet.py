@@ -17,7 +17,7 @@ BLOCKS = {"resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
 WIDTHS = (64, 128, 256, 512)
 STRIDES, DILATIONS = (1, 2, 1, 1), (1, 1, 2, 4)
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet, RGB 0..255
-CONTEXT = 128  # channels SegNet sees of the last stage
+REDUCED = 128  # channels SegNet sees of the last stage
 OFFSET_UNIT_PX = 32.0  # one unit of an offset head
 
 
@@ -59,6 +59,9 @@ class DilatedResNet(nn.Module):
         name: `resnet101` or `resnet152`.
         types: T, keypoint types and the body center.
         edges: E, directed edges.
+
+    Attributes:
+        tap_channels, own_channels, detail_channels: as `pose.py` says.
     """
 
     def __init__(self, name: str, types: int, edges: int):
@@ -76,9 +79,9 @@ class DilatedResNet(nn.Module):
         self.heat = nn.Conv2d(channels, types, 1)
         self.short = nn.Conv2d(channels, 2 * types, 1)
         self.mid = nn.Conv2d(channels, 2 * edges, 1)
-        self.reduce = nn.Conv2d(channels, CONTEXT, 1)
-        self.taps = (channels,)
-        self.context = CONTEXT + types
+        self.reduce = nn.Conv2d(channels, REDUCED, 1)
+        self.tap_channels, self.own_channels = (channels,), REDUCED + types
+        self.detail_channels = 0
 
     def forward(self, image: Tensor) -> PoseMaps:
         """Map images (B, 3, H, W) RGB 0..255 with sides 8 n + 1 to the maps of PoseNet."""
@@ -93,38 +96,31 @@ class DilatedResNet(nn.Module):
         mid = OFFSET_UNIT_PX * self.mid(x).reshape(pairs)
         return PoseMaps(heat, short, mid, [x], torch.cat((self.reduce(x), heat), 1))
 
+    def from_published(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Fit ImageNet weights with torchvision's or timm's names to the trunk.
 
-def build(name: str, types: int, edges: int) -> DilatedResNet:
-    """The PoseNet of a name in BLOCKS, with heads for these types and edges."""
-    return DilatedResNet(name, types, edges)
+        Args:
+            weights: tensors of a classifier; its `fc` is dropped.
 
+        Returns:
+            Complete state of this module; ImageNet does not know the heads, which stay.
 
-def convert(weights: dict[str, Tensor], posenet: DilatedResNet) -> dict[str, Tensor]:
-    """Fit ImageNet weights with torchvision's or timm's names to the trunk.
-
-    Args:
-        weights: tensors of a classifier; its `fc` is dropped.
-        posenet: gives the heads, which ImageNet does not know.
-
-    Returns:
-        Complete state of the network.
-
-    Raises:
-        ValueError: tensors of the trunk are missing or of another shape.
-    """
-    state = dict(posenet.state_dict())
-    own = ("heat.", "short.", "mid.", "reduce.")
-    wrong = [
-        key
-        for key, value in state.items()
-        if not key.startswith(own)
-        and not key.endswith("num_batches_tracked")
-        and (key not in weights or weights[key].shape != value.shape)
-    ]
-    if wrong:
-        got = tuple(weights[wrong[0]].shape) if wrong[0] in weights else "none"
-        raise ValueError(
-            f"not ImageNet weights of this ResNet: {len(wrong)} tensors differ, first "
-            f"'{wrong[0]}': expected shape {tuple(state[wrong[0]].shape)}, got {got}"
-        )
-    return state | {k: v.float() for k, v in weights.items() if k in state}
+        Raises:
+            ValueError: tensors of the trunk are missing or of another shape.
+        """
+        state = dict(self.state_dict())
+        own = ("heat.", "short.", "mid.", "reduce.")
+        wrong = [
+            key
+            for key, value in state.items()
+            if not key.startswith(own)
+            and not key.endswith("num_batches_tracked")
+            and (key not in weights or weights[key].shape != value.shape)
+        ]
+        if wrong:
+            got = tuple(weights[wrong[0]].shape) if wrong[0] in weights else "none"
+            raise ValueError(
+                f"not ImageNet weights of this ResNet: {len(wrong)} tensors differ, first "
+                f"'{wrong[0]}': expected shape {tuple(state[wrong[0]].shape)}, got {got}"
+            )
+        return state | {k: v.float() for k, v in weights.items() if k in state}

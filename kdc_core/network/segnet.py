@@ -57,7 +57,7 @@ class SegNet(nn.Module):
 
     Args:
         taps: channels of the trunk's taps, fine to coarse, each of twice the stride before.
-        context: channels of PoseNet's own maps.
+        own: channels of PoseNet's own maps.
         types: T, keypoint types and the body center.
         width: channels of the FPN.
         tower: channels of the tower.
@@ -71,7 +71,7 @@ class SegNet(nn.Module):
     def __init__(
         self,
         taps: tuple[int, ...],
-        context: int,
+        own: int,
         types: int,
         width: int,
         tower: int,
@@ -84,7 +84,7 @@ class SegNet(nn.Module):
         self.norm = nn.ModuleList(nn.BatchNorm2d(width) for _ in taps)
         self.context = nn.ModuleList((Block(width, width), Block(width, width)))
         self.smooth = nn.ModuleList(Block(width, width) for _ in taps[:-1])
-        self.pose = nn.Conv2d(context, width, 1)
+        self.pose = nn.Conv2d(own, width, 1)
         channels = [width] + [tower] * depth
         self.tower = nn.ModuleList(
             Block(i, o) for i, o in zip(channels[:-1], channels[1:], strict=True)
@@ -102,21 +102,19 @@ class SegNet(nn.Module):
             for value in self.refine.parameters():
                 nn.init.zeros_(value)
 
-    def forward(
-        self, taps: list[Tensor], context: Tensor, detail: Tensor | None = None
-    ) -> SegMaps:
+    def forward(self, taps: list[Tensor], own: Tensor, detail: Tensor | None = None) -> SegMaps:
         """Map what PoseNet saw to SegNet's maps.
 
         Args:
             taps: the trunk's maps, fine to coarse.
-            context: PoseNet's own maps at the finest.
+            own: PoseNet's own maps at the finest.
             detail: the trunk's map of half the stride.
         """
         levels = [
             norm(lateral(tap))
             for lateral, norm, tap in zip(self.lateral, self.norm, taps, strict=True)
         ]
-        levels[0] = levels[0] + self.pose(context)
+        levels[0] = levels[0] + self.pose(own)
         if self.detail is not None and detail is not None:
             # Of each cell's 2 x 2 places the channels side by side, mixed: one strided
             # convolution, where runtimes would first move everything.
