@@ -15,7 +15,7 @@ from pydantic import (
 
 from kdc_core.errors import KdcError
 
-# Of numbers that are multiplied, divided and squared in 32 bits.
+# Keeps products and squares within float32.
 Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
 Side = Annotated[int, Field(ge=32, le=8192)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -261,7 +261,8 @@ class TrainConfig(Section):
     )
     ema: Fraction = Field(
         0.998,
-        description="decay per step of the average of the weights, which is the model written",
+        description="decay per step of the average of the weights, which is the model written; "
+        "at step n it is (1 + n) / (10 + n) at most",
     )
     clip: Positive = Field(5.0, description="norm to which larger gradients are cut")
     seed: int = Field(
@@ -294,6 +295,16 @@ class TrainConfig(Section):
     weight_instance: float = Field(
         0.0, ge=0, description="of the loss of each person's own pixels (phi)"
     )
+
+    @model_validator(mode="after")
+    def _something_is_learnt(self) -> TrainConfig:
+        weights = [n for n in TrainConfig.model_fields if n.startswith("weight_")]
+        weights = [n for n in weights if n not in ("weight_decay", "weight_edge")]
+        if not any(getattr(self, name) for name in weights):
+            raise ValueError(f"{', '.join(weights)}: one must be above 0")
+        if len(set(self.train)) < len(self.train):
+            raise ValueError(f"train: expected each part once, got {self.train}")
+        return self
 
 
 class Config(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from reprlib import repr as short_repr
 
@@ -12,14 +13,20 @@ from pydantic_core import ErrorDetails
 from kdc_core.config import Config, ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
+FILES = (".yaml", ".yml", ".json")
 
 
 def load_preset(name: str, changes: list[str] | None = None) -> Config:
-    """Read a preset by name, or any YAML file by path; `changes` as for `parse_config`."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
+    """Read a preset by name, or a file by path, which may be a run's `config.json`.
+
+    `changes` as for `parse_config`.
+    """
+    path = Path(name) if name.endswith(FILES) else PRESETS / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
-        raise ConfigError(f"no preset '{name}'; expected one of {known}, or a .yaml file")
+        raise ConfigError(
+            f"no preset '{name}'; expected one of {known}, or a file {', '.join(FILES)}"
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -38,11 +45,12 @@ def parse_config(text: str, origin: str | Path, changes: list[str] | None = None
     Raises:
         ConfigError: unknown keys, wrong types or values out of range, each named.
     """
+    changed = f"{origin}{f' with {short_repr(changes)}' if changes else ''}"
     try:
         content: object = yaml.safe_load(text)
         for change in changes or []:
             _set(content, change)
-        _check_length(content, origin, changes or [])
+        _refuse_steps_beside_epochs(content, origin, changes or [])
         return Config.model_validate(content)
     except ConfigError:
         raise
@@ -54,7 +62,7 @@ def parse_config(text: str, origin: str | Path, changes: list[str] | None = None
         faults = [
             f"{what_is_wrong(one)}, got {short_repr(one['input']):.60}" for one in error.errors()
         ]
-        raise ConfigError(f"{origin}: {'; '.join(faults)}") from error
+        raise ConfigError(f"{changed}: {'; '.join(faults)}") from error
     except ValueError as error:  # what looks like a date or a number, and is none
         raise ConfigError(f"{origin}: not YAML: {error}") from error
 
@@ -62,8 +70,21 @@ def parse_config(text: str, origin: str | Path, changes: list[str] | None = None
 def what_is_wrong(error: ErrorDetails) -> str:
     """A setting, and what pydantic finds wrong with it."""
     place = ".".join(map(str, error["loc"])) or "top level"
-    unknown = error["type"] == "extra_forbidden"
-    return f"{place}: {'no such setting in this version of KDC' if unknown else error['msg']}"
+    if error["type"] != "extra_forbidden":
+        return f"{place}: {error['msg']}"
+    near = get_close_matches(place, _settings(), 1)
+    hint = f" (`{near[0]}`?)" if near else ""
+    return f"{place}: no such setting in this version of KDC{hint}"
+
+
+def _settings() -> list[str]:
+    """Every setting, as `section.key`, and every section."""
+    sections = {name: field.annotation for name, field in Config.model_fields.items()}
+    return list(sections) + [
+        f"{name}.{key}"
+        for name, section in sections.items()
+        for key in getattr(section, "model_fields", ())
+    ]
 
 
 def keypoints_of(provenance: object) -> str:
@@ -84,10 +105,13 @@ def _set(content: object, change: str) -> None:
             content = content.setdefault(section, {})
     if not isinstance(content, dict):
         raise ConfigError(f"'{path}' is not a setting: '{path.rpartition('.')[0]}' has no keys")
-    content[key] = yaml.safe_load(value)
+    try:
+        content[key] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {change:.100}: the value is not YAML: {error}") from error
 
 
-def _check_length(content: object, origin: str | Path, changes: list[str]) -> None:
+def _refuse_steps_beside_epochs(content: object, origin: str | Path, changes: list[str]) -> None:
     """Refuse a number of steps that would have no effect."""
     given = {change.partition("=")[0].strip() for change in changes}
     train = content.get("train") if isinstance(content, dict) else None

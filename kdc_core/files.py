@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -51,6 +52,15 @@ def shortened(stem: str, others: str) -> str:
 def as_utf8(name: str) -> str:
     """A file's name as text that can be written everywhere: what is no UTF-8 in it as escapes."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def crc32_of(path: str | os.PathLike[str]) -> str:
+    """Eight hexadecimal digits by which a file's content is known again."""
+    value = 0
+    with open(path, "rb") as file:
+        while part := file.read(1 << 24):
+            value = zlib.crc32(part, value)
+    return f"{value:08x}"
 
 
 def read_json(path: Path, otherwise: Json) -> Json:

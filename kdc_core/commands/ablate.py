@@ -13,7 +13,7 @@ from kdc_core.commands.models import weights_of
 from kdc_core.commands.options import AnnotationFile, Category, ImageFolder, Json
 from kdc_core.commands.outputs import check_outputs
 from kdc_core.commands.printing import cell, end_with, print_table, save, say_absent
-from kdc_core.evaluation.paper import COLUMNS, row_of
+from kdc_core.evaluation.paper import COLUMNS, values_of
 from kdc_core.show.progress import track
 
 MASKS = "mask_ap_keypoint_persons"
@@ -57,7 +57,7 @@ def ablate(
     table = []
     for row in rows:
         poses = [v for key, v in row.figures.items() if key in ("keypoint_ap", COMMON_FIGURES[0])]
-        masks = row_of(row.label, row.figures, MASKS).values
+        masks = values_of(row.figures, MASKS)
         values = (*masks, *poses, row.figures.get("mask_ap_full"))
         table.append((row.label, *map(cell, values)))
     note = f"masks of persons with keypoints; keypoint AP; mask AP of all; protocol: {protocol}"

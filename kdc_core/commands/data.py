@@ -29,9 +29,7 @@ def check(
     split: Annotated[
         str, choice("train", "val", "test", help="train, val or test, of a folder.")
     ] = "train",
-    skeleton: Annotated[
-        str, choice("coco17", "crowdpose14", help="coco17 or crowdpose14.")
-    ] = "coco17",
+    skeleton: Annotated[str, Option(help="As `fields.skeleton` of a preset names it.")] = "coco17",
     images: Annotated[
         Path | None, Option(help="Folder or tar of the images; default: where the layout has it.")
     ] = None,
@@ -54,6 +52,9 @@ def check(
 
     if sheet is not None and sheet.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise BadParameter(f"--sheet: expected a .jpg or .png, got '{sheet}'")
+    if skeleton not in SKELETONS:
+        known = " or ".join(SKELETONS)
+        raise BadParameter(f"--skeleton: expected {known}, got '{skeleton}'")
     check_outputs([sheet, json_file], inputs=[path, *find_data(path, split, images)])
     bar = partial(track, label="check")
     found = check_data(path, split, SKELETONS[skeleton], bar, images, category)

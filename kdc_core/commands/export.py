@@ -86,6 +86,8 @@ def export(
             typer.echo(f"{name}: {difference}")
             worst |= difference
         typer.echo(f"all, beside {'torch' if original == weights else 'fp32'}: {worst}")
+        if not worst.people:
+            typer.echo("nobody is found in the sample images: nothing was compared", err=True)
         if calibrate is not None:
             _measure_loss(calibrate, original, output, category)
 

@@ -26,7 +26,7 @@ from kdc_core.commands.options import (
 from kdc_core.commands.outputs import check_outputs
 from kdc_core.commands.printing import cell, print_table, save, say_absent
 from kdc_core.errors import KdcError
-from kdc_core.evaluation.paper import COLUMNS, read_table, row_of
+from kdc_core.evaluation.paper import COLUMNS, read_table, values_of
 from kdc_core.show.progress import track
 
 if TYPE_CHECKING:
@@ -149,9 +149,12 @@ def table4(
     category: Category = None,
     json_file: Json = None,
 ) -> None:
-    """Static against dynamic centroids on COCO val."""
+    """Static against dynamic centroids on COCO val.
+
+    The body center is one of them in the first and the last row alone (`decode.center_weight`).
+    """
     check_outputs([json_file], inputs=[annotations, images, *model])
-    from kdc_core.evaluation.ablate import ablate
+    from kdc_core.evaluation.ablate import ON_MAPS, ablate
     from kdc_core.evaluation.coco import protocol_of
 
     def ours(name: str) -> Ours:
@@ -160,9 +163,12 @@ def table4(
         refuse(found.failed)
         protocol = protocol_of(found.annotations)
         say_absent(found.annotations, protocol)
-        return {row.label: {"protocol": protocol, **row.figures} for row in found.rows}
+        made: dict[str, float | str]
+        made = {"protocol": protocol, "pictures": len(found.annotations.images)}
+        return {row.label: {**made, **row.figures} for row in found.rows}
 
-    texts = {label: (text, KEYPOINT_PERSONS) for label, text in CENTROIDS.items()}
+    labels = [setting.label for setting in ON_MAPS["centroids"]]
+    texts = {label: (CENTROIDS.get(label, label), KEYPOINT_PERSONS) for label in labels}
     title = f"Table IV, COCO val; ours on {annotations.name}, persons with keypoints"
     compare(title, "table4", model, ours, texts, json_file)
 
@@ -192,7 +198,7 @@ def figure4(
         figures[name] = {"protocol": done.protocol, "mask_ap": mask_ap, "ms": ms}
         points[name if stems.count(stem) > 1 else stem] = mask_ap, ms
         typer.echo(f"{name:24} mask AP {mask_ap:.3f}  {ms:.0f} ms an image")
-    title, time_label = protocols(figures.values()), "ms an image (median, reading it included)"
+    title, time_label = about(figures.values()), "ms an image (median, reading it included)"
     draw_points(output, title, points, f"mask AP ({COCO_PERSONS})", time_label)
     save(json_file, figures)
 
@@ -248,13 +254,18 @@ def check_weights(models: Iterable[str]) -> None:
 def figures_of(
     done: EvaluationResult, figures: dict[str, float] | None = None
 ) -> dict[str, float | str]:
-    """The protocol of an evaluation and its figures, or others of the same protocol."""
-    return {"protocol": done.protocol, **(figures or done.figures)}
+    """The protocol of an evaluation, its images and figures; or others, of some of the images."""
+    if figures is not None:
+        return {"protocol": done.protocol, **figures}
+    return {"protocol": done.protocol, "pictures": len(done.annotations.images), **done.figures}
 
 
-def protocols(evaluations: Iterable[dict[str, float | str]]) -> str:
-    """Those of the figures, for the title above them."""
-    return "protocol: " + ", ".join(dict.fromkeys(str(each["protocol"]) for each in evaluations))
+def about(evaluations: Iterable[dict[str, float | str]]) -> str:
+    """Images and protocols of the figures, for the title above them."""
+    each = list(evaluations)
+    images = dict.fromkeys(f"{one['pictures']} images" for one in each if "pictures" in one)
+    protocols = dict.fromkeys(str(one["protocol"]) for one in each)
+    return "; ".join((*images, f"protocol: {', '.join(protocols)}"))
 
 
 def compare(
@@ -277,12 +288,12 @@ def compare(
     """
     figures = {name: ours(name) for name in models}
     rows = [
-        (f"ours: {name}, {text}", *map(cell, row_of("", figures[name][key], row).values))
+        (f"ours: {name}, {text}", *map(cell, values_of(figures[name][key], row)))
         for name in models
         for key, (text, row) in texts.items()
     ]
     evaluations = (each for name in models for each in figures[name].values())
-    show(f"{title}; {protocols(evaluations)}", table, rows)
+    show(f"{title}; {about(evaluations)}", table, rows)
     save(json_file, figures)
 
 

@@ -102,7 +102,8 @@ def other_skeleton(names: list[str], skeleton: Skeleton) -> str | None:
         if known is not skeleton and known.num_keypoints == len(names):
             return (
                 f"{text}; the skeleton {known.name} has as many (`kdc data check --skeleton`, "
-                "`kdc train --set fields.skeleton=`, or a model that has it)"
+                "`kdc train --set fields.skeleton=`, `--preset` of a file with it where there is "
+                "no model, or a model that has it)"
             )
     there = ", ".join(f"{s.name} ({s.num_keypoints})" for s in SKELETONS.values())
     return (

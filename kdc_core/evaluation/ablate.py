@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -139,16 +138,18 @@ def ablate(
     known = ON_TRUTH if isinstance(source, Config) else ON_MAPS
     if name not in known:
         raise ConfigError(f"no ablation '{name}' here: expected one of {', '.join(known)}")
-    settings, files = known[name], None
-    make: Callable[[], PredictMany]
-    if isinstance(source, Config):
-        config, make = source, partial(_on_truth, source, settings)
-    else:
-        config, files = read_config(source), Images(images)
-        make = partial(_on_maps, source, settings, files)
+    files = None if isinstance(source, Config) else Images(images)
+    config = source if isinstance(source, Config) else read_config(source)
     skeleton = SKELETONS[config.fields.skeleton]
+    settings = known[name]
+    if name == "kprime":
+        settings = [s for s in settings if int(s.label) <= skeleton.num_types]
     truth = read_truth(annotations, skeleton, images=files, category=category)
-    results, failed = predict_each(truth, make(), len(settings), progress)
+    if files is None or isinstance(source, Config):
+        predict = _on_truth(config, settings)
+    else:
+        predict = _on_maps(source, settings, files)
+    results, failed = predict_each(truth, predict, len(settings), progress)
     scored = zip(settings, results, strict=True)
     rows = [Row(setting.label, score(truth, found)) for setting, found in scored]
     return Ablation(rows, failed, truth)

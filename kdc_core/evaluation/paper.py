@@ -10,7 +10,7 @@ COLUMNS = ("AP", "AP50", "AP75", "APM", "APL", "AR")
 SUFFIXES = ("", "50", "75", "_medium", "_large", "_recall")  # of our figures, in that order
 
 
-class Published(NamedTuple):
+class TableRow(NamedTuple):
     """One row of a table.
 
     Attributes:
@@ -22,30 +22,31 @@ class Published(NamedTuple):
     values: tuple[float | None, ...]
 
 
-def read_table(name: str) -> list[Published]:
+def read_table(name: str) -> list[TableRow]:
     """The rows of `table1`, `table2`, `table3_val`, `table3_test` or `table4`."""
     import yaml
 
     text = Path(__file__).with_name("paper.yaml").read_text(encoding="utf-8")
-    return [Published(row["model"], tuple(row["values"])) for row in yaml.safe_load(text)[name]]
+    return [TableRow(row["model"], tuple(row["values"])) for row in yaml.safe_load(text)[name]]
 
 
-def row_of(name: str, figures: Mapping[str, float | str], row: str) -> Published:
-    """Our row: those figures of one evaluation that begin with its name.
+def values_of(figures: Mapping[str, float | str], row: str) -> tuple[float | None, ...]:
+    """Ours of COLUMNS: those figures of one evaluation that begin with a row's name.
 
     Args:
-        name: of the row.
         figures: of `kdc_core.evaluation.coco.score`, others beside them.
         row: of `kdc_core.evaluation.coco.ROWS`.
     """
     values = (figures.get(row + suffix) for suffix in SUFFIXES)
-    return Published(name, tuple(v if isinstance(v, float) else None for v in values))
+    return tuple(v if isinstance(v, float) else None for v in values)
 
 
-def rows_of(figures: Mapping[str, float | str]) -> list[Published]:
+def rows_of(figures: Mapping[str, float | str]) -> list[TableRow]:
     """Every row that there are figures for."""
     from kdc_core.evaluation.coco import COMMON, ROWS
 
-    rows = [row_of(row, figures, row) for row in ROWS if row in figures]
+    rows = [TableRow(row, values_of(figures, row)) for row in ROWS if row in figures]
     common = {n.removesuffix(COMMON): v for n, v in figures.items() if n.endswith(COMMON)}
-    return rows + [row_of(f"keypoint_ap{COMMON}", common, "keypoint_ap")] * bool(common)
+    if common:
+        rows.append(TableRow(f"keypoint_ap{COMMON}", values_of(common, "keypoint_ap")))
+    return rows

@@ -15,10 +15,10 @@ from kdc_core.config import Config, ConfigError
 from kdc_core.config_file import keypoints_of, parse_config
 from kdc_core.errors import KdcError
 from kdc_core.files import whole_file
-from kdc_core.network.backbones import BACKBONES
 from kdc_core.network.kdc import KDC
 
 FORMAT = "kdc-model-1"
+FAULTS = 3  # of a state that does not fit, which a message names
 
 
 class ModelFileError(KdcError):
@@ -140,11 +140,21 @@ def start_from(config: Config, path: str | os.PathLike[str]) -> KDC:
         if metadata.get("format") == FORMAT:
             network.load_state_dict(network.segnet.fit(_float32(state)))
         else:
-            convert = BACKBONES[config.network.backbone].module().convert
-            network.posenet.load_state_dict(convert(state, network.posenet))
+            network.posenet.load_state_dict(network.posenet.from_published(state))
     except (RuntimeError, ValueError, KeyError) as error:
-        raise ModelFileError(f"cannot start '{config.name}' from '{path}': {error}") from error
+        raise ModelFileError(
+            f"cannot start '{config.name}' from '{path}': {_first_of(str(error))}"
+        ) from error
     return network
+
+
+def _first_of(faults: str) -> str:
+    """What torch says of a state that does not fit, a line for each tensor: the first few."""
+    head, *rest = (line.strip() for line in faults.splitlines())
+    if not rest:
+        return head
+    more = f" (and {len(rest) - FAULTS} more)" if len(rest) > FAULTS else ""
+    return f"{head} {' '.join(rest[:FAULTS])}{more}. Its network and skeleton must be the preset's"
 
 
 def _float32(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from kdc_core.data.images import ImageError, Images
 from kdc_core.evaluation.coco import COMMON_FIGURES, Result, protocol_of, score
 from kdc_core.evaluation.protocols import absent_rows
 from kdc_core.evaluation.run import read_truth
-from kdc_core.files import as_utf8, read_json, write_json
+from kdc_core.files import as_utf8, crc32_of, read_json, write_json
 from kdc_core.inference.predictor import ImageArrayError, Predictor, default_thresholds
 from kdc_core.network.weights import save_model
 from kdc_core.show.drawing import draw_people
@@ -95,7 +94,7 @@ class Evaluation(Callback):
         self.images = EvaluationImages(truth, files)
         self.folder, self.metrics, self.made = folder, metrics, made
         # Figures on other annotations do not compare.
-        self.val = {"val": file.name, "val_crc32": f"{zlib.crc32(file.read_bytes()):08x}"}
+        self.val = {"val": file.name, "val_crc32": crc32_of(file)}
         self._found: dict[int, list[Result]] = {}  # COCO results by the image's id
 
     def loader(self, workers: int) -> DataLoader[IdAndImage]:

@@ -46,7 +46,7 @@ def check_same_run(config: Config, inputs: dict[str, Any], folder: Path) -> None
             raise ConfigError(
                 f"'{folder}' holds a run with another configuration ('{settings}', which differs "
                 f"in {differences}): give the same preset and settings to go on, or another "
-                "folder to start anew"
+                f"--output, with --start '{folder / 'model.safetensors'}' to go on from its model"
             )
     if not made_from.exists():
         return
@@ -56,7 +56,7 @@ def check_same_run(config: Config, inputs: dict[str, Any], folder: Path) -> None
     if known_inputs != inputs:
         raise ConfigError(
             f"'{folder}' holds a run from other weights or data ('{made_from}'), not from "
-            f"{inputs}: give the same to go on, or another folder to start anew"
+            f"{inputs}: give the same to go on, or another --output to start anew"
         )
 
 
@@ -66,8 +66,22 @@ def _differences(one: Config, other: Config) -> str:
     keys = [(s, key) for s in ("fields", "network", "train") for key in a[s]]
     # Of decode the instance loss uses sigma, and the loss of the score map tau.
     keys += [("decode", key) for key in ("sigma_scale", "sigma_min_px", "score_tau_px")]
-    names = [f"{s}.{key}" for s, key in keys if a[s][key] != b[s][key]]
-    return ", ".join(names + (["name"] if one.name != other.name else []))
+    names = [
+        f"{s}.{key}, {b[s][key]!r:.40} there and {a[s][key]!r:.40} asked for"
+        for s, key in keys
+        if a[s][key] != b[s][key]
+    ]
+    return "; ".join(names + (["name"] if one.name != other.name else []))
+
+
+def check_nothing_lost(folder: Path) -> None:
+    """Raise ConfigError where a model would be overwritten by one that begins anew."""
+    model, checkpoint = folder / "model.safetensors", folder / "last.ckpt"
+    if model.exists() and not checkpoint.exists():
+        raise ConfigError(
+            f"'{model}' is there, and no '{checkpoint.name}' to go on from: give another "
+            f"--output, with --start '{model}' to go on from it, or delete it to start anew here"
+        )
 
 
 def step_of(checkpoint: Path) -> int:
@@ -75,12 +89,13 @@ def step_of(checkpoint: Path) -> int:
     if not checkpoint.exists():
         return 0
     try:
-        state = torch.load(checkpoint, weights_only=False, mmap=True, map_location="cpu")
+        state = torch.load(checkpoint, weights_only=True, mmap=True, map_location="cpu")
         if "averaging_state" in state:
             return int(state["global_step"])
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
         pass
     raise ConfigError(
-        f"'{checkpoint}' is damaged or not of this version: delete it and start anew, from "
-        f"'{checkpoint.with_name('model.safetensors')}' if that is there"
+        f"'{checkpoint}' is damaged or not of this version: give another --output, with --start "
+        f"'{checkpoint.with_name('model.safetensors')}' if that is there, or delete all of "
+        f"'{checkpoint.parent}' to start anew here"
     )

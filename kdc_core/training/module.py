@@ -126,9 +126,9 @@ class TrainingModule(lightning.LightningModule):
 
     def _not_finite(self, what: str) -> TrainingError:
         return TrainingError(
-            f"{what}, images {', '.join(self._names(self._numbers))}; the files on disk are "
-            "from before: look at these images with `kdc data check`, or lower train.rate in "
-            "a folder of its own that starts from the written model"
+            f"{what}, images {', '.join(self._names(self._numbers))}: lower train.rate, in "
+            "another --output, or look at these images with `kdc data check`. What the folder "
+            "holds is from before"
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

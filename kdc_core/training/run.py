@@ -25,15 +25,21 @@ import kdc_core
 from kdc_core.config import Config, ConfigError
 from kdc_core.data.annotations import AnnotationError
 from kdc_core.data.datasets import find_data
-from kdc_core.files import read_json, write_json
+from kdc_core.files import crc32_of, read_json, write_json
 from kdc_core.memory import keep_freed_memory
-from kdc_core.network.backbones import side_rule
+from kdc_core.network.backbones import check_structure, side_rule
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import save_model, start_from
 from kdc_core.stopping import Stopped, stop_by_signal
 from kdc_core.training.callbacks import Bar, Steps, WholeFiles
 from kdc_core.training.evaluation import Evaluation
-from kdc_core.training.folder import LOCK_SECONDS, check_same_run, only_run, step_of
+from kdc_core.training.folder import (
+    LOCK_SECONDS,
+    check_nothing_lost,
+    check_same_run,
+    only_run,
+    step_of,
+)
 from kdc_core.training.metrics import Metrics
 from kdc_core.training.module import TrainingModule, young_average
 from kdc_core.training.on_device import (
@@ -94,6 +100,7 @@ def train(
     """
     end = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
     accelerator = _accelerator(device)
+    _check_config(config, start, accelerator)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     with only_run(folder, lock_seconds):
@@ -109,6 +116,13 @@ class _Data(NamedTuple):
     val: str | None
     val_images: str | None
     category: str | None
+
+    @property
+    def files(self) -> list[Path]:
+        """The annotations that are learnt from."""
+        places: Sequence[str | None] = self.images or [None] * len(self.paths)
+        sets = zip(self.paths, places, strict=True)
+        return [find_data(path, "train", images)[0] for path, images in sets]
 
 
 def _accelerator(device: str) -> Literal["cpu", "cuda"]:
@@ -128,29 +142,40 @@ def _train(
     end: float,
     accelerator: Literal["cpu", "cuda"],
 ) -> Path:
-    _check_config(config, start)
     lightning.seed_everything(config.train.seed, verbose=False)
     samples = TrainingSamples(data.paths, config, data.images, data.category)
     inputs = {
         "start": Path(start).name if start else None,
+        "start_crc32": crc32_of(start) if start else None,
         "data": [Path(path).name for path in data.paths],
+        "data_crc32": [crc32_of(file) for file in data.files],
         "pictures": samples.num_images,
     }
     if data.category is not None:
         inputs["category"] = data.category
     check_same_run(config, inputs, folder)
+    check_nothing_lost(folder)
     versions = {"kdc": kdc_core.__version__, "torch": torch.__version__}
     made = {**inputs, "versions": {**versions, "python": platform.python_version()}}
     first = step_of(folder / "last.ckpt")
+    if config.train.warmup_steps >= samples.steps:
+        log.warning(
+            "train.warmup_steps %d: the run of %d steps ends before its learning rate has risen",
+            config.train.warmup_steps,
+            samples.steps,
+        )
+    if first >= samples.steps:
+        log.info(
+            "the run is complete: there is nothing to do. To train longer, start another folder "
+            "from '%s'",
+            folder / "model.safetensors",
+        )
     network = start_from(config, start) if start else KDC(config)
     module = TrainingModule(network, samples.steps, samples.names)
     metrics = Metrics(folder, samples, first)
     evaluation = None
     if data.val is not None:
-        places: Sequence[str | None] = data.images or [None] * len(data.paths)
-        sets = zip(data.paths, places, strict=True)
-        files = [find_data(path, "train", images)[0] for path, images in sets]
-        if find_data(data.val, "val", data.val_images)[0] in files:
+        if find_data(data.val, "val", data.val_images)[0] in data.files:
             log.warning("--val is among --data: its figures do not show overfitting")
         skeleton = samples.codec.skeleton
         evaluation = Evaluation(
@@ -228,8 +253,8 @@ def _fit(
     with warnings.catch_warnings():
         # That resuming in mid-epoch sees other samples, and the like: hints for other data.
         warnings.simplefilter("ignore", PossibleUserWarning)
-        # The checkpoint is this run's own; weights from elsewhere come in through `start`.
-        trainer.fit(module, loader, images, ckpt_path=resume, weights_only=False)
+        warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
+        trainer.fit(module, loader, images, ckpt_path=resume, weights_only=True)
 
 
 def _write_model(
@@ -240,7 +265,7 @@ def _write_model(
     if not last.exists():
         return
     # WeightAveraging has written the average as the state of the module.
-    state = torch.load(last, weights_only=False, map_location="cpu")
+    state = torch.load(last, weights_only=True, map_location="cpu")
     module.load_state_dict(state["state_dict"])
     step = state["global_step"]
     seconds += read_json(known, 0.0)
@@ -249,8 +274,11 @@ def _write_model(
     log.info("step %d of %d; wrote %s", step, steps, model)
 
 
-def _check_config(config: Config, start: str | None) -> None:
+def _check_config(config: Config, start: str | None, accelerator: str) -> None:
     """Raise ConfigError where the settings cannot be trained with."""
+    check_structure(config)
+    if config.train.precision == "16" and accelerator == "cpu":
+        raise ConfigError("train.precision: 16 needs a GPU: expected 32 or bf16 on the CPU")
     if start is None and "posenet" not in config.train.train:
         raise ConfigError(
             f"'{config.name}' trains {config.train.train} over a PoseNet that stays as it is: "

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from kdc_core.commands import paper
-from kdc_core.config import Config, ConfigError
+from kdc_core.config import CentroidRule, Config, ConfigError
 from kdc_core.config_file import load_preset
 from kdc_core.data.annotations import (
     AnnotatedImage,
@@ -90,13 +90,15 @@ def test_centroids_are_compared_on_one_pass_of_the_network(
     out, plot = tmp_path / "ablation.json", tmp_path / "plot.png"
     kdc("ablate", "centroids", "--model", "kdc_light", *few, "--json", out, "--plot", plot)
     figures = json.loads(out.read_text())
-    names = ("static", "dynamic", "dynamic_multi", "personlab", "center too")
+    names = (*get_args(CentroidRule), "center too")
     values = [figures[f"mask_ap_{name}"] for name in names]
     assert all(0.1 < value < 1 for value in values) and len(set(values)) > 3
     assert plot.read_bytes()[:4] == b"\x89PNG"
 
 
-@pytest.mark.parametrize(("name", "rows"), [("edges", 3), ("stride", 4), ("noise", 16)])
+@pytest.mark.parametrize(
+    ("name", "rows"), [("edges", 3), ("stride", 4), ("noise", 4 * len(get_args(CentroidRule)))]
+)
 def test_the_representation_is_compared_on_ground_truth_maps(
     name: str, rows: int, data_set: Path, oracle_config: Config
 ) -> None:

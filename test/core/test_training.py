@@ -79,7 +79,7 @@ def test_a_run_changes_segnet_alone_and_says_how_it_was_made(start: Path, tmp_pa
         "tensorboard",
     }
     # What is shipped is the average, not the weights of the last step.
-    state = torch.load(output / "last.ckpt", weights_only=False)
+    state = torch.load(output / "last.ckpt", weights_only=True)
     for key, same in (("state_dict", True), ("current_model_state", False)):
         weight = state[key]["network.segnet.mask.weight"].half().float()
         assert torch.equal(weight, after.segnet.mask.weight) == same, key
@@ -201,7 +201,7 @@ def test_two_processes_train_and_evaluate_as_one_does(start: Path, tmp_path: Pat
         found = provenance["figures"]
         (row,) = (row for row in rows(output) if int(row["step"]) == provenance["steps"])
         assert {key: float(row[key]) for key in found} == found
-        state = torch.load(output / "last.ckpt", weights_only=False)["state_dict"]
+        state = torch.load(output / "last.ckpt", weights_only=True)["state_dict"]
         network.load_state_dict({k.removeprefix("network."): v for k, v in state.items()})
         last = {key: float(rows(output)[-1][key]) for key in found}
         assert last == pytest.approx(figures_of(network), abs=1e-3), output
@@ -525,6 +525,18 @@ def test_crops_and_sizes_that_the_network_cannot_take_are_refused(
         TrainingSamples([str(SAMPLES)], small("train.longer_side=[760, 300]"))
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [("train.precision=16", "16 needs a GPU"), ("fields.skeleton=crowdpose14", "a resnet learns")],
+)
+def test_a_refused_run_leaves_no_folder(
+    change: str, reason: str, start: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        train(start, tmp_path / "run", change)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("change", ["train.longer_side=[760, 300]", "train.mixture=[3, 1]"])
 def test_settings_are_refused_before_a_data_set_is_read(change: str) -> None:
     with pytest.raises(ConfigError, match=change.partition("=")[0]):
@@ -568,11 +580,11 @@ def test_a_run_made_on_a_gpu_is_finished_without_one(start: Path, tmp_path: Path
     output = train(start, tmp_path / "run", "train.steps=1")
     wanted, _ = load_model(output / "model.safetensors")
     last = output / "last.ckpt"
-    state = torch.load(last, weights_only=False)
+    state = torch.load(last, weights_only=True)
     with monkeypatched_location("cuda:99"):
         torch.save(state, last)
     with pytest.raises(RuntimeError, match="CUDA device"):
-        torch.load(last, weights_only=False)
+        torch.load(last, weights_only=True)
     (output / "model.safetensors").unlink()
     train(start, output, "train.steps=1")
     again, _ = load_model(output / "model.safetensors")

@@ -23,7 +23,7 @@ import torch
 from kdc_core.config import ConfigError
 from kdc_core.errors import KdcError
 from kdc_core.evaluation.coco import coco_results
-from kdc_core.network.weights import load_model, start_from
+from kdc_core.network.weights import load_model, save_model, start_from
 from kdc_core.stopping import Stopped
 from kdc_core.training import callbacks, metrics
 from kdc_core.training.evaluation import Evaluation
@@ -129,7 +129,7 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_there_had_been_none(
     assert end.value.code == status and len(calls) < 9
     assert handlers == [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
     part = tmp_path / "part"
-    assert torch.load(part / "last.ckpt", weights_only=False)["global_step"] == 3
+    assert torch.load(part / "last.ckpt", weights_only=True)["global_step"] == 3
     assert load_model(part / "model.safetensors")[1]["steps"] == 3 and not figures(part)
     train(start, part, *changes, val=val)
     assert losses(part) == losses(whole) and figures(part) == figures(whole)
@@ -174,7 +174,7 @@ def test_a_second_signal_ends_at_once_and_leaves_whole_files(
         process.wait(1)
     process.send_signal(second)
     assert process.wait(5) == status
-    assert torch.load(part / "last.ckpt", weights_only=False)["global_step"] == 2
+    assert torch.load(part / "last.ckpt", weights_only=True)["global_step"] == 2
     assert not list(part.glob(".*part*")) and not (part / "model.safetensors").exists()
     process.stderr.close()
 
@@ -200,7 +200,7 @@ def test_a_signal_to_all_processes_of_a_run_stops_it_as_one_to_the_first_does(
     os.killpg(process.pid, signal.SIGTERM)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 143 and "Traceback" not in told, told
-    step = torch.load(part / "last.ckpt", weights_only=False)["global_step"]
+    step = torch.load(part / "last.ckpt", weights_only=True)["global_step"]
     assert load_model(part / "model.safetensors")[1]["steps"] == step > 0
     assert f"step {step} of 5000" in told and "stopped by SIGTERM" in told
 
@@ -223,7 +223,7 @@ def test_signals_at_random_moments_cost_nothing(start: Path, tmp_path: Path) -> 
         assert "Traceback" not in told, f"seed {seed}: {told}"
         assert not list(part.glob(".*part*")), f"seed {seed}"
         if (part / "last.ckpt").exists():
-            torch.load(part / "last.ckpt", weights_only=False)
+            torch.load(part / "last.ckpt", weights_only=True)
             load_model(part / "model.safetensors")
     train(start, part, steps)
     whole = train(start, tmp_path / "whole", steps)
@@ -280,6 +280,50 @@ def test_another_run_in_the_same_folder_is_refused(start: Path, tmp_path: Path, 
         train(other, run, STEPS)
 
 
+def test_other_content_under_the_same_names_is_another_run(
+    start: Path, tmp_path: Path, run: Path
+) -> None:
+    same_name = tmp_path / "again" / start.name
+    same_name.parent.mkdir()
+    network, _ = load_model(start)
+    save_model(network, same_name, {"made": "differently"})
+    with pytest.raises(ConfigError, match="other weights or data"):
+        train(same_name, run, STEPS)
+    data = tmp_path / SAMPLES.name
+    shutil.copytree(SAMPLES, data)
+    content = json.loads((data / "annotations.json").read_text())
+    content["annotations"][0]["keypoints"][0] += 1
+    (data / "annotations.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="other weights or data"):
+        train(start, run, STEPS, data=data)
+
+
+def test_a_model_is_not_overwritten_where_its_checkpoint_is_gone(start: Path, run: Path) -> None:
+    train(start, run, STEPS, max_seconds=0.0)
+    model = (run / "model.safetensors").read_bytes()
+    (run / "last.ckpt").unlink()
+    with pytest.raises(ConfigError, match="no 'last.ckpt' to go on from: give another --output"):
+        train(start, run, STEPS)
+    assert (run / "model.safetensors").read_bytes() == model
+
+
+class Trap:
+    """Pickled, it runs what it names as soon as it is read."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_nothing_in_a_checkpoint_is_executed(start: Path, tmp_path: Path, run: Path) -> None:
+    torch.save({"averaging_state": Trap(tmp_path / "sprung"), "global_step": 1}, run / "last.ckpt")
+    with pytest.raises(ConfigError, match=r"last\.ckpt' is damaged"):
+        train(start, run, STEPS)
+    assert not (tmp_path / "sprung").exists()
+
+
 def test_settings_of_decode_alone_may_change(start: Path, run: Path) -> None:
     train(start, run, STEPS, "decode.min_peak=0.1", max_seconds=0.0)
     assert load_model(run / "model.safetensors")[0].config.decode.min_peak == 0.1
@@ -295,7 +339,7 @@ def test_a_folder_in_use_is_refused(start: Path, tmp_path: Path) -> None:
 
 def poison(checkpoint: Path, part: str, value: float) -> bytes:
     """Put a number in place of the person map's bias; return the checkpoint."""
-    state = torch.load(checkpoint, weights_only=False)
+    state = torch.load(checkpoint, weights_only=True)
     state[part]["network.segnet.mask.bias"].fill_(value)
     torch.save(state, checkpoint)
     return checkpoint.read_bytes()
@@ -395,7 +439,7 @@ def test_a_killed_evaluation_starts_again_with_the_next_call(
         patched.setattr("kdc_core.training.module.coco_results", killed)
         with pytest.raises(ZeroDivisionError, match="killed"):
             train(start, part, *changes, val=SAMPLES)
-    assert torch.load(part / "last.ckpt", weights_only=False)["global_step"] == 3
+    assert torch.load(part / "last.ckpt", weights_only=True)["global_step"] == 3
     assert not figures(part)
     train(start, part, *changes, val=SAMPLES)
     assert figures(part) == figures(whole) and losses(part) == losses(whole)
