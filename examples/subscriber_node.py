@@ -17,7 +17,7 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import String
 
 from kdc_ros import env
-from kdc_ros.messages import KEYPOINT
+from kdc_ros.tables import KEYPOINT
 
 
 def read_people(cloud: PointCloud2) -> np.ndarray:

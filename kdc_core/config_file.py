@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from reprlib import repr as short_repr
@@ -65,6 +66,11 @@ def parse_config(text: str, origin: str | Path, changes: list[str] | None = None
         raise ConfigError(f"{changed}: {'; '.join(faults)}") from error
     except ValueError as error:  # what looks like a date or a number, and is none
         raise ConfigError(f"{origin}: not YAML: {error}") from error
+
+
+def changed(config: Config, changes: Sequence[str], origin: str) -> Config:
+    """A configuration with changes put in, as `parse_config` takes them and raises."""
+    return parse_config(config.model_dump_json(), origin, list(changes))
 
 
 def what_is_wrong(error: ErrorDetails) -> str:

@@ -104,7 +104,7 @@ class DepthInput:
     def open(self) -> None:
         """Subscribe."""
         self.info, self._open = None, True
-        self.look()
+        self.follow_publishers()
 
     def close(self) -> None:
         """Unsubscribe, forget what came, and let nobody wait."""
@@ -116,7 +116,7 @@ class DepthInput:
             self._kept.clear()
             self._changed.notify_all()
 
-    def look(self) -> None:
+    def follow_publishers(self) -> None:
         """Follow who publishes by now; to be called about every second."""
         if not self._open:
             return

@@ -22,8 +22,8 @@ Health = tuple[Level, str]
 
 
 @dataclass(frozen=True)
-class Look:
-    """The node as it is now.
+class NodeState:
+    """The node at one moment.
 
     Attributes:
         state: of its lifecycle.
@@ -50,30 +50,30 @@ class Look:
     loaded: Loaded | None
 
 
-def health_of(look: Look) -> Health:
+def health_of(now: NodeState) -> Health:
     """Level and cause: the worst first, and of warnings the one that explains the others."""
-    if look.failure:
-        return DiagnosticStatus.ERROR, look.failure
-    if look.monitor.building:
-        return DiagnosticStatus.WARN, look.monitor.building
-    if look.state != "active" or look.loaded is None:
-        return DiagnosticStatus.WARN, look.state
-    if not look.enabled:
+    if now.failure:
+        return DiagnosticStatus.ERROR, now.failure
+    if now.monitor.building:
+        return DiagnosticStatus.WARN, now.monitor.building
+    if now.state != "active" or now.loaded is None:
+        return DiagnosticStatus.WARN, now.state
+    if not now.enabled:
         return DiagnosticStatus.OK, "paused by ~/enable"
-    return _health_at_work(look, look.loaded)
+    return _health_at_work(now, now.loaded)
 
 
-def _health_at_work(look: Look, loaded: Loaded) -> Health:
-    monitor, topic, settings = look.monitor, look.source.topic, look.settings
+def _health_at_work(now: NodeState, loaded: Loaded) -> Health:
+    monitor, topic, settings = now.monitor, now.source.topic, now.settings
     now_s, timeout_s = time.monotonic(), settings.input_timeout
     if error := monitor.stalled(now_s, settings.stall_timeout):
         return DiagnosticStatus.ERROR, error
-    silence = monitor.silence(now_s, timeout_s, topic, look.source.publishers)
+    silence = monitor.silence(now_s, timeout_s, topic, now.source.publishers)
     warnings = [
-        look.source.complaint,
+        now.source.complaint,
         silence,
         monitor.losses(now_s, topic),
-        look.sim_time.complaint(),
+        now.sim_time.complaint(),
     ]
     idle = loaded.processing.idle
     if not idle:  # else nothing is known of images, people and depth
@@ -84,7 +84,7 @@ def _health_at_work(look: Look, loaded: Loaded) -> Health:
             monitor.some_unusable(topic),
             monitor.behind(),
             flat,
-            look.convert.darkness,
+            now.convert.darkness,
         ]
     if text := next(filter(None, warnings), ""):
         return DiagnosticStatus.WARN, text
@@ -93,23 +93,23 @@ def _health_at_work(look: Look, loaded: Loaded) -> Health:
     return DiagnosticStatus.OK, "running"
 
 
-def status_of(name: str, look: Look, health: Health) -> DiagnosticStatus:
+def status_of(name: str, now: NodeState, health: Health) -> DiagnosticStatus:
     """Health and figures of the node, under its full name."""
-    loaded, monitor = look.loaded, look.monitor
+    loaded, monitor = now.loaded, now.monitor
     received, published = monitor.rates(time.monotonic())
     about = loaded.predictor.runtime.describe() if loaded else {}
     values = {
-        "state": look.state,
+        "state": now.state,
         "model": loaded.predictor.runtime.manifest.config.name if loaded else "",
         "runtime": about.get("runtime", ""),
         "device": about.get("device", ""),
         "precision": about.get("precision", ""),
         "engine": monitor.building or ("ready" if loaded else "none"),
-        "input_topic": look.source.topic,
-        "input_reliability": "reliable" if look.source.reliable else "best_effort",
+        "input_topic": now.source.topic,
+        "input_reliability": "reliable" if now.source.reliable else "best_effort",
         "input_hz": f"{received:.1f}",
         "output_hz": f"{published:.1f}",
-        "dropped": str(look.dropped),
+        "dropped": str(now.dropped),
         **monitor.values(),
         **(loaded.outputs_3d.values() if loaded and loaded.outputs_3d else {}),
         "memory_mb": f"{resident_mb(os.getpid()):.0f}",
@@ -125,8 +125,8 @@ def status_of(name: str, look: Look, health: Health) -> DiagnosticStatus:
     )
 
 
-class Teller:
-    """Tells the log of health once where it is news; a growing number in it is none."""
+class HealthLog:
+    """Logs the health when its cause changes; numbers in it alone are no change."""
 
     def __init__(self, node: Node) -> None:
         self._logger = node.get_logger()

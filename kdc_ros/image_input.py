@@ -91,7 +91,7 @@ class ImageInput:
         # Cameras that are there would warn of a QoS that does not fit.
         offered = _all_reliable(self._cameras(self._found()))
         self._subscribe(offered if self._follow else reliability != "best_effort")
-        self.look()
+        self.follow_publishers()
 
     def close(self) -> None:
         """Unsubscribe."""
@@ -99,7 +99,7 @@ class ImageInput:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
 
-    def look(self) -> None:
+    def follow_publishers(self) -> None:
         """Follow who publishes by now; to be called about every second."""
         if self._subscription is None:
             return

@@ -14,8 +14,6 @@ from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import Skeleton
 from kdc_core.show.people_json import person_summary
 from kdc_ros.images import byte_array, fill_image
-from kdc_ros.tables import KEYPOINT as KEYPOINT
-from kdc_ros.tables import PERSON as PERSON
 from kdc_ros.tables import (
     fill_cloud,
     keypoint_rows,
@@ -31,12 +29,12 @@ def keypoints_cloud(
     header: Header, prediction: Prediction, skeleton: Skeleton, threshold: float
 ) -> PointCloud2:
     """One row per person, one column per keypoint (`keypoint_rows`)."""
-    return _cloud(header, keypoint_rows(prediction, skeleton, threshold))
+    return table_cloud(header, keypoint_rows(prediction, skeleton, threshold))
 
 
 def persons_cloud(header: Header, prediction: Prediction, threshold: float) -> PointCloud2:
     """One point per person (`person_rows`)."""
-    return _cloud(header, person_rows(prediction, threshold))
+    return table_cloud(header, person_rows(prediction, threshold))
 
 
 def labels_image(header: Header, prediction: Prediction) -> Image:
@@ -90,5 +88,6 @@ def info_json(content: dict[str, Any]) -> String:
     return String(data=json.dumps(content))
 
 
-def _cloud(header: Header, rows: np.ndarray) -> PointCloud2:
+def table_cloud(header: Header, rows: np.ndarray) -> PointCloud2:
+    """A table (height, width) of a structured dtype as a cloud of points."""
     return fill_cloud(PointCloud2, PointField, header, rows, byte_array(rows))

@@ -29,7 +29,7 @@ from kdc_core.errors import KdcError
 from kdc_ros import messages, parameters
 from kdc_ros.converter import Converter
 from kdc_ros.diagnostics import Monitor
-from kdc_ros.health import Health, Look, Teller, health_of, status_of
+from kdc_ros.health import Health, HealthLog, NodeState, health_of, status_of
 from kdc_ros.image_input import ImageInput, Message
 from kdc_ros.loaded import STUCK, Loaded
 from kdc_ros.processing import THROTTLED
@@ -78,7 +78,7 @@ class KdcNode(LifecycleNode):
         self._freeing: list[threading.Thread] = []  # of models that a frame hung in
         self._input = ImageInput(self, self._on_image, self._on_lost)
         self._sim_time = SimTime(self)
-        self._teller = Teller(self)
+        self._health_log = HealthLog(self)
         self._monitor = Monitor()
         self.add_on_set_parameters_callback(self._on_parameters)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -86,7 +86,7 @@ class KdcNode(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/reset", self._on_reset)
-        self.create_timer(status_period_s, self._look_around, clock=STEADY)
+        self.create_timer(status_period_s, self._on_status_timer, clock=STEADY)
         if self._settings.autostart:
             call_soon(self, self._start_up)
 
@@ -214,7 +214,7 @@ class KdcNode(LifecycleNode):
         self._loaded.start(box)
         self._box = box
         self._monitor.activated(time.monotonic())
-        self._teller.forget()
+        self._health_log.forget()
         self._input.open(self._settings.reliability, self._settings.image_transport)
 
     def _deactivate(self) -> None:
@@ -293,14 +293,14 @@ class KdcNode(LifecycleNode):
             self._publish_info(self._loaded)
         return result
 
-    def _look_around(self) -> None:
-        self._input.look()
+    def _on_status_timer(self) -> None:
+        self._input.follow_publishers()
         loaded, monitor = self._loaded, self._monitor
         if loaded is not None and loaded.outputs_3d is not None:
-            loaded.outputs_3d.look()
-        health = health_of(self._look())  # once, so that log and diagnostics tell the same
+            loaded.outputs_3d.follow_publishers()
+        health = health_of(self._now())  # once, so that log and diagnostics tell the same
         if self._state == "active" and loaded is not None:
-            self._teller.tell(*health)
+            self._health_log.tell(*health)
             silent = monitor.silent(time.monotonic(), self._settings.input_timeout)
             if silent or not self._enabled:
                 loaded.processing.fall_silent()
@@ -310,23 +310,23 @@ class KdcNode(LifecycleNode):
             self.get_logger().error(f"deactivating: {self._failure}")
             call_soon(self, self.trigger_deactivate)
 
-    def _look(self) -> Look:
-        return Look(
-            self._state,
-            self._failure,
-            self._enabled,
-            self._settings,
-            self._monitor,
-            self._box.dropped,
-            self._input,
-            self._convert,
-            self._sim_time,
-            self._loaded,
+    def _now(self) -> NodeState:
+        return NodeState(
+            state=self._state,
+            failure=self._failure,
+            enabled=self._enabled,
+            settings=self._settings,
+            monitor=self._monitor,
+            dropped=self._box.dropped,
+            source=self._input,
+            convert=self._convert,
+            sim_time=self._sim_time,
+            loaded=self._loaded,
         )
 
     def _publish_status(self, health: Health | None = None) -> None:
-        look = self._look()
-        status = status_of(self.get_fully_qualified_name(), look, health or health_of(look))
+        now = self._now()
+        status = status_of(self.get_fully_qualified_name(), now, health or health_of(now))
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)

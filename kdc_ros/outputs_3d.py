@@ -9,19 +9,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from rclpy.node import Node
-from sensor_msgs.msg import PointCloud2, PointField
+from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import Skeleton
 from kdc_ros.depth import DepthInput, Wanted
-from kdc_ros.images import BadFrame, byte_array
+from kdc_ros.images import BadFrame
 from kdc_ros.lifting import depth_plane, keypoint_3d_rows, lift, pinhole_of, to_metres
 from kdc_ros.markers import Markers
+from kdc_ros.messages import table_cloud
 from kdc_ros.parameters import Settings
 from kdc_ros.publishers import create_output
-from kdc_ros.tables import fill_cloud
 from kdc_ros.worker import LatestBox, Worker
 
 PATIENCE_S = 1.0  # without anybody lifted, until it is complained of
@@ -105,9 +105,9 @@ class Outputs3d:
         for publisher in self._publishers:
             self._node.destroy_publisher(publisher)
 
-    def look(self) -> None:
+    def follow_publishers(self) -> None:
         """Follow who publishes depth by now; to be called about every second."""
-        self._input.look()
+        self._input.follow_publishers()
 
     def want(self, header: Header) -> Wanted:
         """Look for the depth of an image from now on: by the time that its people are known, it
@@ -171,9 +171,7 @@ class Outputs3d:
         rows = keypoint_3d_rows(prediction, self._skeleton, places)
         if not self._enabled():
             return True
-        self._keypoints.publish(
-            fill_cloud(PointCloud2, PointField, header, rows, byte_array(rows))
-        )
+        self._keypoints.publish(table_cloud(header, rows))
         if self._skeletons.get_subscription_count():
             self._skeletons.publish(self._markers(header, prediction, places, self._skeleton))
         else:

@@ -186,7 +186,8 @@ def test_cpp_reads_what_the_node_publishes(tmp_path: Path) -> None:
     pytest.importorskip("rclpy")
     from std_msgs.msg import Header
 
-    from kdc_ros.messages import KEYPOINT, keypoints_cloud, labels_image
+    from kdc_ros.messages import keypoints_cloud, labels_image
+    from kdc_ros.tables import KEYPOINT
 
     rng = np.random.default_rng(1)
     people = [

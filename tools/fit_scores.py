@@ -108,7 +108,7 @@ def main(
     half = np.sort(product)[-int((score >= 0.5).sum())]
     pose = pose * np.log(0.5) / np.log(half)
     for name, powers in (("SCORE", pose), ("MASK_SCORE", mask)):
-        print(f"{name} = Evidence({', '.join(f'{p:.2f}' for p in powers)})")
+        print(f"{name} = ({', '.join(f'{p:.2f}' for p in powers)})")
 
 
 if __name__ == "__main__":

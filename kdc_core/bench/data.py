@@ -26,7 +26,7 @@ from kdc_core.errors import KdcError
 from kdc_core.memory import keep_freed_memory
 from kdc_core.network.kdc import KDC
 from kdc_core.training.module import TrainingModule
-from kdc_core.training.on_device import DrawnSamples, Pictures
+from kdc_core.training.on_device import DeviceImages, DrawnSamples
 from kdc_core.training.processes import one_thread
 from kdc_core.training.samples import TrainingSamples, collate
 
@@ -85,7 +85,7 @@ def bench_data(data: str | None, seconds: float) -> dict[str, float]:
 
 def _batch_targets(samples: TrainingSamples, seconds: float) -> dict[str, float]:
     """Targets of a batch by torch, per sample, and over those of its samples by numpy."""
-    pictures = Pictures(samples, torch.device("cpu"), 1)
+    pictures = DeviceImages(samples, torch.device("cpu"), 1)
     drawn = DrawnSamples(samples, pictures.places)
     recipes = collate([drawn[number] for number in range(BATCH)])
     made = pictures.samples(recipes)

@@ -46,8 +46,8 @@ def coverage(mask: np.ndarray, grid: Grid, h: int, w: int) -> np.ndarray:
 
 
 def coverage_kernel(grid: Grid) -> tuple[np.ndarray, int]:
-    """Share of a cell, along one axis, that each pixel around it has; and the pixel, of the first
-    cell, that the first share is of."""
+    """The fraction of a cell, along one axis, that each pixel around it covers, and the pixel at
+    which these fractions begin for the first cell."""
     stride, base = int(grid.stride), int(np.floor(grid.offset))
     reach = stride // 2 + 1
     pixel = np.arange(-reach, reach + 1) + base - grid.offset

@@ -13,14 +13,14 @@ from kdc_core.commands.models import weights_of
 from kdc_core.commands.options import AnnotationFile, Category, ImageFolder, Json
 from kdc_core.commands.outputs import check_outputs
 from kdc_core.commands.printing import cell, end_with, print_table, save, say_absent
+from kdc_core.evaluation.figures import KEYPOINT_AP, MASK_AP, MASK_AP_ALL
 from kdc_core.evaluation.paper import COLUMNS, values_of
 from kdc_core.show.progress import track
 
-MASKS = "mask_ap_keypoint_persons"
 AP = {  # what is plotted, and named for each setting in the JSON file
-    MASKS: "masks, persons with keypoints",
-    "mask_ap_full": "masks, all persons",
-    "keypoint_ap": "keypoints",
+    MASK_AP: "masks, persons with keypoints",
+    MASK_AP_ALL: "masks, all persons",
+    KEYPOINT_AP: "keypoints",
 }
 
 
@@ -56,9 +56,9 @@ def ablate(
     protocol = protocol_of(truth)
     table = []
     for row in rows:
-        poses = [v for key, v in row.figures.items() if key in ("keypoint_ap", COMMON_FIGURES[0])]
-        masks = values_of(row.figures, MASKS)
-        values = (*masks, *poses, row.figures.get("mask_ap_full"))
+        poses = [v for key, v in row.figures.items() if key in (KEYPOINT_AP, COMMON_FIGURES[0])]
+        masks = values_of(row.figures, MASK_AP)
+        values = (*masks, *poses, row.figures.get(MASK_AP_ALL))
         table.append((row.label, *map(cell, values)))
     note = f"masks of persons with keypoints; keypoint AP; mask AP of all; protocol: {protocol}"
     print_table(f"{title}\n{note}", ("", *COLUMNS, "keypoints", "all"), table)

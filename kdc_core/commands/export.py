@@ -15,6 +15,7 @@ from kdc_core.commands.options import Category, choice
 from kdc_core.commands.outputs import check_outputs, check_suffix
 from kdc_core.commands.printing import end_with
 from kdc_core.errors import KdcError, Work
+from kdc_core.evaluation.figures import KEYPOINT_AP, MASK_AP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -141,7 +142,7 @@ def _measure_loss(data: str, original: Path, program: Path, category: str | None
         figures.append(done.figures)
     before, after = figures
     losses = []
-    for name, figure in (("keypoint", "keypoint_ap"), ("mask", "mask_ap_keypoint_persons")):
+    for name, figure in (("keypoint", KEYPOINT_AP), ("mask", MASK_AP)):
         one, other = before.get(figure, -1.0), after.get(figure, -1.0)
         if one >= 0:  # else nobody there has any
             losses.append(one - other)

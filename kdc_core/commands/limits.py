@@ -13,21 +13,22 @@ from kdc_core.commands.models import weights_of
 from kdc_core.commands.options import AnnotationFile, Category, ImageFolder, Json
 from kdc_core.commands.outputs import check_outputs
 from kdc_core.commands.printing import cell, end_with, print_table, save, say_absent
+from kdc_core.evaluation.figures import KEYPOINT_AP, MASK_AP, MASK_AP_ALL
 from kdc_core.show.progress import track
 
 AP = {
-    "keypoint_ap": "keypoints",
-    "mask_ap_keypoint_persons": "their masks",
-    "mask_ap_full": "all masks",
+    KEYPOINT_AP: "keypoints",
+    MASK_AP: "their masks",
+    MASK_AP_ALL: "all masks",
 }
 COLUMNS = {  # figures, and the heads of their columns
-    "keypoint_ap": "keyp.",
+    KEYPOINT_AP: "keyp.",
     "keypoint_ap_medium": "M",
     "keypoint_ap_large": "L",
-    "mask_ap_keypoint_persons": "masks",
-    "mask_ap_keypoint_persons_medium": "M",
-    "mask_ap_keypoint_persons_large": "L",
-    "mask_ap_full": "all",
+    MASK_AP: "masks",
+    f"{MASK_AP}_medium": "M",
+    f"{MASK_AP}_large": "L",
+    MASK_AP_ALL: "all",
 }
 
 

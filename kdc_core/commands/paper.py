@@ -26,6 +26,7 @@ from kdc_core.commands.options import (
 from kdc_core.commands.outputs import check_outputs
 from kdc_core.commands.printing import cell, print_table, save, say_absent
 from kdc_core.errors import KdcError
+from kdc_core.evaluation.figures import MASK_AP, MASK_AP_ALL
 from kdc_core.evaluation.paper import COLUMNS, read_table, values_of
 from kdc_core.show.progress import track
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 COCO_PERSONS = "COCOPersons: images and persons with keypoints"
 FULL = "full set: all persons"
-KEYPOINT_PERSONS, ALL = "mask_ap_keypoint_persons", "mask_ap_full"
 CENTROIDS = {
     "static": "SM_c",
     "dynamic": "DM_c",
@@ -44,7 +44,7 @@ CENTROIDS = {
     "personlab": "all visible keypoints",
     "center too": "DM_c, the K' best and the center",
 }
-AS_POSE2SEG = ("as Pose2Seg: keypoints given, scores alike", KEYPOINT_PERSONS)
+AS_POSE2SEG = ("as Pose2Seg: keypoints given, scores alike", MASK_AP)
 given_keypoints = partial(by_test_time, given=True)
 Ours = dict[str, dict[str, float | str]]
 
@@ -72,8 +72,8 @@ def table1(
         }
 
     texts = {
-        "coco_persons": (COCO_PERSONS, KEYPOINT_PERSONS),
-        "all": (FULL, ALL),
+        "coco_persons": (COCO_PERSONS, MASK_AP),
+        "all": (FULL, MASK_AP_ALL),
         "pose2seg": AS_POSE2SEG,
     }
     title = f"Table I, COCO val; ours on {annotations.name}"
@@ -133,8 +133,8 @@ def table3(
         }
 
     texts = {
-        "end_to_end": ("end to end", ALL),
-        "given_keypoints": ("keypoints given", ALL),
+        "end_to_end": ("end to end", MASK_AP_ALL),
+        "given_keypoints": ("keypoints given", MASK_AP_ALL),
         "pose2seg": AS_POSE2SEG,
     }
     title = f"Table III, OCHuman {split}; ours on {annotations.name}"
@@ -168,7 +168,7 @@ def table4(
         return {row.label: {**made, **row.figures} for row in found.rows}
 
     labels = [setting.label for setting in ON_MAPS["centroids"]]
-    texts = {label: (CENTROIDS.get(label, label), KEYPOINT_PERSONS) for label in labels}
+    texts = {label: (CENTROIDS.get(label, label), MASK_AP) for label in labels}
     title = f"Table IV, COCO val; ours on {annotations.name}, persons with keypoints"
     compare(title, "table4", model, ours, texts, json_file)
 
@@ -193,7 +193,7 @@ def figure4(
         seconds: list[float] = []
         timed = partial(by_predictor, seconds=seconds)
         done = score(timed, name, annotations, images, category, "coco_persons")
-        mask_ap = done.figures.get(KEYPOINT_PERSONS, -1.0)
+        mask_ap = done.figures.get(MASK_AP, -1.0)
         ms = 1e3 * median(seconds)
         figures[name] = {"protocol": done.protocol, "mask_ap": mask_ap, "ms": ms}
         points[name if stems.count(stem) > 1 else stem] = mask_ap, ms

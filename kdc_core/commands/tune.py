@@ -12,6 +12,7 @@ from kdc_core.commands.models import weights_of
 from kdc_core.commands.options import Category, Json, seconds
 from kdc_core.commands.outputs import check_outputs, check_suffix
 from kdc_core.commands.printing import cell, print_table, save
+from kdc_core.evaluation.figures import ROWS
 from kdc_core.show.progress import track
 
 
@@ -35,7 +36,6 @@ def tune(
     """Choose settings of decode on some images of a data set, judged on others of it."""
     check_outputs([output, json_file], inputs=[data, images, model])
     check_suffix(output, ".safetensors")
-    from kdc_core.evaluation.coco import ROWS
     from kdc_core.evaluation.tune import tune as run
 
     path = weights_of(model)

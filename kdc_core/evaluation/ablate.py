@@ -14,7 +14,7 @@ from kdc_core.codec.fields import Fields
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import SKELETONS, Edges
 from kdc_core.config import CentroidRule, Config, ConfigError
-from kdc_core.config_file import parse_config
+from kdc_core.config_file import changed
 from kdc_core.data.annotations import AnnotatedImage, Annotations, Progress
 from kdc_core.data.images import Images
 from kdc_core.evaluation.coco import score
@@ -40,7 +40,7 @@ class Setting:
 
     def of(self, config: Config) -> Config:
         """The configuration with these changes."""
-        return parse_config(config.model_dump_json(), self.label, list(self.changes))
+        return changed(config, self.changes, self.label)
 
 
 def _over(key: str, values: Iterable[str | float], *others: str) -> list[Setting]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from kdc_core.data.annotations import SIZES, AnnotatedImage, Annotations
-from kdc_core.evaluation.coco import ROWS, Result, Scorer
+from kdc_core.evaluation.coco import Result, Scorer
+from kdc_core.evaluation.figures import ROWS
 from kdc_core.evaluation.flicker import box_iou
 
 # Limits, the lower excluded: number of persons in an image, largest box IoU of any two of them.

@@ -19,6 +19,7 @@ from kdc_core.data.annotations import (
     Annotations,
 )
 from kdc_core.data.masks import Rle, as_rle
+from kdc_core.evaluation.figures import KEYPOINT_AP, MASK_AP, MASK_AP_ALL, ROWS
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +29,12 @@ _WHOLE = {"": "AP_all", "50": "AP_50", "75": "AP_75", "_recall": "AR_all"}  # wh
 # CrowdPose groups images by crowd index: from, to below. Its paper names .1 where its evaluation
 # code, from which published figures come, has .2; the index may exceed 1.
 CROWD_INDEX = {"easy": (-inf, 0.2), "medium": (0.2, 0.8), "hard": (0.8, inf)}
-ROWS = ("keypoint_ap", "mask_ap_keypoint_persons", "mask_ap_full")
 # Every figure `score` may give: by COCO's protocol, what CrowdPose's may add, and on keypoints
 # that CrowdPose has in common with COCO.
 FIGURES = tuple(name + part for name in ROWS for part in (*_PARTS, "_recall"))
-CROWD_FIGURES = tuple(f"keypoint_ap_crowd_{name}" for name in CROWD_INDEX)
+CROWD_FIGURES = tuple(f"{KEYPOINT_AP}_crowd_{name}" for name in CROWD_INDEX)
 COMMON = "_common12"
-COMMON_FIGURES = tuple(f"keypoint_ap{part}{COMMON}" for part in _WHOLE)
+COMMON_FIGURES = tuple(f"{KEYPOINT_AP}{part}{COMMON}" for part in _WHOLE)
 # What `protocol_of` says.
 COCO_PROTOCOL, CROWDPOSE = "coco", "crowdpose"
 COMMON12 = "common12, not CrowdPose's protocol"
@@ -96,7 +96,7 @@ def score(annotations: Annotations, results: Sequence[Result]) -> dict[str, floa
         figures = Scorer(annotations, results).figures()
         return {name: value for name, value in figures.items() if name in FIGURES}
     scorer = Scorer(annotations, results, by_box=True)
-    stats = scorer.stats("keypoint_ap")
+    stats = scorer.stats(KEYPOINT_AP)
     whole = {f"keypoint_ap{suffix}": stats[part] for suffix, part in _WHOLE.items()}
     if protocol == COMMON12:
         return {name + COMMON: value for name, value in whole.items()}
@@ -106,7 +106,7 @@ def score(annotations: Annotations, results: Sequence[Result]) -> dict[str, floa
             for image in annotations.images
             if image.crowd_index is not None and low <= image.crowd_index < high
         ]
-        whole[f"keypoint_ap_crowd_{name}"] = scorer.stats("keypoint_ap", ids)["AP_all"]
+        whole[f"{KEYPOINT_AP}_crowd_{name}"] = scorer.stats(KEYPOINT_AP, ids)["AP_all"]
     return whole
 
 
@@ -137,7 +137,7 @@ class Scorer:
         truth = [(i, p, _truth(i, p, by_box)) for i in annotations.images for p in i.persons]
         poses = ({**entry, "keypoints": _only(entry, types)} for _, _, entry in truth)
         found = (_pose(result, types) for result in results if "keypoints" in result)
-        self._sets = {"keypoint_ap": (indexed(poses), indexed(found))}
+        self._sets = {KEYPOINT_AP: (indexed(poses), indexed(found))}
         if not any(p.segmentation is not None for p in annotations.people):
             return
         mask_results = indexed(_mask(r) for r in results if "segmentation" in r)
@@ -148,8 +148,8 @@ class Scorer:
             person_only = {**ignored, "iscrowd": int(person.crowd or not is_mask)}
             full.append(person_only)
             labelled.append(person_only if entry["num_keypoints"] else ignored)
-        self._sets["mask_ap_keypoint_persons"] = (indexed(labelled), mask_results)
-        self._sets["mask_ap_full"] = (indexed(full), mask_results)
+        self._sets[MASK_AP] = (indexed(labelled), mask_results)
+        self._sets[MASK_AP_ALL] = (indexed(full), mask_results)
 
     def figures(self, ids: Iterable[int] | None = None) -> dict[str, float]:
         """Figures of `score` by COCO's protocol, over the images of these ids (None = all).
@@ -161,10 +161,10 @@ class Scorer:
         for name in self._sets:
             stats = self.stats(name, ids)
             # Of masks it has three, of at most 1, 10 and 100 an image.
-            recall = "AR_all" if name == "keypoint_ap" else "AR_third"
+            recall = "AR_all" if name == KEYPOINT_AP else "AR_third"
             figures |= {name + suffix: stats[part] for suffix, part in _PARTS.items()}
             figures[name + "_recall"] = stats[recall]
-            if name == "mask_ap_full":
+            if name == MASK_AP_ALL:
                 figures[name + "_small"] = stats["AP_small"]
         return figures
 
@@ -177,7 +177,7 @@ class Scorer:
         """
         evaluation = COCOeval_faster(
             *self._sets[name],
-            "keypoints" if name == "keypoint_ap" else "segm",
+            "keypoints" if name == KEYPOINT_AP else "segm",
             print_function=log.debug,
             kpt_oks_sigmas=self._sigmas,
         )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from kdc_core.evaluation.figures import KEYPOINT_AP, ROWS
+
 COLUMNS = ("AP", "AP50", "AP75", "APM", "APL", "AR")
 SUFFIXES = ("", "50", "75", "_medium", "_large", "_recall")  # of our figures, in that order
 
@@ -35,7 +37,7 @@ def values_of(figures: Mapping[str, float | str], row: str) -> tuple[float | Non
 
     Args:
         figures: of `kdc_core.evaluation.coco.score`, others beside them.
-        row: of `kdc_core.evaluation.coco.ROWS`.
+        row: of ROWS.
     """
     values = (figures.get(row + suffix) for suffix in SUFFIXES)
     return tuple(v if isinstance(v, float) else None for v in values)
@@ -43,10 +45,10 @@ def values_of(figures: Mapping[str, float | str], row: str) -> tuple[float | Non
 
 def rows_of(figures: Mapping[str, float | str]) -> list[TableRow]:
     """Every row that there are figures for."""
-    from kdc_core.evaluation.coco import COMMON, ROWS
+    from kdc_core.evaluation.coco import COMMON
 
     rows = [TableRow(row, values_of(figures, row)) for row in ROWS if row in figures]
     common = {n.removesuffix(COMMON): v for n, v in figures.items() if n.endswith(COMMON)}
     if common:
-        rows.append(TableRow(f"keypoint_ap{COMMON}", values_of(common, "keypoint_ap")))
+        rows.append(TableRow(f"{KEYPOINT_AP}{COMMON}", values_of(common, KEYPOINT_AP)))
     return rows

@@ -18,6 +18,7 @@ from kdc_core.evaluation.coco import (
     Scorer,
     mask_or_box,
 )
+from kdc_core.evaluation.figures import KEYPOINT_AP, MASK_AP, MASK_AP_ALL
 
 # Masks of people whose keypoints are given, all of the same score.
 POSE2SEG = "pose2seg"
@@ -51,7 +52,7 @@ def score_pose2seg(annotations: Annotations, results: Sequence[Result]) -> dict[
         `mask_ap_keypoint_persons` and its parts, as `kdc_core.evaluation.coco.score` names them.
     """
     figures = Scorer(annotations, results).figures()
-    row = "mask_ap_keypoint_persons"
+    row = MASK_AP
     return {name: value for name, value in figures.items() if name.startswith(row)}
 
 
@@ -106,12 +107,12 @@ def _absent_by_coco(annotations: Annotations) -> list[str]:
     people = annotations.people
     masked = [person for person in people if person.segmentation is not None]
     known = {
-        "keypoint_ap": ("a labelled keypoint", any(p.num_keypoints for p in people)),
-        "mask_ap_keypoint_persons": (
+        KEYPOINT_AP: ("a labelled keypoint", any(p.num_keypoints for p in people)),
+        MASK_AP: (
             "both a labelled keypoint and a mask",
             any(p.num_keypoints for p in masked),
         ),
-        "mask_ap_full": ("a mask", bool(masked)),
+        MASK_AP_ALL: ("a mask", bool(masked)),
     }
     return [
         f"no {row}: none of {len(people)} persons has {what}"

@@ -15,12 +15,13 @@ from torch import Tensor
 from kdc_core.codec.codec import Codec
 from kdc_core.codec.skeleton import SKELETONS
 from kdc_core.config import Config
-from kdc_core.config_file import parse_config
+from kdc_core.config_file import changed
 from kdc_core.data.annotations import AnnotatedImage, AnnotationError, Annotations
 from kdc_core.data.datasets import open_data
 from kdc_core.data.headers import check_sizes
 from kdc_core.data.images import Images
-from kdc_core.evaluation.coco import ROWS, Result, coco_results, score
+from kdc_core.evaluation.coco import Result, coco_results, score
+from kdc_core.evaluation.figures import ROWS
 from kdc_core.evaluation.maps import ImageMaps
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import load_model, read_config, save_model
@@ -193,7 +194,7 @@ def tune(
             part.key: trial.suggest_float(part.key, part.low, part.high, log=part.log)
             for part in RANGES
         }
-        return goal(tuned.score(changed(network.config, values)))
+        return goal(tuned.score(with_values(network.config, values)))
 
     begun = time.monotonic()
     for _ in progress("trials")(range(trials), trials):
@@ -201,12 +202,12 @@ def tune(
         if seconds is not None and time.monotonic() - begun > seconds:
             break
     best = {key: float(f"{value:.3g}") for key, value in study.best_params.items()}
-    config = changed(network.config, best)
+    config = with_values(network.config, best)
 
     after, held_after = tuned.score(config), held_out.score(config)
     worth = []
     for key in progress("what each is worth")(best, len(best)):
-        back = changed(config, {key: own[key]})
+        back = with_values(config, {key: own[key]})
         lost = (
             goal(after) - goal(tuned.score(back)),
             goal(held_after) - goal(held_out.score(back)),
@@ -254,7 +255,7 @@ def value_of(config: Config, key: str) -> float:
     return float(getattr(getattr(config, section), name))
 
 
-def changed(config: Config, values: dict[str, float]) -> Config:
+def with_values(config: Config, values: dict[str, float]) -> Config:
     """The configuration with other values."""
     changes = [f"{key}={value}" for key, value in values.items()]
-    return parse_config(config.model_dump_json(), "tuned", changes)
+    return changed(config, changes, "tuned")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -12,10 +12,14 @@ import numpy as np
 from kdc_core.codec.grid import Grid, Letterbox
 from kdc_core.codec.results import Person, Prediction
 
-# Of this size, network pixels, people have half of what size speaks for.
-USUAL_SIZE_PX = 100.0
-
-Value = TypeVar("Value", np.ndarray, float)
+MOST_PERSONS = 255  # that decode may be set to find
+LEAST_WEIGHT = 0.01  # of a centroid that a person is said to have
+USUAL_SIZE_PX = 100.0  # person size, network pixels, at which `Evidence.size` is 0.5
+# Powers of `Evidence` in the score (that somebody is there with these keypoints) and in the mask
+# score (how good the mask is, beside other masks), found by `tools/fit_scores.py` on training
+# images.
+SCORE = (1.17, 0.69, 0.17, 0.18, 0.14)
+MASK_SCORE = (0.48, 10.22, 4.06, 0.64, 1.30)
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,8 @@ class Raw:
     mask_probability: np.ndarray
 
 
-@dataclass(frozen=True)
-class Evidence(Generic[Value]):
-    """What speaks for each person, (P,) each in 0..1; or the power of each in a score.
+class Evidence(NamedTuple):
+    """What speaks for each person, (P,) float each in 0..1.
 
     Attributes:
         pose: score of its pose.
@@ -46,14 +49,14 @@ class Evidence(Generic[Value]):
         fill: root of the mask's area over s.
     """
 
-    pose: Value
-    mask: Value
-    inside: Value
-    size: Value
-    fill: Value
+    pose: np.ndarray
+    mask: np.ndarray
+    inside: np.ndarray
+    size: np.ndarray
+    fill: np.ndarray
 
-    @staticmethod
-    def of(raw: Raw, grid: Grid, threshold: float) -> Evidence[np.ndarray]:
+    @classmethod
+    def of(cls, raw: Raw, grid: Grid, threshold: float) -> Evidence:
         """That of what the program returned.
 
         Args:
@@ -82,7 +85,7 @@ class Evidence(Generic[Value]):
         # A cell more: nobody's size or fill is nothing.
         mask_size = grid.stride * (np.sqrt(count) + 1)
         size = np.maximum(pose_size, mask_size)
-        return Evidence(
+        return cls(
             raw.score,
             mean,
             (1 + fraction) / 2,
@@ -91,21 +94,11 @@ class Evidence(Generic[Value]):
         )
 
 
-# Found by `tools/fit_scores.py` on training images. That somebody is there with these keypoints,
-# and how good the mask is, beside other masks.
-SCORE = Evidence(1.17, 0.69, 0.17, 0.18, 0.14)
-MASK_SCORE = Evidence(0.48, 10.22, 4.06, 0.64, 1.30)
-
-
-def weigh(evidence: Evidence[np.ndarray], powers: Evidence[float]) -> np.ndarray:
+def weigh(evidence: Evidence, powers: tuple[float, ...]) -> np.ndarray:
     """The product of what speaks for each person, each raised to its power: (P,) in 0..1."""
-    factors = zip(vars(evidence).values(), vars(powers).values(), strict=True)
+    factors = zip(evidence, powers, strict=True)
     product: np.ndarray = np.prod([factor**power for factor, power in factors], axis=0)
     return product
-
-
-MOST_PERSONS = 255  # that decode may be set to find
-LEAST_WEIGHT = 0.01  # of a centroid that a person is said to have
 
 
 @dataclass(frozen=True)

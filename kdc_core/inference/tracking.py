@@ -21,7 +21,7 @@ LAST_ID = 65534  # vision_msgs calls 65535 unlabeled
 TIMEOUT_S = 1.0  # for which a lost person is waited for, where nobody says otherwise
 BACKWARDS_S = 1.0  # a time that goes back further begins a new recording
 LOST_S = 0.75  # for which a person may not be found before it is lost
-SLOW_S = 2.0  # between frames, at most, for who is in both to be followed
+SLOW_S = 2.0  # longest gap between two frames over which people are followed
 MOST_MISSING = 96  # people waited for; those seen last are kept
 FAINT = 0.9  # of the confidence; people from there on are followed, though not begun with
 
@@ -29,10 +29,10 @@ FAINT = 0.9  # of the confidence; people from there on are followed, though not 
 # in OKS, in the IoU of the masks, and in how near the person is to where it should be.
 WEIGHTS = (1.2, 0.8, 1.2)
 LIMIT = 0.9  # from this cost on they are two
-REACH = 0.6  # roots of a person's area off, at which nearness is exp(-1/2)
-DOUBT = 1.0  # growth a second of what a track may be off, in parts of that
+REACH = 0.6  # distance, in roots of the person's area, at which nearness is exp(-1/2)
+DOUBT = 1.0  # growth of that distance with each second unseen, relative
 VELOCITY_S = 0.8  # over which velocity is averaged
-STEP_S = 0.015  # at least, of which velocity is told: the stamps of a burst are too near
+STEP_S = 0.015  # shortest time of which velocity is measured: stamps of a burst are closer
 STRAIGHT_S = 1.4  # for which who is missing is taken to go straight on
 LATTICE = 48  # points along the longer side of the image, at which masks are compared
 
@@ -46,8 +46,8 @@ class _Track:
         person: as last seen.
         seen_s: when that was, by the tracker's clock.
         velocity: (2,) pixels a second.
-        steps: of which velocity is the mean.
-        step_from_s: since when it was not, by the tracker's clock.
+        steps: measurements that velocity is the mean of.
+        step_from_s: when the measurement under way began, by the tracker's clock.
         moved: (2,) pixels since then.
         missing: whether a frame since is without it.
         lost: whether that has been so for LOST_S.

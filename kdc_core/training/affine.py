@@ -13,14 +13,14 @@ def lattice(crop: int, finer: int, device: torch.device) -> Tensor:
     return torch.stack((x, y), -1)
 
 
-def moved(matrix: Tensor, places: Tensor) -> Tensor:
+def transform(matrix: Tensor, places: Tensor) -> Tensor:
     """Move places (B, n, 2) by affines (B, 2, 3)."""
     return torch.einsum("bij,bnj->bni", matrix[..., :2], places) + matrix[:, None, :, 2]
 
 
-def spread(matrix: Tensor, lattice: Tensor) -> Tensor:
+def transform_lattice(matrix: Tensor, points: Tensor) -> Tensor:
     """(B, n, n, 2) places of a lattice (n, n, 2) moved by each affine (B, 2, 3)."""
-    x, y = lattice[0, :, 0], lattice[:, 0, 1]
+    x, y = points[0, :, 0], points[:, 0, 1]
     along, down, shift = matrix[:, None, None].unbind(-1)
     return along * x[:, None] + (down * y[:, None, None] + shift)
 
@@ -31,27 +31,27 @@ def inverse(matrix: Tensor) -> Tensor:
     return torch.cat((turn, -turn @ matrix[..., 2:]), -1)
 
 
-def after(second: Tensor, first: Tensor) -> Tensor:
+def compose(second: Tensor, first: Tensor) -> Tensor:
     """The affine that does first, then second."""
     turn = second[..., :2] @ first[..., :2]
     return torch.cat((turn, second[..., :2] @ first[..., 2:] + second[..., 2:]), -1)
 
 
-def box_of(matrix: Tensor, boxes: Tensor) -> Tensor:
+def ellipse_boxes(matrix: Tensor, boxes: Tensor) -> Tensor:
     """Boxes around the ellipses in boxes (B, n, 4), which affines (B, 2, 3) move; as
     `augment.moved_boxes`."""
     low, high = boxes.split(2, -1)
-    center = moved(matrix, (low + high) / 2)
+    center = transform(matrix, (low + high) / 2)
     half = torch.einsum(
         "bij,bnj->bni", matrix[..., :2].square(), ((high - low) / 2).square()
     ).sqrt()
     return torch.cat((center - half, center + half), -1)
 
 
-def hull_of(matrix: Tensor, boxes: Tensor) -> Tensor:
+def corner_boxes(matrix: Tensor, boxes: Tensor) -> Tensor:
     """Boxes around boxes (B, n, 4) that affines (B, 2, 3) moved."""
     corners = boxes[..., [0, 1, 2, 1, 2, 3, 0, 3]].reshape(len(boxes), -1, 2)
-    places = moved(matrix, corners).view(*boxes.shape[:-1], 4, 2)
+    places = transform(matrix, corners).view(*boxes.shape[:-1], 4, 2)
     return torch.cat((places.amin(-2), places.amax(-2)), -1)
 
 

@@ -17,6 +17,7 @@ from kdc_core.data.annotations import Annotations
 from kdc_core.data.datasets import find_data
 from kdc_core.data.images import ImageError, Images
 from kdc_core.evaluation.coco import COMMON_FIGURES, Result, protocol_of, score
+from kdc_core.evaluation.figures import KEYPOINT_AP, MASK_AP, MASK_AP_ALL
 from kdc_core.evaluation.protocols import absent_rows
 from kdc_core.evaluation.run import read_truth
 from kdc_core.files import as_utf8, crc32_of, read_json, write_json
@@ -156,6 +157,6 @@ def _as_it_is(item: Any) -> Any:
 
 def _worth(figures: dict[str, float]) -> float:
     """What `best` means: keypoint AP and mask AP count alike; without keypoints mask AP alone."""
-    names = ("keypoint_ap", COMMON_FIGURES[0], "mask_ap_keypoint_persons")
+    names = (KEYPOINT_AP, COMMON_FIGURES[0], MASK_AP)
     known = [figures[name] for name in names if name in figures]
-    return sum(known) / len(known) if known else figures.get("mask_ap_full", -1.0)
+    return sum(known) / len(known) if known else figures.get(MASK_AP_ALL, -1.0)

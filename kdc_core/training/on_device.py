@@ -1,9 +1,9 @@
-"""Training samples made on the device: pictures stay there, and what is drawn is all that comes.
+"""Training samples made on the device: images stay there, and what is drawn is all that comes.
 
 `TrainingSamples` makes a sample with OpenCV in a loader process. On a GPU the loader only draws
 recipes, and this module makes the same samples of them, a batch at once.
 Pixels are interpolated otherwise and edges of pasted people are not blended; of whom a pasted
-person leaves a tenth is judged in the crop, there in the whole picture. Where people and
+person leaves a tenth is judged in the crop, there in the whole image. Where people and
 keypoints come to lie is the same.
 """
 
@@ -24,24 +24,24 @@ from kdc_core.codec.sample import Sample, Samples
 from kdc_core.data.paste import LEAST_VISIBLE
 from kdc_core.errors import KdcError
 from kdc_core.training.affine import (
-    after,
-    box_of,
-    hull_of,
+    compose,
+    corner_boxes,
+    ellipse_boxes,
     inverse,
     is_outside,
     lattice,
-    moved,
-    spread,
+    transform,
+    transform_lattice,
 )
 from kdc_core.training.samples import Batch, TrainingSamples
 
 log = logging.getLogger(__name__)
 
-# Of the device's free memory, what pictures may take; the network needs the rest.
-SHARE = 0.5
-CROWD, UNMASKED = 1, 2  # bits of a picture's regions
-MOST_PEOPLE = 254  # in a picture: labels are uint8
-# Each pixel of a crop is the mean of so many by so many samples: views shrink pictures.
+# Of the device's free memory, what images may take; the network needs the rest.
+MEMORY_FRACTION = 0.5
+CROWD, UNMASKED = 1, 2  # bits of an image's regions
+MOST_PEOPLE = 254  # in an image: labels are uint8
+# Each pixel of a crop is the mean of so many by so many samples: views shrink images.
 FINER = 2
 
 
@@ -49,11 +49,11 @@ class Recipes(NamedTuple):
     """A batch of recipes as tensors.
 
     Attributes:
-        image: (B,) int64, index of the picture.
-        donor: (B,) int64; the picture itself where nobody is pasted.
+        image: (B,) int64, index of the image.
+        donor: (B,) int64; the image itself where nobody is pasted.
         person: (B,) int64, label of the pasted person in the donor; 0 = nobody.
-        donor_matrix: (B, 2, 3) float32, pixels of the donor to pixels of the picture.
-        matrix: (B, 2, 3) float32, pixels of the picture to pixels of the crop.
+        donor_matrix: (B, 2, 3) float32, pixels of the donor to pixels of the image.
+        matrix: (B, 2, 3) float32, pixels of the image to pixels of the crop.
         mirror: (B,) bool.
         color: (B, 3, 4) float32.
         numbers: of the B samples; they stay on the CPU, which would wait for the device.
@@ -70,11 +70,11 @@ class Recipes(NamedTuple):
 
 
 class DrawnSamples(Dataset[Recipes]):
-    """Sample numbers to recipes, of the pictures that the device holds.
+    """Sample numbers to recipes, of the images that the device holds.
 
     Args:
         samples: of the run.
-        places: index of the picture held in place of each entry, which itself or the next after
+        places: index of the image held in place of each entry, which itself or the next after
             it that could be read.
     """
 
@@ -99,8 +99,8 @@ class DrawnSamples(Dataset[Recipes]):
         )
 
 
-class Pictures:
-    """All pictures of a run, as uint8 on the device, and batches made of them.
+class DeviceImages:
+    """All images of a run, as uint8 on the device, and batches made of them.
 
     Args:
         samples: of the run; those that cannot be read are noted in their `left_out`.
@@ -111,7 +111,7 @@ class Pictures:
         places: for `DrawnSamples`.
 
     Raises:
-        KdcError: a picture has more people than labels can tell apart.
+        KdcError: an image has more people than labels can tell apart.
         AnnotationError: none can be read, or too many have another size than annotated.
     """
 
@@ -120,7 +120,7 @@ class Pictures:
         sizes, most = samples.sizes(), samples.most_people()
         if most > MOST_PEOPLE:
             raise KdcError(
-                f"a picture has {most} people: pictures on the device may have {MOST_PEOPLE}"
+                f"an image has {most} people: images on the device may have {MOST_PEOPLE}"
             )
         count, (height, width) = len(sizes), sizes.max(0)
         keypoints = self._codec.skeleton.num_keypoints
@@ -149,7 +149,7 @@ class Pictures:
                 pass
         held = (self._image, self._labels, self._regions, self._keypoints, self._boxes)
         gigabytes = sum(part.nbytes for part in held) / 1e9
-        log.info("%d pictures, %.1f GB, are on %s", count, gigabytes, device)
+        log.info("%d images, %.1f GB, are on %s", count, gigabytes, device)
 
     def _hold(self, index: int, sample: Sample) -> None:
         height, width = sample.image.shape[:2]
@@ -179,12 +179,12 @@ class Pictures:
     def samples(self, recipes: Recipes) -> Samples:
         """The samples before they are encoded."""
         crop, people = self._crop, self._boxes.shape[1]
-        # Where a place of the crop is in the picture, and where that is in the donor.
-        to_picture = inverse(recipes.matrix)
-        to_donor = after(inverse(recipes.donor_matrix), to_picture)
+        # Where a place of the crop is in the image, and where that is in the donor.
+        to_image = inverse(recipes.matrix)
+        to_donor = compose(inverse(recipes.donor_matrix), to_image)
 
-        fine = lattice(crop, FINER, to_picture.device)
-        places, donated = spread(to_picture, fine), spread(to_donor, fine)
+        fine = lattice(crop, FINER, to_image.device)
+        places, donated = transform_lattice(to_image, fine), transform_lattice(to_donor, fine)
         image = self._pixels(recipes.image, places)
         over = self._pixels(recipes.donor, donated)
         taken = self._taken(recipes, places, donated)
@@ -194,8 +194,8 @@ class Pictures:
         image = F.avg_pool2d(torch.cat((image, inside[:, None]), 1), FINER)
         image = torch.einsum("bij,bjhw->bihw", recipes.color, image)
 
-        pixels = lattice(crop, 1, to_picture.device)
-        places, donated = spread(to_picture, pixels), spread(to_donor, pixels)
+        pixels = lattice(crop, 1, to_image.device)
+        places, donated = transform_lattice(to_image, pixels), transform_lattice(to_donor, pixels)
         labels = _pick(self._labels, recipes.image, places).long()
         regions = _pick(self._regions, recipes.image, places)
         before = marginals(labels, people)[0].sum(-1)
@@ -220,7 +220,7 @@ class Pictures:
         )
 
     def _taken(self, recipes: Recipes, places: Tensor, donated: Tensor) -> Tensor:
-        """(B, n, n) bool, where the pasted person covers: places of picture and donor."""
+        """(B, n, n) bool, where the pasted person covers: places of image and donor."""
         height, width = self._size[recipes.image, :, None, None].unbind(1)
         found = _pick(self._labels, recipes.donor, donated)
         wanted = recipes.person[:, None, None]
@@ -235,18 +235,19 @@ class Pictures:
         present = order < self._people[recipes.image, None]
         height, width = self._size[recipes.image].T
         pasted = self._keypoints[recipes.donor, person]
-        places = moved(recipes.donor_matrix, pasted[..., :2])
+        places = transform(recipes.donor_matrix, pasted[..., :2])
         outside = is_outside(places, height[:, None], width[:, None])
         known = pasted[..., 2:].masked_fill(outside[..., None], 0)
         pasted = torch.cat((places, known), -1)
-        box = box_of(recipes.donor_matrix, self._boxes[recipes.donor, person][:, None])[:, 0]
+        own = self._boxes[recipes.donor, person][:, None]
+        box = ellipse_boxes(recipes.donor_matrix, own)[:, 0]
         edge = torch.stack((width, height, width, height), -1) - 0.5
         box = torch.minimum(box.clamp(min=-0.5), edge)
         keypoints = torch.cat((self._keypoints[recipes.image], pasted[:, None]), 1)
         boxes = torch.cat((self._boxes[recipes.image], box[:, None]), 1)
         present = torch.cat((present, recipes.person[:, None] > 0), 1)
 
-        places = moved(recipes.matrix, keypoints[..., :2].flatten(1, 2)).view_as(
+        places = transform(recipes.matrix, keypoints[..., :2].flatten(1, 2)).view_as(
             keypoints[..., :2]
         )
         keypoints = torch.cat((places, keypoints[..., 2:]), -1)
@@ -254,13 +255,13 @@ class Pictures:
         keypoints = torch.where(recipes.mirror[:, None, None, None], mirrored, keypoints)
         known = (keypoints[..., 2] > 0) & ~is_outside(keypoints[..., :2], crop, crop)
         keypoints = torch.where(known[..., None], keypoints, 0)
-        hulls = hull_of(recipes.matrix, boxes).clamp(-0.5, crop - 0.5)
+        hulls = corner_boxes(recipes.matrix, boxes).clamp(-0.5, crop - 0.5)
         present = present & ((hulls[..., 2:] - hulls[..., :2]) > 1).all(-1)
-        boxes = box_of(recipes.matrix, boxes).clamp(-0.5, crop - 0.5)
+        boxes = ellipse_boxes(recipes.matrix, boxes).clamp(-0.5, crop - 0.5)
         return keypoints, boxes, present
 
     def _pixels(self, index: Tensor, at: Tensor) -> Tensor:
-        """(B, 3, h, w) float32 of the pictures at places (B, h, w, 2), bilinear; 0 outside."""
+        """(B, 3, h, w) float32 of the images at places (B, h, w, 2), bilinear; 0 outside."""
         height, width = self._image.shape[-2:]
         size = torch.tensor([width, height], device=at.device)
         places = (2 * at + 1) / size - 1
@@ -268,7 +269,7 @@ class Pictures:
         return F.grid_sample(whole, places, padding_mode="zeros", align_corners=False)
 
     def _inside(self, index: Tensor, at: Tensor) -> Tensor:
-        """(B, h, w) what part of `_pixels` at places (B, h, w, 2) is the pictures' own."""
+        """(B, h, w) what part of `_pixels` at places (B, h, w, 2) is the images' own."""
         edge = self._size[index].flip(-1)[:, None, None]
         return torch.minimum(at + 1, edge - at).clamp(0, 1).prod(-1)
 
@@ -284,12 +285,12 @@ def _pick(maps: Tensor, index: Tensor, at: Tensor) -> Tensor:
 
 
 def fits(samples: TrainingSamples, device: torch.device) -> bool:
-    """Whether the pictures fit the device's memory beside the network."""
+    """Whether the images fit the device's memory beside the network."""
     if device.type != "cuda" or samples.most_people() > MOST_PEOPLE:
         return False
     free, _ = torch.cuda.mem_get_info(device)
     sizes = samples.sizes()
-    return int(5 * len(sizes) * sizes.max(0).prod()) < SHARE * free
+    return int(5 * len(sizes) * sizes.max(0).prod()) < MEMORY_FRACTION * free
 
 
 def _tensor(values: np.ndarray) -> Tensor:

@@ -43,8 +43,8 @@ from kdc_core.training.folder import (
 from kdc_core.training.metrics import Metrics
 from kdc_core.training.module import TrainingModule, young_average
 from kdc_core.training.on_device import (
+    DeviceImages,
     DrawnSamples,
-    Pictures,
     fits,
 )
 from kdc_core.training.processes import one_thread, rank, world
@@ -295,14 +295,14 @@ def _check_config(config: Config, start: str | None, accelerator: str) -> None:
 
 
 def _on_device(module: TrainingModule, samples: TrainingSamples) -> DrawnSamples | None:
-    """Put the pictures on this process's GPU, if they fit; samples are then made there."""
+    """Put the images on this process's GPU, if they fit; samples are then made there."""
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     if not fits(samples, device):
-        log.info("the pictures do not fit the memory of %s: loader processes make samples", device)
+        log.info("the images do not fit the memory of %s: loader processes make samples", device)
         return None
-    pictures = Pictures(samples, device, os.cpu_count() or 1)
-    module.make = lambda recipes: pictures.make(recipes)
-    return DrawnSamples(samples, pictures.places)
+    images = DeviceImages(samples, device, os.cpu_count() or 1)
+    module.make = lambda recipes: images.make(recipes)
+    return DrawnSamples(samples, images.places)
 
 
 def _loader(

@@ -19,6 +19,7 @@ from kdc_core.data.images import ImageError
 from kdc_core.data.reading import read_annotations
 from kdc_core.evaluation import plots
 from kdc_core.evaluation.ablate import ablate
+from kdc_core.evaluation.figures import MASK_AP
 from kdc_core.evaluation.oracle import Oracle
 from kdc_core.evaluation.run import (
     evaluate,
@@ -164,7 +165,7 @@ def test_models_of_one_file_name_are_each_drawn(
 
     def scored(by: Any, name: str, *rest: object) -> SimpleNamespace:
         by.keywords["seconds"].append(0.1)
-        return SimpleNamespace(figures={paper.KEYPOINT_PERSONS: 0.3}, protocol="coco")
+        return SimpleNamespace(figures={MASK_AP: 0.3}, protocol="coco")
 
     monkeypatch.setattr(paper, "score", scored)
     monkeypatch.setattr(

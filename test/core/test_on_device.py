@@ -9,12 +9,12 @@ import torch
 from kdc_core.config_file import load_preset
 from kdc_core.data.augment import moved_boxes
 from kdc_core.network.kdc import KDC
-from kdc_core.training.affine import box_of
+from kdc_core.training.affine import ellipse_boxes
 from kdc_core.training.module import TrainingModule
 from kdc_core.training.on_device import (
     MOST_PEOPLE,
+    DeviceImages,
     DrawnSamples,
-    Pictures,
     Recipes,
     fits,
 )
@@ -39,18 +39,20 @@ def samples() -> TrainingSamples:
 
 
 @pytest.fixture(scope="module")
-def pictures(samples: TrainingSamples) -> Pictures:
-    return Pictures(samples, torch.device("cpu"), 2)
+def pictures(samples: TrainingSamples) -> DeviceImages:
+    return DeviceImages(samples, torch.device("cpu"), 2)
 
 
 @pytest.fixture(scope="module")
-def recipes(samples: TrainingSamples, pictures: Pictures) -> Recipes:
+def recipes(samples: TrainingSamples, pictures: DeviceImages) -> Recipes:
     drawn = DrawnSamples(samples, pictures.places)
     return collate([drawn[number] for number in NUMBERS])
 
 
 @pytest.fixture(scope="module")
-def both(samples: TrainingSamples, pictures: Pictures, recipes: Recipes) -> tuple[Batch, Batch]:
+def both(
+    samples: TrainingSamples, pictures: DeviceImages, recipes: Recipes
+) -> tuple[Batch, Batch]:
     return collate([samples[number] for number in NUMBERS]), pictures.make(recipes)
 
 
@@ -77,7 +79,7 @@ def test_what_lies_outside_a_picture_is_black(both: tuple[Batch, Batch]) -> None
 
 def test_boxes_come_to_lie_at_the_same_places(recipes: Recipes) -> None:
     boxes = 300 * torch.rand(len(NUMBERS), 5, 4).sort(-1).values[..., [0, 1, 3, 2]]
-    found = box_of(recipes.matrix, boxes)
+    found = ellipse_boxes(recipes.matrix, boxes)
     for matrix, before, after in zip(recipes.matrix, boxes, found, strict=True):
         expected = moved_boxes(before.numpy(), matrix.numpy())
         assert after.numpy() == pytest.approx(expected, abs=1e-2)
@@ -106,7 +108,7 @@ def test_masks_cover_the_same_cells(both: tuple[Batch, Batch]) -> None:
 
 
 def test_the_module_makes_batches_of_what_was_drawn(
-    samples: TrainingSamples, pictures: Pictures, recipes: Recipes
+    samples: TrainingSamples, pictures: DeviceImages, recipes: Recipes
 ) -> None:
     module = TrainingModule(KDC(samples.config), samples.steps, samples.names)
     module.make = pictures.make
@@ -123,7 +125,7 @@ def test_a_picture_that_cannot_be_read_is_replaced_and_noted(
 ) -> None:
     read = samples.read
     monkeypatch.setattr(samples, "read", lambda index: read(index + 1 if index == 2 else index))
-    held = Pictures(samples, torch.device("cpu"), 1)
+    held = DeviceImages(samples, torch.device("cpu"), 1)
     wanted = np.arange(samples.num_images)
     wanted[2] = 3
     assert (held.places == wanted).all()

@@ -398,7 +398,7 @@ def test_a_person_whose_keypoints_lie_in_its_mask_scores_higher() -> None:
 
 def test_powers_of_what_speaks_for_a_person() -> None:
     evidence = Evidence(*(np.array([value, 1.0]) for value in (0.5, 0.9, 0.8, 0.7, 0.6)))
-    powers = Evidence(1.0, 2.0, 0.5, 0.0, 3.0)
+    powers = (1.0, 2.0, 0.5, 0.0, 3.0)
     wanted = 0.5 * 0.9**2 * 0.8**0.5 * 0.6**3
     assert weigh(evidence, powers) == pytest.approx([wanted, 1.0])
 

@@ -12,7 +12,7 @@ from kdc_core.config_file import load_preset
 from kdc_core.data.annotations import AnnotationError
 from kdc_core.data.datasets import open_data
 from kdc_core.evaluation import tune as tuning
-from kdc_core.evaluation.tune import RANGES, changed, draw_slices, goal, value_of
+from kdc_core.evaluation.tune import RANGES, draw_slices, goal, value_of, with_values
 from kdc_core.inference.quantize import training_frames
 from kdc_core.network.weights import load_model
 
@@ -23,7 +23,7 @@ def test_the_shipped_models_settings_lie_where_they_are_searched() -> None:
     config = load_preset("kdc_light")
     for part in RANGES:
         assert part.low <= value_of(config, part.key) <= part.high, part.key
-        assert value_of(changed(config, {part.key: part.high}), part.key) == part.high
+        assert value_of(with_values(config, {part.key: part.high}), part.key) == part.high
 
 
 def test_slices_share_no_image_and_half_of_each_has_masks(

@@ -22,7 +22,7 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
 from kdc_ros.camera import ANSWERS, Camera
-from kdc_ros.messages import PERSON
+from kdc_ros.tables import PERSON
 
 TIMEOUT_S = 60.0  # for hosts under load: reached only where a test fails
 BLACK = np.zeros((48, 64, 3), np.uint8)

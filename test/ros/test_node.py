@@ -13,8 +13,8 @@ import kdc_core
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.inference.runtimes.choice import CPU, order
 from kdc_ros.images import to_rgb
-from kdc_ros.messages import KEYPOINT, PERSON
 from kdc_ros.parameters import TABLE
+from kdc_ros.tables import KEYPOINT, PERSON
 
 from .peer import BLACK, OUTPUTS, WITH_ANNOTATED, MakePeer, Peer, persons
 from .process import NodeProcess, Start

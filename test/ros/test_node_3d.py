@@ -20,8 +20,8 @@ from kdc_ros import depth as depth_module
 from kdc_ros import outputs_3d
 from kdc_ros.camera import Stamp, stamp_of
 from kdc_ros.lifting import KEYPOINT_3D
-from kdc_ros.messages import KEYPOINT
 from kdc_ros.node import KdcNode
+from kdc_ros.tables import KEYPOINT
 
 from .local import Local, local_node
 from .peer import MakePeer, Peer
@@ -500,13 +500,13 @@ def test_an_overridden_subscription_is_made_once(
         local.peer.wait(lambda: all(not why for why in depth._absent.values()), "publishers")
         before = dict(depth._subscriptions)
         looks: list[float] = []
-        look = depth.look
+        look = depth.follow_publishers
 
         def counted() -> None:
             look()
             looks.append(time.monotonic())
 
-        monkeypatch.setattr(depth, "look", counted)
+        monkeypatch.setattr(depth, "follow_publishers", counted)
         local.peer.wait(lambda: len(looks) >= 3, "three looks")
         assert depth._subscriptions == before
         for publisher in publishers:

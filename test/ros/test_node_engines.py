@@ -52,7 +52,7 @@ def test_parameters_reach_the_choice_of_the_runtime(
 def test_a_size_that_is_none_is_refused_by_configure(monkeypatch: pytest.MonkeyPatch) -> None:
     with local_node(monkeypatch, input_size="wide") as (node, _):
         assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
-        _, text = health_of(node._look())
+        _, text = health_of(node._now())
         assert "expected a size as HEIGHTxWIDTH" in text
 
 

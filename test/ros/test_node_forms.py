@@ -224,7 +224,7 @@ def test_an_override_that_is_none_is_named(
     with local_node(monkeypatch, arguments=remap, **values) as (node, _):
         node.trigger_configure()
         node.trigger_activate()
-        assert health_of(node._look())[1].startswith(
+        assert health_of(node._now())[1].startswith(
             f"activate failed: parameter {override}: expected"
         )
     assert "Traceback" not in capfd.readouterr().err
@@ -259,5 +259,5 @@ def test_a_configure_that_fails_leaves_no_publisher(
     ) as (node, _):
         before = len(list(node.publishers))
         assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
-        assert "`sometimes`" in health_of(node._look())[1]
+        assert "`sometimes`" in health_of(node._now())[1]
         assert len(list(node.publishers)) == before

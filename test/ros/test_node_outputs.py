@@ -22,8 +22,8 @@ from std_msgs.msg import String
 from kdc_core.codec.results import Person
 from kdc_ros.camera import ANSWERS
 from kdc_ros.images import to_rgb
-from kdc_ros.messages import KEYPOINT
 from kdc_ros.outputs import Outputs
+from kdc_ros.tables import KEYPOINT
 
 from .local import Local, local_node
 from .peer import BLACK, MakePeer, Peer, persons

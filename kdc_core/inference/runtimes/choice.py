@@ -29,8 +29,8 @@ GPU = (*TENSORRT, "onnxruntime-cuda", "onnxruntime-tensorrt")
 CPU = ("onnxruntime", "openvino")
 RUNTIMES = (*GPU, *CPU, "torch")
 CPUINFO = Path("/proc/cpuinfo")
-# Processors on which `kdc bench runtimes` shows OpenVINO ahead of ONNX Runtime with frames of one
-# size, for which it compiles a program of its own: those with this flag there; in int8, with any.
+# Flags in CPUINFO of processors on which OpenVINO is ahead of ONNX Runtime (`kdc bench runtimes`)
+# on frames of one size, for which it compiles a program of its own: in fp32, and in int8 any.
 AHEAD = "avx512f"
 AHEAD_IN_INT8 = (AHEAD, "avx_vnni")
 
