@@ -89,6 +89,11 @@ class NetworkConfig(Section):
         False, description="SegNet's tower adds to PoseNet's heatmaps and offsets"
     )
 
+    @property
+    def mask_fineness(self) -> int:
+        """How many cells of the person map lie side by side in one of the grid."""
+        return 2 if self.detail else 1
+
 
 class DecodeConfig(Section):
     """Fields to people. Sizes are constants of the exported program."""

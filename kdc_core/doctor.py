@@ -18,7 +18,7 @@ from kdc_core.errors import KdcError
 from kdc_core.inference.engine import driver
 from kdc_core.inference.engine.cache import Cache
 from kdc_core.inference.engine.library import MODULES, TITLES, find_library
-from kdc_core.inference.engine.lock import Progress, ignore
+from kdc_core.inference.engine.lock import BuildProgress, ignore
 from kdc_core.inference.engine.messages import EngineError
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes.choice import CPU, CPUINFO, RUNTIMES, openvino_is_ahead, order
@@ -47,7 +47,7 @@ JETSON = Path("/etc/nv_tegra_release")
 Rows = list[tuple[str, str]]
 
 
-def report(progress: Progress = ignore) -> Rows:
+def report(progress: BuildProgress = ignore) -> Rows:
     """Facts about this machine and installation, as (name, value) rows for a bug report.
 
     Args:
@@ -133,7 +133,7 @@ class Trial(NamedTuple):
     text: str
 
 
-def _try_runtime(runtime: str, progress: Progress) -> Trial:
+def _try_runtime(runtime: str, progress: BuildProgress) -> Trial:
     try:
         engines = Cache(progress=progress)
         predictor = Predictor.from_pretrained("kdc_light", runtime=runtime, engines=engines)

@@ -3,7 +3,6 @@ becomes of a camera's frames."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -53,8 +52,7 @@ def bench_node(rounds: int) -> dict[str, float]:
         over those shown; `cpu_share`, the node's processor seconds per second and core.
         `delivered_share`: the least of them. `cpu_share`: of VGA and the model that keeps up.
     """
-    env.prepare()
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    env.prepare(local=True)
     image = one_person_image()
     with _camera_at_node(NAMESPACE, *SAME_RUNTIME) as (camera, plain):
         node_ms, bare_ms = _compare(camera, image, rounds)

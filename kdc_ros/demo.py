@@ -126,9 +126,7 @@ def _show_video(viewer: Viewer, source: Path, target: Path) -> None:
 
 
 def main() -> int:
-    env.prepare()
-    # Nothing of the demo needs to leave this machine.
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    env.prepare(local=True)
     if "HOME" not in os.environ:
         os.environ.setdefault("ROS_LOG_DIR", tempfile.mkdtemp(prefix="kdc_log_"))
     output = Path("demo_output")

@@ -31,11 +31,16 @@ USER_CHOICES = (FASTDDS_3, FASTDDS_2, "FASTDDS_BUILTIN_TRANSPORTS")
 DISTROS_WITH_FASTDDS_2 = ("humble", "iron", "jazzy")
 
 
-def prepare() -> None:
+def prepare(local: bool = False) -> None:
     """Set what is missing in this process's environment; what the user has set stays.
 
     Call it before rclpy is initialised. Calling it again does nothing.
+
+    Args:
+        local: nothing is to leave this machine.
     """
+    if local:
+        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     if wheels_in_use():
         os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
     try:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from rclpy.node import Node
 
 from kdc_core.errors import KdcError
-from kdc_core.inference.engine.lock import Progress
+from kdc_core.inference.engine.lock import BuildProgress
 from kdc_ros.converter import Converter
 from kdc_ros.diagnostics import Monitor
 from kdc_ros.live_view import open_view
@@ -55,7 +55,7 @@ class Loaded:
         monitor: Monitor,
         settings: Callable[[], Settings],
         enabled: Callable[[], bool],
-        on_build: Progress,
+        on_build: BuildProgress,
         stopping: threading.Event,
     ):
         now = settings()

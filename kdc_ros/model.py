@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 
 from kdc_core.inference.engine.cache import Cache, Policy
-from kdc_core.inference.engine.lock import Progress
+from kdc_core.inference.engine.lock import BuildProgress
 from kdc_core.inference.engine.shapes import parse_size
 from kdc_core.inference.manifest import Precision
 from kdc_core.inference.predictor import Predictor
@@ -21,7 +21,7 @@ USUAL_SIZE = (480, 640)  # of images, where `roi` says nothing
 
 def open_predictor(
     settings: Settings,
-    progress: Progress,
+    progress: BuildProgress,
     cancelled: Callable[[], bool],
 ) -> Predictor:
     """Open the model and run it twice, for the first runs are slow.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from typing import Annotated
 
@@ -60,8 +59,7 @@ def run_soak(minutes: float) -> dict[str, float]:
     from kdc_ros.diagnostics import resident_mb
     from kdc_ros.stream import Streamer
 
-    env.prepare()
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    env.prepare(local=True)
     pixels, seconds = paste_people(PEOPLE), 60 * minutes
     memory_mb: list[float] = []
     with (

@@ -52,7 +52,7 @@ class Codec:
             tuple(fields.edges),
             fields.disk_radius_px,
             config.decode,
-            2 if config.network.detail else 1,
+            config.network.mask_fineness,
             config.train.heat,
         )
 

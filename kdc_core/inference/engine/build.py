@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from kdc_core.inference.engine.job import Answer, Built, Job
-from kdc_core.inference.engine.lock import Progress, ignore, never
+from kdc_core.inference.engine.lock import BuildProgress, ignore, never
 from kdc_core.inference.engine.messages import CANCELLED, BuildCancelled, EngineError
 
 POLL_S = 0.1
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]  # of the package
 
 
 def build_engine(
-    job: Job, progress: Progress = ignore, cancelled: Callable[[], bool] = never
+    job: Job, progress: BuildProgress = ignore, cancelled: Callable[[], bool] = never
 ) -> Built:
     """Build one engine in a child process.
 

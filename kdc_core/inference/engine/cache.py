@@ -30,7 +30,7 @@ from kdc_core.inference.engine.header import check_header
 from kdc_core.inference.engine.job import Job
 from kdc_core.inference.engine.key import Key, Sidecar, Target
 from kdc_core.inference.engine.library import Library, find_library
-from kdc_core.inference.engine.lock import Progress, ignore, locked, never
+from kdc_core.inference.engine.lock import BuildProgress, ignore, locked, never
 from kdc_core.inference.engine.messages import CPU_ONLY, BrokenEngine, EngineError
 from kdc_core.inference.engine.program import ProgramFile, open_program
 from kdc_core.inference.engine.shapes import Shapes
@@ -99,7 +99,7 @@ class Cache:
     folder: Path | None = None
     policy: Policy = "build"
     lock_s: float = LOCK_S
-    progress: Progress = ignore
+    progress: BuildProgress = ignore
     cancelled: Callable[[], bool] = never
 
     def get(

@@ -15,8 +15,8 @@ from kdc_core.inference.engine.messages import CANCELLED, BuildCancelled, Engine
 WAITING = "waiting for another build"
 POLL_S = 0.1
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
-# (what is done, steps done, steps in all; 0 = unknown)
-Progress = Callable[[str, int, int], None]
+# Told what a build does: phase, steps done, steps in all (0 = unknown).
+BuildProgress = Callable[[str, int, int], None]
 
 
 def ignore(phase: str, done: int, total: int) -> None:
@@ -32,7 +32,7 @@ def never() -> bool:
 def locked(
     path: Path,
     timeout_s: float,
-    progress: Progress = ignore,
+    progress: BuildProgress = ignore,
     cancelled: Callable[[], bool] = never,
 ) -> Iterator[None]:
     """Hold a lock file; the kernel frees it when its holder dies, however it dies.
@@ -80,7 +80,7 @@ def _open(path: Path) -> int | None:
 
 
 def _wait(
-    file: int, path: Path, deadline: float, progress: Progress, cancelled: Callable[[], bool]
+    file: int, path: Path, deadline: float, progress: BuildProgress, cancelled: Callable[[], bool]
 ) -> None:
     while True:
         try:

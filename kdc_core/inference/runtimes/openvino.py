@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kdc_core.inference.assembly import Raw
-from kdc_core.inference.engine.lock import Progress, ignore
+from kdc_core.inference.engine.lock import BuildProgress, ignore
 from kdc_core.inference.manifest import OUTPUTS, read_manifest
 from kdc_core.inference.onnx_file import why_not_run
 from kdc_core.inference.runtimes.protocol import Pending, UnusableRuntime
@@ -43,7 +43,7 @@ class OpenVinoRuntime:
 
     name = "openvino"
 
-    def __init__(self, path: Path, device: str, threads: int, progress: Progress = ignore):
+    def __init__(self, path: Path, device: str, threads: int, progress: BuildProgress = ignore):
         if device not in ("auto", "cpu"):
             raise UnusableRuntime(f"openvino runs on the CPU here, got device '{device}': use cpu")
         try:
