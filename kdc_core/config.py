@@ -301,16 +301,6 @@ class TrainConfig(Section):
         0.0, ge=0, description="of the loss of each person's own pixels (phi)"
     )
 
-    @model_validator(mode="after")
-    def _something_is_learnt(self) -> TrainConfig:
-        weights = [n for n in TrainConfig.model_fields if n.startswith("weight_")]
-        weights = [n for n in weights if n not in ("weight_decay", "weight_edge")]
-        if not any(getattr(self, name) for name in weights):
-            raise ValueError(f"{', '.join(weights)}: one must be above 0")
-        if len(set(self.train)) < len(self.train):
-            raise ValueError(f"train: expected each part once, got {self.train}")
-        return self
-
 
 class Config(Section):
     """A model and how it was made; travels inside every model file and checkpoint."""

@@ -26,7 +26,7 @@ def load_preset(name: str, changes: list[str] | None = None) -> Config:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
         raise ConfigError(
-            f"no preset '{name}'; expected one of {known}, or a file {', '.join(FILES)}"
+            f"no preset '{name}'; expected one of {known}, or a name in {', '.join(FILES)}"
         )
     try:
         text = path.read_text(encoding="utf-8")
@@ -46,7 +46,7 @@ def parse_config(text: str, origin: str | Path, changes: list[str] | None = None
     Raises:
         ConfigError: unknown keys, wrong types or values out of range, each named.
     """
-    changed = f"{origin}{f' with {short_repr(changes)}' if changes else ''}"
+    blamed = f"{origin}{f' with {short_repr(changes)}' if changes else ''}"
     try:
         content: object = yaml.safe_load(text)
         for change in changes or []:
@@ -63,7 +63,7 @@ def parse_config(text: str, origin: str | Path, changes: list[str] | None = None
         faults = [
             f"{what_is_wrong(one)}, got {short_repr(one['input']):.60}" for one in error.errors()
         ]
-        raise ConfigError(f"{changed}: {'; '.join(faults)}") from error
+        raise ConfigError(f"{blamed}: {'; '.join(faults)}") from error
     except ValueError as error:  # what looks like a date or a number, and is none
         raise ConfigError(f"{origin}: not YAML: {error}") from error
 
@@ -78,7 +78,7 @@ def what_is_wrong(error: ErrorDetails) -> str:
     place = ".".join(map(str, error["loc"])) or "top level"
     if error["type"] != "extra_forbidden":
         return f"{place}: {error['msg']}"
-    near = get_close_matches(place, _settings(), 1)
+    near = get_close_matches(place, _settings(), 1)  # of a setting that somebody wrote
     hint = f" (`{near[0]}`?)" if near else ""
     return f"{place}: no such setting in this version of KDC{hint}"
 
@@ -113,7 +113,7 @@ def _set(content: object, change: str) -> None:
         raise ConfigError(f"'{path}' is not a setting: '{path.rpartition('.')[0]}' has no keys")
     try:
         content[key] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"--set {change:.100}: the value is not YAML: {error}") from error
 
 

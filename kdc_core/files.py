@@ -55,11 +55,18 @@ def as_utf8(name: str) -> str:
 
 
 def crc32_of(path: str | os.PathLike[str]) -> str:
-    """Eight hexadecimal digits by which a file's content is known again."""
+    """Eight hexadecimal digits by which a file's content is known again.
+
+    Raises:
+        KdcError: it cannot be read.
+    """
     value = 0
-    with open(path, "rb") as file:
-        while part := file.read(1 << 24):
-            value = zlib.crc32(part, value)
+    try:
+        with open(path, "rb") as file:
+            while part := file.read(1 << 24):
+                value = zlib.crc32(part, value)
+    except OSError as error:
+        raise KdcError(f"cannot read '{path}': {error.strerror}") from error
     return f"{value:08x}"
 
 

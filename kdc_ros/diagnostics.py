@@ -31,7 +31,8 @@ class Monitor:
         self.persons = 0
         self.tracks_lost = self.tracks_regained = 0
         self.last_error = ""
-        self.building = ""  # what the build of an engine does, while one is under way
+        self.building = ""  # what the build of a program does, while one is under way
+        self._builder = 0  # the thread that waits for it
         self._begun_s: list[float] = []  # when the frames in work were begun
         # Of the last seconds: when, how many images came, how many were lost.
         self._came: deque[tuple[float, int, int]] = deque()
@@ -61,6 +62,15 @@ class Monitor:
             self._unusable.clear()
             self._end_unusable()
             self._recent.clear()
+
+    def builds(self, text: str) -> None:
+        """What the build does that this thread waits for."""
+        self.building, self._builder = text, threading.get_ident()
+
+    def ended_build(self) -> None:
+        """This thread waits for none any more."""
+        if self._builder == threading.get_ident():
+            self.building = ""
 
     def got_image(self, now_s: float) -> None:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -21,7 +22,10 @@ from kdc_ros.processing import Processing
 from kdc_ros.publishers import all_or_none
 from kdc_ros.worker import LatestBox, Worker
 
-BUILD_S = 30.0  # longer than `stall_timeout` for a program that is compiled and cannot be stopped
+BUILD_S = (
+    30.0  # beyond `stall_timeout`, for a program that is being built, which may not be stopped
+)
+POLL_S = 0.2
 STUCK = "a frame has not ended within stall_timeout: if it does not, restart the process"
 
 
@@ -96,7 +100,7 @@ class Loaded:
         return self._stopping.is_set() or self._leaving.is_set()
 
     def _tell_build(self, phase: str, done: int, total: int) -> None:
-        if not self._gives_up():
+        if not self._stopping.is_set():
             self._on_build(phase, done, total)
 
     def start(self, box: LatestBox) -> None:
@@ -126,16 +130,21 @@ class Loaded:
         if self._stopping.is_set():
             limit_s = None  # main ends the process if it takes too long
         if self.worker is not None:
-            ended = self.worker.stop(limit_s)
-            if not ended and not before and self._monitor.building:
-                ended = self.worker.stop(BUILD_S)
-            if ended:
+            if self.worker.stop(limit_s) or not before and self._build_ends(self.worker):
                 self.worker = None
             else:
                 self.processing.abandoned = True
         if self.outputs_3d is not None:
             self.outputs_3d.close()
         return self.processing.abandoned and not before
+
+    def _build_ends(self, worker: Worker) -> bool:
+        """Wait for a frame that has a program built for it; where none is, do not."""
+        until = time.monotonic() + BUILD_S
+        while self._monitor.building and time.monotonic() < until and not self._stopping.is_set():
+            if worker.stop(POLL_S):
+                return True
+        return worker.stop(0.0)
 
     def free(self) -> None:
         """Free everything, whatever of it fails; a failure is raised at the end."""

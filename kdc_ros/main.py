@@ -88,9 +88,10 @@ def main(args: list[str] | None = None) -> int:
         except ExternalShutdownException:
             pass
         except Exception:
-            traceback.print_exc()
             failed.set()
-        os.write(wake, b"\0")
+            traceback.print_exc()
+        finally:
+            os.write(wake, b"\0")
 
     thread = threading.Thread(target=spin, name="kdc_executor", daemon=True)
     thread.start()
@@ -111,13 +112,15 @@ def main(args: list[str] | None = None) -> int:
 
 def end_at_once() -> None:
     """End the process although a callback or a frame hangs: tearing down under it would crash."""
-    print(
-        f"kdc: what was under way did not end within {STOP_S:.0f} s of the signal:",
-        file=sys.stderr,
-        flush=True,
-    )
-    faulthandler.dump_traceback()
-    os._exit(1)
+    try:
+        print(
+            f"kdc: what was under way did not end within {STOP_S:.0f} s of the signal:",
+            file=sys.stderr,
+            flush=True,
+        )
+        faulthandler.dump_traceback()
+    finally:  # stderr may be a terminal that was closed
+        os._exit(1)
 
 
 def spin_past_lost_answers(executor: Executor, node: KdcNode) -> None:

@@ -200,7 +200,7 @@ class KdcNode(LifecycleNode):
     def _on_build(self, phase: str, done: int, total: int) -> None:
         """What the build of an engine does; called in the thread that waits for it."""
         part = f" {done} of {total}" if total else ""
-        self._monitor.building = f"building an engine: {phase}{part}"
+        self._monitor.builds(f"building an engine: {phase}{part}")
         self.get_logger().info(self._monitor.building, **THROTTLED)
         if self._state != "active" and time.monotonic() - self._told_at >= 1.0:
             # Within configure no timer runs.
@@ -289,7 +289,8 @@ class KdcNode(LifecycleNode):
         if self._loaded is not None and self._settings != before:
             if self._settings.max_rate != before.max_rate:
                 self._loaded.processing.start_anew()
-            self._monitor.forget_frames()
+            else:
+                self._monitor.forget_frames()
             self._publish_info(self._loaded)
         return result
 

@@ -176,7 +176,8 @@ class Outputs3d:
             self._skeletons.publish(self._markers(header, prediction, places, self._skeleton))
         else:
             self._markers.forget()
-        placed = not rows["score"].size or bool(rows["visible"].any())
+        asked = (rows["score"] >= threshold).any()
+        placed = bool(rows["visible"].any() or not asked)
         if not placed and not np.isfinite(to_metres(plane, settings.depth_max)).any():
             raise BadFrame(
                 f"depth has no value above 0 and up to depth_max ({settings.depth_max:g} m) "

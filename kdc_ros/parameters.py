@@ -61,7 +61,7 @@ def parameter(
         choices: the values allowed; none = any.
         dynamic: may change while the node runs; else only before configure.
         parse: reads a string, and raises ValueError where that cannot be done.
-        least: smallest value beside 0, which means that there is no limit.
+        least: smallest value of a decimal number that is not 0.
     """
     row = {
         "text": text,

@@ -242,7 +242,7 @@ class Processing:
             self._monitor.got_fault(f"{type(error).__name__}: {error}")
             logger.error(traceback.format_exc(), **THROTTLED)
         finally:
-            self._monitor.building = ""
+            self._monitor.ended_build()
         return None
 
 

@@ -50,7 +50,7 @@ def people_of(predictor: Predictor, image: np.ndarray) -> tuple[Prediction, np.n
     grid, threshold = Codec.of(config).mask_grid, config.predict.mask_threshold
     evidence = Evidence.of(raws[0], grid, threshold)
     order = np.argsort(-weigh(evidence, SCORE), kind="stable")[: len(prediction.persons)]
-    return prediction, np.stack(list(vars(evidence).values()), 1)[order]
+    return prediction, np.stack(evidence, 1)[order]
 
 
 def earned(prediction: Prediction, annotated: AnnotatedImage) -> tuple[np.ndarray, np.ndarray]:

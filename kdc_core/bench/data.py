@@ -85,10 +85,10 @@ def bench_data(data: str | None, seconds: float) -> dict[str, float]:
 
 def _batch_targets(samples: TrainingSamples, seconds: float) -> dict[str, float]:
     """Targets of a batch by torch, per sample, and over those of its samples by numpy."""
-    pictures = DeviceImages(samples, torch.device("cpu"), 1)
-    drawn = DrawnSamples(samples, pictures.places)
+    images = DeviceImages(samples, torch.device("cpu"), 1)
+    drawn = DrawnSamples(samples, images.places)
     recipes = collate([drawn[number] for number in range(BATCH)])
-    made = pictures.samples(recipes)
+    made = images.samples(recipes)
     by_hand = [samples.sample(number) for number in range(BATCH)]
     times: list[tuple[float, float]] = []
     begun = time.perf_counter()

@@ -20,7 +20,7 @@ from kdc_core.config import DecodeConfig
 LEAST_SIZE_PX = 8.0
 # Width, in octaves of size, of what a level of the pyramid sees well.
 LEVEL_OCTAVES = 0.5
-# What a keypoint's own place and score count by_embedding those of its peaks in all levels.
+# What a keypoint's own place and score count beside those of its peaks in all levels.
 OWN_PLACE, OWN_SCORE = 0.05, 0.5
 
 

@@ -195,7 +195,13 @@ def figure4(
         done = score(timed, name, annotations, images, category, "coco_persons")
         mask_ap = done.figures.get(MASK_AP, -1.0)
         ms = 1e3 * median(seconds)
-        figures[name] = {"protocol": done.protocol, "mask_ap": mask_ap, "ms": ms}
+        pictures = len(done.annotations.images)
+        figures[name] = {
+            "protocol": done.protocol,
+            "pictures": pictures,
+            "mask_ap": mask_ap,
+            "ms": ms,
+        }
         points[name if stems.count(stem) > 1 else stem] = mask_ap, ms
         typer.echo(f"{name:24} mask AP {mask_ap:.3f}  {ms:.0f} ms an image")
     title, time_label = about(figures.values()), "ms an image (median, reading it included)"

@@ -15,7 +15,7 @@ from kdc_core.commands.outputs import check_outputs
 
 
 def train(
-    preset: Annotated[str, Argument(help="Preset's name or a .yaml file.")],
+    preset: Annotated[str, Argument(help="Preset's name, or a .yaml or .json file.")],
     data: Annotated[
         list[str],
         Option(help="Folder of a data set, or annotations with images of that name beside it."),

@@ -7,7 +7,7 @@ import numpy as np
 DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras fill
 DARK = 16  # of 255; below, a pixel is nearly black
 BRIGHT_FRACTION = 0.01  # of the values of an image that is not nearly black
-HOT_FRACTION = 1e-4  # of an image's values that may lie above the range: pixels that are defect
+HOT_FRACTION = 1e-4  # of an image's values that may lie above the range: defective pixels
 
 
 class To8Bits:
@@ -26,6 +26,11 @@ class To8Bits:
         self.bits = DEPTHS[0]
         self.nearly_black = False
 
+    @property
+    def _most(self) -> np.uint16:
+        """The largest value in the range."""
+        return np.uint16((1 << self.bits) - 1)
+
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Scale one image.
 
@@ -35,15 +40,10 @@ class To8Bits:
         Returns:
             The same shape in uint8.
         """
-        above = pixels.max() >> self.bits > 0
-        if above:
-            self.bits = next(
-                bits
-                for bits in DEPTHS[DEPTHS.index(self.bits) :]
-                if bits == DEPTHS[-1]
-                or np.count_nonzero(pixels >> bits) <= HOT_FRACTION * pixels.size
-            )
-            pixels = np.minimum(pixels, (1 << self.bits) - 1)
+        if pixels.max() >> self.bits:
+            while np.count_nonzero(pixels > self._most) > HOT_FRACTION * pixels.size:
+                self.bits = DEPTHS[DEPTHS.index(self.bits) + 1]
+            pixels = np.minimum(pixels, self._most)
         scaled = (pixels >> (self.bits - 8)).astype(np.uint8)
         bright = int(np.count_nonzero(scaled >= DARK))
         self.nearly_black = bright < BRIGHT_FRACTION * scaled.size

@@ -138,16 +138,17 @@ def ablate(
     known = ON_TRUTH if isinstance(source, Config) else ON_MAPS
     if name not in known:
         raise ConfigError(f"no ablation '{name}' here: expected one of {', '.join(known)}")
-    files = None if isinstance(source, Config) else Images(images)
     config = source if isinstance(source, Config) else read_config(source)
     skeleton = SKELETONS[config.fields.skeleton]
     settings = known[name]
     if name == "kprime":
         settings = [s for s in settings if int(s.label) <= skeleton.num_types]
-    truth = read_truth(annotations, skeleton, images=files, category=category)
-    if files is None or isinstance(source, Config):
+    if isinstance(source, Config):
+        truth = read_truth(annotations, skeleton, category=category)
         predict = _on_truth(config, settings)
     else:
+        files = Images(images)
+        truth = read_truth(annotations, skeleton, images=files, category=category)
         predict = _on_maps(source, settings, files)
     results, failed = predict_each(truth, predict, len(settings), progress)
     scored = zip(settings, results, strict=True)

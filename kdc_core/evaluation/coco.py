@@ -97,7 +97,7 @@ def score(annotations: Annotations, results: Sequence[Result]) -> dict[str, floa
         return {name: value for name, value in figures.items() if name in FIGURES}
     scorer = Scorer(annotations, results, by_box=True)
     stats = scorer.stats(KEYPOINT_AP)
-    whole = {f"keypoint_ap{suffix}": stats[part] for suffix, part in _WHOLE.items()}
+    whole = {f"{KEYPOINT_AP}{suffix}": stats[part] for suffix, part in _WHOLE.items()}
     if protocol == COMMON12:
         return {name + COMMON: value for name, value in whole.items()}
     for name, (low, high) in CROWD_INDEX.items():

@@ -52,8 +52,7 @@ def score_pose2seg(annotations: Annotations, results: Sequence[Result]) -> dict[
         `mask_ap_keypoint_persons` and its parts, as `kdc_core.evaluation.coco.score` names them.
     """
     figures = Scorer(annotations, results).figures()
-    row = MASK_AP
-    return {name: value for name, value in figures.items() if name.startswith(row)}
+    return {name: value for name, value in figures.items() if name.startswith(MASK_AP)}
 
 
 def on_skeleton(annotations: Annotations, skeleton: Skeleton) -> Annotations:

@@ -16,7 +16,8 @@ from kdc_core.files import whole_file
 
 def part_name(sources: list[str], format: str) -> str:
     """Name of the part of these images: a task that is run again replaces its own."""
-    return f"part-{hashlib.sha256(chr(10).join(sources).encode()).hexdigest()[:16]}.{format}"
+    digest = hashlib.sha256("\n".join(sources).encode()).hexdigest()[:16]
+    return f"part-{digest}.{format}"
 
 
 def sources_in(folder: Path, format: str) -> set[str]:

@@ -53,10 +53,14 @@ def check_same_run(config: Config, inputs: dict[str, Any], folder: Path) -> None
     known_inputs: dict[str, Any] = read_json(made_from, {})
     if not known_inputs:
         raise ConfigError(f"'{made_from}' is damaged: delete it to go on, or give another folder")
-    if known_inputs != inputs:
+    # A run of an earlier version has no checksums.
+    checked = {key for key in inputs if key in known_inputs or not key.endswith("crc32")}
+    keys = sorted(checked | set(known_inputs))
+    differ = [key for key in keys if known_inputs.get(key) != inputs.get(key)]
+    if differ:
         raise ConfigError(
-            f"'{folder}' holds a run from other weights or data ('{made_from}'), not from "
-            f"{inputs}: give the same to go on, or another --output to start anew"
+            f"'{folder}' holds a run from other weights or data ('{made_from}', which differs in "
+            f"{', '.join(differ)}): give the same to go on, or another --output to start anew"
         )
 
 

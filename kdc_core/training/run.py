@@ -52,6 +52,7 @@ from kdc_core.training.samples import FromStep, TrainingSamples, collate
 
 log = logging.getLogger(__name__)
 
+LOSSES = ("heat", "short", "mid", "score", "mask", "dice", "embedding", "instance")
 PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -164,12 +165,11 @@ def _train(
             config.train.warmup_steps,
             samples.steps,
         )
-    if first >= samples.steps:
-        log.info(
-            "the run is complete: there is nothing to do. To train longer, start another folder "
-            "from '%s'",
-            folder / "model.safetensors",
-        )
+    model, settings = folder / "model.safetensors", config.model_dump(mode="json")
+    written = model.exists() and read_json(folder / "config.json", {}) == settings
+    if first >= samples.steps and written:
+        log.info("complete at step %d: to go on, start another folder from '%s'", first, model)
+        return model
     network = start_from(config, start) if start else KDC(config)
     module = TrainingModule(network, samples.steps, samples.names)
     metrics = Metrics(folder, samples, first)
@@ -182,7 +182,7 @@ def _train(
             data.val, skeleton, folder, metrics, made, data.val_images, data.category
         )
     if rank() == 0:
-        write_json(folder / "config.json", config.model_dump(mode="json"))
+        write_json(folder / "config.json", settings)
         write_json(folder / "inputs.json", inputs)
     keep_freed_memory(2000)
     begun = time.monotonic()
@@ -206,7 +206,7 @@ def _train(
     if stop.signal is not None:
         log.info("stopped by %s", signal.Signals(stop.signal).name)
         raise Stopped(stop.signal)
-    return folder / "model.safetensors"
+    return model
 
 
 def _fit(
@@ -277,6 +277,12 @@ def _write_model(
 def _check_config(config: Config, start: str | None, accelerator: str) -> None:
     """Raise ConfigError where the settings cannot be trained with."""
     check_structure(config)
+    parts = config.train.train
+    if len(set(parts)) < len(parts):
+        raise ConfigError(f"train.train: expected each part once, got {parts}")
+    if not any(getattr(config.train, f"weight_{name}") for name in LOSSES):
+        weights = ", ".join(f"weight_{name}" for name in LOSSES)
+        raise ConfigError(f"train.{weights}: one must be above 0, or nothing is learnt")
     if config.train.precision == "16" and accelerator == "cpu":
         raise ConfigError("train.precision: 16 needs a GPU: expected 32 or bf16 on the CPU")
     if start is None and "posenet" not in config.train.train:

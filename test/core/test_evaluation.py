@@ -165,7 +165,9 @@ def test_models_of_one_file_name_are_each_drawn(
 
     def scored(by: Any, name: str, *rest: object) -> SimpleNamespace:
         by.keywords["seconds"].append(0.1)
-        return SimpleNamespace(figures={MASK_AP: 0.3}, protocol="coco")
+        return SimpleNamespace(
+            figures={MASK_AP: 0.3}, protocol="coco", annotations=SimpleNamespace(images=[0])
+        )
 
     monkeypatch.setattr(paper, "score", scored)
     monkeypatch.setattr(

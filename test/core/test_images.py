@@ -60,7 +60,7 @@ def test_a_bright_spot_makes_an_image_nearly_black() -> None:
     assert (scale.nearly_black, scale.bits) == (True, 16)
 
 
-def test_a_defect_pixel_is_white_and_changes_no_other() -> None:
+def test_a_defective_pixel_is_white_and_changes_no_other() -> None:
     pixels = np.full((480, 640), 1000, np.uint16)
     pixels[3, 4] = 65535
     scale = To8Bits()

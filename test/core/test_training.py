@@ -37,6 +37,7 @@ from kdc_core.network import resnet
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import load_model
 from kdc_core.stopping import stop_by_signal
+from kdc_core.training import run as training
 from kdc_core.training.evaluation import Evaluation, EvaluationImages
 from kdc_core.training.metrics import Metrics
 from kdc_core.training.module import TrainingModule, young_average
@@ -526,14 +527,19 @@ def test_crops_and_sizes_that_the_network_cannot_take_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"),
-    [("train.precision=16", "16 needs a GPU"), ("fields.skeleton=crowdpose14", "a resnet learns")],
+    ("changes", "reason"),
+    [
+        (["train.precision=16"], "16 needs a GPU"),
+        (["fields.skeleton=crowdpose14"], "a resnet learns"),
+        (["train.train=[segnet, segnet]"], "expected each part once"),
+        ([f"train.weight_{name}=0" for name in training.LOSSES], "or nothing is learnt"),
+    ],
 )
 def test_a_refused_run_leaves_no_folder(
-    change: str, reason: str, start: Path, tmp_path: Path
+    changes: list[str], reason: str, start: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=reason):
-        train(start, tmp_path / "run", change)
+        training.train(small(*changes), [str(SAMPLES)], tmp_path / "run", str(start), device="cpu")
     assert not (tmp_path / "run").exists()
 
 

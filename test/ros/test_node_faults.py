@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from sensor_msgs.msg import Image
 
 from kdc_ros import outputs
 from kdc_ros.camera import stamp_of
+from kdc_ros.diagnostics import Monitor
 from kdc_ros.images import ENCODINGS
 from kdc_ros.loaded import STUCK
 
@@ -245,6 +247,38 @@ def test_people_of_a_frame_that_was_given_up_are_not_published(hanging: Hanging)
     assert peer.change_state("activate")
     peer.meet()
     assert peer.status().level == DiagnosticStatus.OK
+
+
+def test_a_frame_that_has_a_program_built_is_waited_for(local: Local) -> None:
+    """Longer than one that hangs: it ends, and nothing is wrong with the node."""
+    began = threading.Event()
+
+    def build() -> None:
+        local.node._on_build("a program for frames of 384x640", 0, 0)
+        began.set()
+        time.sleep(2.0)
+
+    peer = local.peer
+    peer.set_parameters(stall_timeout=1.0)
+    local.predictor.while_busy = build
+    peer.publisher.publish(peer.frame())
+    assert began.wait(20)
+    assert peer.change_state("deactivate")
+    status = peer.status()
+    assert (status.level, status.message) == (DiagnosticStatus.WARN, "inactive")
+    local.predictor.while_busy = lambda: None
+    assert peer.change_state("activate")
+
+
+def test_a_build_in_one_thread_does_not_end_with_the_work_of_another() -> None:
+    monitor = Monitor()
+    monitor.builds("building an engine")
+    other = threading.Thread(target=monitor.ended_build)
+    other.start()
+    other.join()
+    assert monitor.building
+    monitor.ended_build()
+    assert not monitor.building
 
 
 def test_a_failed_build_is_over_in_the_diagnostics(local: Local) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from kdc_ros.camera import NODE
+
 from .peer import MakePeer, Peer, persons
 from .process import NodeProcess, Start
 from .shared_memory import SharedFile, all_files, files_in_use, files_of
@@ -242,6 +244,16 @@ def test_a_signal_that_another_thread_takes_ends_the_node(start: Start, peer: Ma
     assert peer("/threads", answers={}).state() == "unconfigured"
     threads = sorted(int(entry.name) for entry in Path(f"/proc/{process.pid}/task").iterdir())
     os.kill(threads[-1], signal.SIGINT)
+    process.assert_ends_well()
+
+
+def test_a_node_started_by_nohup_outlives_its_terminal(start: Start, peer: MakePeer) -> None:
+    ignoring = ("sh", "-c", 'trap "" HUP; exec "$@"', "sh", *NODE)
+    process = start("-r", "__ns:=/nohup", "-p", "autostart:=false", command=ignoring)
+    assert peer("/nohup", answers={}).state() == "unconfigured"
+    process.process.send_signal(signal.SIGHUP)
+    assert peer("/nohup", answers={}).state() == "unconfigured" and process.runs
+    process.process.send_signal(signal.SIGTERM)
     process.assert_ends_well()
 
 

@@ -55,11 +55,11 @@ class OpenVinoRuntime:
         self.manifest = read_manifest(path)
         self._threads, self._progress = threads, progress
         self._programs: dict[tuple[int, int] | None, InferRequest] = {}
-        # Kept: the file may be replaced before a size of frames comes that needs it again.
-        self._model = path.read_bytes()
         try:
+            # Kept: the file may be replaced before a size of frames comes that needs it again.
+            self._model = path.read_bytes()
             model = openvino.Core().read_model(self._model)
-        except RuntimeError as error:
+        except (OSError, RuntimeError) as error:
             library = f"openvino {openvino.__version__}"
             raise UnusableRuntime(why_not_run(path, library, error)) from error
         got = [port.any_name for port in (*model.inputs, *model.outputs)]

@@ -150,7 +150,7 @@ def test_cuda_python_has_the_names_our_code_touches() -> None:
 # The names of every supported version
 
 CORE = Path(driver.__file__).parents[1]
-SOURCES = [CORE / "cuda.py", CORE / "runtimes" / "tensorrt.py", *sorted(CORE.glob("engine/*.py"))]
+SOURCES = [CORE / "runtimes" / "tensorrt.py", *sorted(CORE.glob("engine/*.py"))]
 # What expressions of a source stand for: classes of TensorRT; "" is the module itself.
 STANDS_FOR = {
     "worker.py": {
