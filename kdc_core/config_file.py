@@ -26,7 +26,7 @@ def load_preset(name: str, changes: list[str] | None = None) -> Config:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
         raise ConfigError(
-            f"no preset '{name}'; expected one of {known}, or a name in {', '.join(FILES)}"
+            f"no preset '{name}'; expected one of {known}, or a .yaml, .yml or .json file"
         )
     try:
         text = path.read_text(encoding="utf-8")

@@ -22,9 +22,8 @@ from kdc_ros.processing import Processing
 from kdc_ros.publishers import all_or_none
 from kdc_ros.worker import LatestBox, Worker
 
-BUILD_S = (
-    30.0  # beyond `stall_timeout`, for a program that is being built, which may not be stopped
-)
+# Beyond `stall_timeout`, for a frame that has a program built for it, which may not be stopped.
+BUILD_S = 30.0
 POLL_S = 0.2
 STUCK = "a frame has not ended within stall_timeout: if it does not, restart the process"
 

@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import Image
 
 from kdc_ros.camera import Stamp, stamp_of
@@ -123,10 +124,14 @@ class InWork:
 
 
 def assert_every_frame_counts(local: Local, peer: Peer) -> None:
-    monitor = local.node._monitor
-    values = peer.counters()
-    ends = [int(values[name]) for name in ("frames", "dropped", "bad", "faults")]
-    assert sum(ends) == monitor.received, values
+    """Once the last is counted, which is after its answers are out."""
+
+    def all_count(status: DiagnosticStatus) -> bool:
+        values = peer.values(status)
+        ends = [int(values[name]) for name in ("frames", "dropped", "bad", "faults")]
+        return sum(ends) == local.node._monitor.received
+
+    peer.status(all_count, "every frame counts")
 
 
 def test_bad_frames_do_not_hide_one_that_does_not_end(local: Local) -> None:
