@@ -140,9 +140,8 @@ def ablate(
         raise ConfigError(f"no ablation '{name}' here: expected one of {', '.join(known)}")
     config = source if isinstance(source, Config) else read_config(source)
     skeleton = SKELETONS[config.fields.skeleton]
-    settings = known[name]
-    if name == "kprime":
-        settings = [s for s in settings if int(s.label) <= skeleton.num_types]
+    types = skeleton.num_types  # a person has no more centroids
+    settings = [s for s in known[name] if s.of(config).decode.centroids <= types]
     if isinstance(source, Config):
         truth = read_truth(annotations, skeleton, category=category)
         predict = _on_truth(config, settings)

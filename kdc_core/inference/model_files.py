@@ -59,7 +59,7 @@ def find_program(model: str, precision: Precision) -> Path:
         ManifestError: the file given is none of ours.
     """
     ending = ".onnx" if precision == "fp32" else f".{precision}.onnx"
-    path = find_model(model, () if _is_path(model) else (ending,))
+    path = find_model(model, (ending,))
     have = read_manifest(path).precision
     if have == precision:
         return path

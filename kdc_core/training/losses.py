@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from kdc_core.codec.codec import Codec
 from kdc_core.codec.encode import Instances
 from kdc_core.codec.fields import Fields
-from kdc_core.config import Config, TrainConfig
+from kdc_core.config import Config, ConfigError, TrainConfig
 
 # Offsets are learnt in units near their typical length, so that no term dwarfs the others.
 EMBEDDING_SCALE_PX = 32.0
@@ -223,10 +223,18 @@ def instance_loss(
 
 
 def total_loss(losses: dict[str, Tensor], train: TrainConfig) -> Tensor:
-    """Add the losses with the weights of the configuration."""
-    return torch.stack(
-        [getattr(train, f"weight_{name}") * value for name, value in losses.items()]
-    ).sum()
+    """Add the losses with the weights of the configuration.
+
+    Raises:
+        ConfigError: all of these weights are 0.
+    """
+    weights = {f"weight_{name}": getattr(train, f"weight_{name}") for name in losses}
+    if not any(weights.values()):
+        raise ConfigError(
+            f"train: {', '.join(weights)}: one must be above 0, or nothing is learnt"
+        )
+    pairs = zip(weights.values(), losses.values(), strict=True)
+    return torch.stack([weight * value for weight, value in pairs]).sum()
 
 
 def _focal(entropy: Tensor, probability: Tensor, truth: Tensor) -> Tensor:

@@ -52,7 +52,6 @@ from kdc_core.training.samples import FromStep, TrainingSamples, collate
 
 log = logging.getLogger(__name__)
 
-LOSSES = ("heat", "short", "mid", "score", "mask", "dice", "embedding", "instance")
 PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -280,9 +279,6 @@ def _check_config(config: Config, start: str | None, accelerator: str) -> None:
     parts = config.train.train
     if len(set(parts)) < len(parts):
         raise ConfigError(f"train.train: expected each part once, got {parts}")
-    if not any(getattr(config.train, f"weight_{name}") for name in LOSSES):
-        weights = ", ".join(f"weight_{name}" for name in LOSSES)
-        raise ConfigError(f"train.{weights}: one must be above 0, or nothing is learnt")
     if config.train.precision == "16" and accelerator == "cpu":
         raise ConfigError("train.precision: 16 needs a GPU: expected 32 or bf16 on the CPU")
     if start is None and "posenet" not in config.train.train:

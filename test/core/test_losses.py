@@ -14,7 +14,7 @@ from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.sample import Sample
 from kdc_core.codec.skeleton import COCO17
-from kdc_core.config import DecodeConfig, TrainConfig
+from kdc_core.config import ConfigError, DecodeConfig, TrainConfig
 from kdc_core.config_file import load_preset
 from kdc_core.training.losses import (
     Loss,
@@ -161,6 +161,14 @@ def test_score_loss_and_its_gradient_are_finite(heat: float, short: float) -> No
     assert loss.total.isfinite()
     for field in (fields.heat, fields.short):
         assert field.grad is not None and field.grad.isfinite().all()
+
+
+def test_losses_that_count_for_nothing_are_refused() -> None:
+    """Whatever the weights of others are, which this run does not take."""
+    train = TrainConfig(weight_mask=0, weight_dice=0)
+    assert train.weight_heat > 0
+    with pytest.raises(ConfigError, match="weight_mask, weight_dice: one must be above 0"):
+        total_loss({"mask": torch.ones(()), "dice": torch.ones(())}, train)
 
 
 def test_gaussian_heatmaps_are_learnt_by_a_focal_loss() -> None:
