@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ DOUBT = 1.0  # growth of that distance with each second unseen, relative
 VELOCITY_S = 0.8  # over which velocity is averaged
 STEP_S = 0.015  # shortest time of which velocity is measured: stamps of a burst are closer
 STRAIGHT_S = 1.4  # for which who is missing is taken to go straight on
+LEAST_WEIGHT = 1e-12  # of two people's keypoints together; float32 blurs means of less
 LATTICE = 48  # points along the longer side of the image, at which masks are compared
 
 
@@ -101,6 +103,7 @@ class Tracker:
         self._tracks: list[_Track] = []
         self._last_id = 0
         self._size = (0, 0)
+        self._lattice = np.empty((0, 0, 0), np.float32)  # kept: new memory takes time
         self._time_s = self._clock_s = 0.0  # of the last frame; the clock never goes back
 
     def __call__(self, prediction: Prediction, time_s: float) -> Prediction:
@@ -176,34 +179,46 @@ class Tracker:
         Returns:
             (n, m, 2) pixels; (n, m) from 0.
         """
-        points, score = _keypoints(before)
-        new_points, new_score = _keypoints(persons)
-        total = score @ new_score.T
-
-        def mean(values: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-            """Over the keypoints that both have: (n, m, K) to (n, m)."""
-            weighted = np.einsum("nmk,nk,mk->nm", values, score, new_score)
-            return np.divide(weighted, total, otherwise.copy(), where=total > 0)
-
-        boxes, new_boxes = (
-            np.array([person.box for person in people], np.float32) for people in (before, persons)
-        )
-        offsets, away = [], []
-        for axis in (0, 1):
-            should_be = points[..., axis] + shift[:, axis, None]
-            away.append(new_points[None, ..., axis] - should_be[:, None])
-            middles = (boxes[:, axis] + boxes[:, axis + 2]) / 2 + shift[:, axis]
-            new_middles = (new_boxes[:, axis] + new_boxes[:, axis + 2]) / 2
-            offsets.append(mean(away[axis], new_middles[None] - middles[:, None]))
+        (points, score), (new_points, new_score) = _keypoints(before), _keypoints(persons)
+        boxes, new_boxes = _boxes(before), _boxes(persons)
+        should_be = points + shift.T[..., None]
+        offsets = _middles(new_boxes)[:, None] - (_middles(boxes) + shift.T)[..., None]
+        total = score @ new_score.T  # weight of the keypoints that both have
+        shared = total > LEAST_WEIGHT
+        weighted, new_weighted = score * should_be, new_score * new_points
+        summed = score @ new_weighted.swapaxes(1, 2) - weighted @ new_score.T
+        np.divide(summed, total, offsets, where=shared)
         areas = np.maximum(_areas(boxes)[:, None], _areas(new_boxes)[None])
-        areas = BOX_FRACTION * np.minimum(areas, np.prod(self._size))  # else near is everywhere
+        height, width = self._size
+        areas = BOX_FRACTION * np.minimum(areas, height * width)  # else near is everywhere
         spread = 2 * areas * doubt[:, None] ** 2
-        near = np.exp(-(offsets[0] ** 2 + offsets[1] ** 2) / (REACH**2 * spread))
-        squares = away[0] ** 2 + away[1] ** 2
-        oks = mean(np.exp(-squares / (spread[..., None] * self._variances)), near)
-        iou = _mask_iou(before, persons, np.rint(shift).astype(int), self._size)
-        cost = 1 - np.average((oks, iou, near), 0, WEIGHTS)
-        return np.stack(offsets, -1), cost
+        near = np.exp(-np.square(offsets).sum(0) / (REACH**2 * spread))
+        x, y = (new[None] - old[:, None] for new, old in zip(new_points, should_be, strict=True))
+        similar = np.exp(-(x**2 + y**2) / (spread[..., None] * self._variances))
+        oks = near.copy()
+        np.divide(np.einsum("nmk,nk,mk->nm", similar, score, new_score), total, oks, where=shared)
+        iou = self._mask_iou(before, persons, np.rint(shift).astype(int))
+        cost = 1 - np.tensordot(WEIGHTS, (oks, iou, near), 1) / sum(WEIGHTS)
+        return np.moveaxis(offsets, 0, -1), cost
+
+    def _mask_iou(
+        self, before: Sequence[Person], persons: Sequence[Person], shift: np.ndarray
+    ) -> np.ndarray:
+        """(n, m) IoU of masks, those before shifted by (n, 2) whole pixels, on a lattice."""
+        step = max(1, max(self._size) // LATTICE)
+        rows, columns = (-(-side // step) for side in self._size)
+        n, count = len(before), len(before) + len(persons)
+        if self._lattice.shape[1:] != (rows, columns) or len(self._lattice) < count:
+            self._lattice = np.empty((count, rows, columns), np.float32)
+        lattice = self._lattice[:count]
+        lattice[...] = 0
+        moved = [*shift.tolist(), *[(0, 0)] * len(persons)]
+        for points, person, (x, y) in zip(lattice, (*before, *persons), moved, strict=True):
+            _sample_mask(person, x, y, step, points)
+        flat = lattice.reshape(count, -1)
+        area = flat.sum(1)
+        both = flat[:n] @ flat[n:].T
+        return both / np.maximum(area[:n, None] + area[n:] - both, 1.0)
 
     def _follow(self, track: _Track, person: Person, offset: np.ndarray) -> None:
         """The person that a track was found to be, so far from where it was seen."""
@@ -212,7 +227,7 @@ class Tracker:
         step_s = self._clock_s - track.step_from_s
         if step_s >= STEP_S:
             track.steps += 1
-            gain = max(1 / track.steps, -np.expm1(-step_s / VELOCITY_S))
+            gain = max(1 / track.steps, -math.expm1(-step_s / VELOCITY_S))
             track.velocity = track.velocity + gain * (track.moved / step_s - track.velocity)
             track.step_from_s, track.moved = self._clock_s, np.zeros(2)
         self.regained += track.lost
@@ -256,32 +271,26 @@ def follow(predictor: Predictor, tracker: Tracker, time_s: float, image: np.ndar
 
 
 def _keypoints(persons: Sequence[Person]) -> tuple[np.ndarray, np.ndarray]:
-    """Places (n, K, 2) and scores (n, K), float32; 0 where one is no number."""
+    """Places (2, n, K) and scores (n, K), float32; 0 where one is no number."""
     keypoints = np.array([person.keypoints for person in persons], np.float32)
     keypoints[~np.isfinite(keypoints).all(-1)] = 0
-    return keypoints[..., :2], keypoints[..., 2]
+    x, y, score = keypoints.transpose(2, 0, 1)
+    return np.stack((x, y)), score.copy()
+
+
+def _boxes(persons: Sequence[Person]) -> np.ndarray:
+    """(n, 4) float32."""
+    return np.array([person.box for person in persons], np.float32)
+
+
+def _middles(boxes: np.ndarray) -> np.ndarray:
+    """(2, n) of boxes (n, 4)."""
+    return (boxes[:, :2] + boxes[:, 2:]).T / 2
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:
     """(n,) of boxes (n, 4), at least a pixel."""
     return np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], 1), 1.0)
-
-
-def _mask_iou(
-    before: Sequence[Person], persons: Sequence[Person], shift: np.ndarray, size: tuple[int, int]
-) -> np.ndarray:
-    """(n, m) IoU of masks, those before shifted by (n, 2) whole pixels, on a lattice."""
-    step = max(1, max(size) // LATTICE)
-    rows, columns = (-(-side // step) for side in size)
-    old = np.zeros((len(before), rows, columns), np.float32)
-    new = np.zeros((len(persons), rows, columns), np.float32)
-    for points, person, (x, y) in zip(old, before, shift.tolist(), strict=True):
-        _sample_mask(person, x, y, step, points)
-    for points, person in zip(new, persons, strict=True):
-        _sample_mask(person, 0, 0, step, points)
-    area, new_area = old.sum((1, 2)), new.sum((1, 2))
-    both = old.reshape(len(old), -1) @ new.reshape(len(new), -1).T
-    return both / np.maximum(area[:, None] + new_area[None] - both, 1.0)
 
 
 def _sample_mask(person: Person, x: int, y: int, step: int, points: np.ndarray) -> None:
