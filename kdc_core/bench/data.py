@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from kdc_core.bench.frames import SAMPLES
 from kdc_core.codec.codec import Codec
-from kdc_core.codec.encode import encode, encode_instances
+from kdc_core.codec.encode import encode
 from kdc_core.codec.encode_batch import encode_batch
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.sample import Sample
@@ -98,7 +98,6 @@ def _batch_targets(samples: TrainingSamples, seconds: float) -> dict[str, float]
         middle = time.perf_counter()
         for sample in by_hand:
             encode(sample, samples.codec)
-            encode_instances(sample, samples.codec)
         times.append((middle - start, time.perf_counter() - middle))
     ours, numpys = np.median(times, 0)
     return {

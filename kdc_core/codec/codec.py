@@ -30,7 +30,7 @@ class Codec:
 
     Example:
         >>> codec = Codec.of(load_preset("oracle"))
-        >>> targets, weights = encode(sample, codec)
+        >>> targets, weights, instances = encode(sample, codec)
         >>> people = decode([as_logits(targets)], codec)
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from kdc_core.codec.codec import Codec
 from kdc_core.codec.coverage import coverage
-from kdc_core.codec.fields import Array, Fields
+from kdc_core.codec.fields import Array, Fields, Other
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.sample import Sample
 from kdc_core.codec.skeleton import Skeleton
@@ -41,18 +42,25 @@ class Instances(Generic[Array]):
     size: Array
     cover: Array
 
+    def map(self, function: Callable[[Array], Other]) -> Instances[Other]:
+        """Apply a function to every array."""
+        return Instances(*map(function, vars(self).values()))
 
-def encode(sample: Sample, codec: Codec) -> tuple[Fields[np.ndarray], Fields[np.ndarray]]:
-    """Draw the targets of one image and the weights of their losses.
+
+def encode(
+    sample: Sample, codec: Codec
+) -> tuple[Fields[np.ndarray], Fields[np.ndarray], Instances[np.ndarray]]:
+    """Draw the targets of one image and the weights of their losses, and list its people.
 
     Args:
         sample: image with persons; only its size and annotations are used.
         codec: skeleton, grid and form of the targets.
 
     Returns:
-        targets, weights: Fields of float32 arrays with a batch axis of 1. `heat` is 0 to 1,
+        targets, weights, instances: float32 arrays with a batch axis of 1. `heat` is 0 to 1,
         `mask` the fraction of the cell that people cover, offsets are pixels. Weights of the
         embedding are 1 / sqrt(person's cells), so that large people do not drown small ones.
+        Instances are the INSTANCES largest persons with a mask.
     """
     skeleton, grid, edges = codec.skeleton, codec.grid, codec.edges
     height, width = sample.image.shape[:2]
@@ -112,7 +120,7 @@ def encode(sample: Sample, codec: Codec) -> tuple[Fields[np.ndarray], Fields[np.
         for name, value in weights.items():
             if name != "mask":
                 value[..., crowd] = 0
-    return targets, weights
+    return targets, weights, _instances(sample, points, known, covers)
 
 
 def _person_map(
@@ -133,18 +141,12 @@ def _draw(field: np.ndarray, cells: np.ndarray, offsets: np.ndarray) -> None:
     flat[0, cells], flat[1, cells] = offsets
 
 
-def encode_instances(sample: Sample, codec: Codec) -> Instances[np.ndarray]:
-    """List the INSTANCES largest persons with a mask; float32 arrays with a batch axis of 1.
-
-    Labelled keypoints are alike as centroids; the body center counts where there are none.
-    """
-    skeleton, grid = codec.skeleton, codec.grid
-    height, width = sample.image.shape[:2]
-    h, w = grid.count(height), grid.count(width)
-    points, known = _points(sample, skeleton)
-    covers = np.array([coverage(m, grid, h, w) for m in sample.masks]).reshape(-1, h, w)
+def _instances(
+    sample: Sample, points: np.ndarray, known: np.ndarray, covers: np.ndarray
+) -> Instances[np.ndarray]:
+    """Labelled keypoints are alike as centroids; the body center counts where there are none."""
     areas = covers.sum((1, 2))
-    types = skeleton.num_types
+    types, (h, w) = points.shape[1], covers.shape[1:]
     found = Instances(
         np.zeros((1, INSTANCES, types, 2), np.float32),
         np.zeros((1, INSTANCES, types), np.float32),

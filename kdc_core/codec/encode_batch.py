@@ -55,8 +55,8 @@ class _Annotated(NamedTuple):
 def encode_batch(
     samples: Samples, codec: Codec
 ) -> tuple[Fields[Tensor], Fields[Tensor], Instances[Tensor]]:
-    """Draw targets, weights of their losses, and the largest people, as `encode` and
-    `encode_instances` do for one sample.
+    """Draw targets, weights of their losses, and the largest people, as `encode` does for one
+    sample.
 
     Args:
         samples: on the device.

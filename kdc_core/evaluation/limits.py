@@ -147,7 +147,7 @@ def maps_and_truth(network: KDC, image: np.ndarray, annotated: AnnotatedImage) -
         reduced = reduce(blank, level, multiple)
         size = (reduced.shape[2], reduced.shape[3])
         seen = warp(sample, letterbox.matrix(level.lattice), size, None)
-        targets, weights = encode(seen, codec)
+        targets, weights, _ = encode(seen, codec)
         # A plateau has no peak, unless the short-range offsets are the truth's, too.
         square = np.square(targets.short).sum(2) / codec.settings.score_tau_px**2
         targets.heat = targets.heat * np.exp(-0.5 * square)

@@ -65,7 +65,7 @@ class Oracle:
 
         def raw_of(frame: np.ndarray, letterbox: Letterbox) -> Raw:
             framed = warp(sample, letterbox.matrix(Grid(1)), letterbox.size, None)
-            targets, _ = encode(framed, self.codec)
+            targets, *_ = encode(framed, self.codec)
             if self.noise_px:
                 targets = add_noise(targets, self.noise_px, np.random.default_rng(annotated.id))
             with torch.no_grad():

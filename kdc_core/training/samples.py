@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from kdc_core.codec.codec import Codec
-from kdc_core.codec.encode import Instances, encode, encode_instances
+from kdc_core.codec.encode import Instances, encode
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.sample import Sample
 from kdc_core.config import Config, ConfigError, TrainConfig
@@ -181,13 +181,12 @@ class TrainingSamples(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         """Return one sample as a batch of one."""
         sample = self.sample(number)
-        targets, weights = encode(sample, self.codec)
-        instances = vars(encode_instances(sample, self.codec))
+        targets, weights, instances = encode(sample, self.codec)
         return Batch(
             torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1))[None]),
             targets.map(torch.from_numpy),
             weights.map(torch.from_numpy),
-            Instances(**{name: torch.from_numpy(value) for name, value in instances.items()}),
+            instances.map(torch.from_numpy),
             [number],
         )
 

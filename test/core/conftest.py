@@ -174,7 +174,7 @@ def codec(radius: float = 16.0, **settings: Any) -> Codec:
 
 
 def perfect_fields(sample: Sample, radius: float = 16.0) -> Fields:
-    targets, _ = encode(sample, codec(radius))
+    targets, *_ = encode(sample, codec(radius))
     return as_logits(targets)
 
 

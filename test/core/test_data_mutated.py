@@ -118,7 +118,7 @@ def is_used_or_refused(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
     for image in annotations.images:
         if image.size[0] * image.size[1] < 1_000_000:
             sample = make_sample(np.zeros((*image.size, 3), np.uint8), image, 17)
-            targets, weights = encode(sample, codec)
+            targets, weights, _ = encode(sample, codec)
             assert np.isfinite(targets.short).all() and np.isfinite(weights.heat).all()
 
 

@@ -64,7 +64,7 @@ def test_a_finer_person_map_gives_finer_masks() -> None:
     wrong = {}
     for fineness in (1, 2):
         own = dataclasses.replace(codec(), mask_fineness=fineness)
-        targets, _ = encode(sample, own)
+        targets, *_ = encode(sample, own)
         assert targets.mask_fineness == fineness
         assert float(targets.mask.sum()) / fineness**2 == pytest.approx(
             sample.masks.sum() / 16, rel=0.02

@@ -29,7 +29,7 @@ def test_every_cell_of_one_person() -> None:
     person[9] = 0  # left wrist not labelled
     sample = make_people([person], SIZE)
     radius = 12.0
-    targets, weights = encode(sample, codec(radius))
+    targets, weights, _ = encode(sample, codec(radius))
     ys, xs = np.mgrid[:40, :48] * 4 + 1.5
     rows, columns = np.nonzero(sample.masks[0])
     points = np.concatenate((person[:, :2], [[columns.mean(), rows.mean()]]))
@@ -64,8 +64,8 @@ def test_every_cell_of_one_person() -> None:
 def test_gaussian_heatmaps_fall_off_with_the_size_of_the_person(size: int) -> None:
     person = make_person(50, 4, size)
     sample = make_people([person], SIZE)
-    targets, weights = encode(sample, replace(codec(12.0), heat="gaussian"))
-    disks, disk_weights = encode(sample, codec(12.0))
+    targets, weights, _ = encode(sample, replace(codec(12.0), heat="gaussian"))
+    disks, disk_weights, _ = encode(sample, codec(12.0))
     ys, xs = np.mgrid[:40, :48] * 4 + 1.5
     side = np.sqrt(np.prod(sample.boxes[0, 2:] - sample.boxes[0, :2]))
     sigma = np.clip(0.09 * side, 4, 10)
@@ -80,7 +80,7 @@ def test_where_gaussians_overlap_the_higher_wins() -> None:
 
     def heat(*people: np.ndarray) -> np.ndarray:
         sample = make_people(list(people), SIZE)
-        targets, _ = encode(sample, replace(codec(12.0), heat="gaussian"))
+        targets, *_ = encode(sample, replace(codec(12.0), heat="gaussian"))
         return targets.heat[0, :17]
 
     assert heat(left, right) == pytest.approx(np.maximum(heat(left), heat(right)))
@@ -88,7 +88,7 @@ def test_where_gaussians_overlap_the_higher_wins() -> None:
 
 def test_where_disks_overlap_the_nearest_keypoint_wins() -> None:
     left, right = make_person(40, 20, 50), make_person(56, 20, 50)
-    targets, _ = encode(make_people([left, right], SIZE), codec(24.0))
+    targets, *_ = encode(make_people([left, right], SIZE), codec(24.0))
     ys, xs = np.mgrid[:40, :48] * 4 + 1.5
     to = [np.hypot(p[0, 0] - xs, p[0, 1] - ys) for p in (left, right)]
     nearest = np.where(to[0] <= to[1], left[0, 0], right[0, 0])
@@ -100,7 +100,7 @@ def test_where_disks_overlap_the_nearest_keypoint_wins() -> None:
 def test_where_masks_overlap_the_smaller_person_is_on_top() -> None:
     sample = make_people([make_person(20, 10, 70), make_person(50, 30, 30)], SIZE)
     sample.masks[0, 30:90, 50:80] = True
-    targets, _ = encode(sample, codec(16.0))
+    targets, *_ = encode(sample, codec(16.0))
     row, column = 15, 16  # pixel (65.5, 61.5), inside both
     assert sample.masks[:, 61, 65].all()
     landing = targets.embedding[0, 0, :, row, column] + (4 * column + 1.5, 4 * row + 1.5)
@@ -111,7 +111,7 @@ def test_no_loss_in_crowds_nor_on_people_without_keypoints() -> None:
     known, unknown = make_person(20, 10, 40), np.zeros((17, 3), np.float32)
     sample = make_people([known, unknown], SIZE, [[14, 8, 66, 96], [100, 20, 140, 100]])
     sample.crowd[120:, :40] = True
-    targets, weights = encode(sample, codec(12.0))
+    targets, weights, _ = encode(sample, codec(12.0))
     crowd = np.s_[..., 31:, 0:9]
     for name in ("heat", "short", "mid", "mask", "embedding"):
         assert (getattr(weights, name)[crowd] == 0).all(), name
@@ -128,7 +128,7 @@ def test_images_without_masks_train_keypoints_only() -> None:
     sample = make_people([make_person(50, 20, 60)], SIZE)
     sample.unmasked[:] = True
     sample.masks[:] = False
-    targets, weights = encode(sample, codec(12.0))
+    targets, weights, _ = encode(sample, codec(12.0))
     assert not weights.mask.any() and not weights.embedding.any()
     assert targets.heat[0, :18].any((1, 2)).all() and weights.mid.any()
 
@@ -136,10 +136,10 @@ def test_images_without_masks_train_keypoints_only() -> None:
 def test_people_without_a_mask_take_no_mask_loss_in_their_box_alone() -> None:
     boxes: list[list[float]] = [[14, 8, 66, 96], [100, 20, 140, 100]]
     sample = make_people([make_person(20, 10, 40), make_person(105, 22, 30)], SIZE, boxes)
-    _, before = encode(sample, codec(12.0))
+    _, before, _ = encode(sample, codec(12.0))
     sample.masks[1] = False
     sample.unmasked[20:101, 100:141] = True
-    targets, weights = encode(sample, codec(12.0))
+    targets, weights, _ = encode(sample, codec(12.0))
     box = coverage(sample.unmasked, GRID, 40, 48) > 0
     assert box.sum() == 21 * 11
     for now, then in ((weights.mask, before.mask), (weights.embedding, before.embedding)):
@@ -149,13 +149,13 @@ def test_people_without_a_mask_take_no_mask_loss_in_their_box_alone() -> None:
     for type_ in (0, 17):
         assert targets.heat[0, type_][box].any() and weights.heat[0, type_].all()
     sample.keypoints[1] = 0
-    targets, weights = encode(sample, codec(12.0))
+    targets, weights, _ = encode(sample, codec(12.0))
     unknown = weights.heat[0, 17] == 0
     assert unknown[5:25, 25:35].all() and not unknown[~box].any()
 
 
 def test_a_image_of_nobody_is_all_background() -> None:
-    targets, weights = encode(make_people([], SIZE), codec(12.0))
+    targets, weights, _ = encode(make_people([], SIZE), codec(12.0))
     assert not targets.heat.any() and not targets.mask.any()
     assert weights.heat.all() and weights.mask.all()
 
@@ -178,8 +178,8 @@ def test_flipping_the_image_flips_the_targets(cell_x: int, cell_y: int) -> None:
     sample = make_people([person], SIZE)
     mirror = np.array([[-1.0, 0, SIZE[1] - 1], [0, 1, 0]])
     moved = warp(sample, mirror, SIZE, COCO17.flip)
-    targets, _ = encode(sample, codec(12.0))
-    mirrored, _ = encode(moved, codec(12.0))
+    targets, *_ = encode(sample, codec(12.0))
+    mirrored, *_ = encode(moved, codec(12.0))
     types = [*COCO17.flip, 17]
     assert (mirrored.heat[0, :17] == targets.heat[0, list(COCO17.flip)][..., ::-1]).mean() > 0.999
     assert mirrored.mask[0, 0] == pytest.approx(targets.mask[0, 0][:, ::-1], abs=1e-5)
@@ -202,7 +202,7 @@ def test_offsets_follow_an_affine(scale: float, degrees: float, mirror: bool) ->
     moved = warp(make_people([person], SIZE), turn, SIZE, COCO17.flip if mirror else None)
     expected = person[:, :2] @ turn[:, :2].T + turn[:, 2]
     expected = expected[list(COCO17.flip)] if mirror else expected
-    targets, weights = encode(moved, codec(12.0))
+    targets, weights, _ = encode(moved, codec(12.0))
     xs, ys = GRID.cell_pixels(*targets.heat.shape[-2:])
     labelled = moved.keypoints[0, :, 2] > 0
 

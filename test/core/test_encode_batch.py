@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdc_core.codec.codec import Codec, Heat
-from kdc_core.codec.encode import encode, encode_instances
+from kdc_core.codec.encode import encode
 from kdc_core.codec.encode_batch import encode_batch
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.sample import Sample, Samples
@@ -100,15 +100,12 @@ def test_a_batch_in_torch_equals_its_samples_in_numpy(
 ) -> None:
     own = codec(offset, edges, radius, fineness, heat)
     samples = [random_sample(seed + index, count) for index, count in enumerate(counts)]
-    targets, weights, instances = encode_batch(batch(samples), own)
+    together = encode_batch(batch(samples), own)
     for index, sample in enumerate(samples):
-        for found, wanted in zip((targets, weights), encode(sample, own), strict=True):
-            for name, value in wanted.items():
+        for found, wanted in zip(together, encode(sample, own), strict=True):
+            for name, value in vars(wanted).items():
                 got = getattr(found, name)[index].numpy()
                 assert np.abs(got - value[0]).max(initial=0) < 2e-4, (name, index)
-        for name, value in vars(encode_instances(sample, own)).items():
-            got = getattr(instances, name)[index].numpy()
-            assert np.abs(got - value[0]).max(initial=0) < 2e-4, (name, index)
 
 
 def test_random_samples_have_everything() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kdc_core.codec.codec import Codec
-from kdc_core.codec.encode import Instances, encode, encode_instances
+from kdc_core.codec.encode import Instances, encode
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid
 from kdc_core.codec.sample import Sample
@@ -39,16 +39,17 @@ def values(losses: dict[str, Loss]) -> dict[str, torch.Tensor]:
     return {name: loss.over(loss.divisor) for name, loss in losses.items()}
 
 
-def encoded(sample: Sample) -> tuple[Maps, Maps]:
-    targets, weights = encode(sample, CODEC)
-    return targets.map(torch.from_numpy), weights.map(torch.from_numpy)
+def encoded(sample: Sample, codec: Codec = CODEC) -> tuple[Maps, Maps, Instances[torch.Tensor]]:
+    targets, weights, instances = encode(sample, codec)
+    to_torch = torch.from_numpy
+    return targets.map(to_torch), weights.map(to_torch), instances.map(to_torch)
 
 
 def fields_and_targets(crowd: bool) -> tuple[Maps, Maps, Maps]:
     sample = make_people([make_person(20, 10, 50)], SIZE)
     if crowd:
         sample.crowd[:] = True
-    targets, weights = encoded(sample)
+    targets, weights, _ = encoded(sample)
     generator = torch.Generator().manual_seed(0)
     fields = targets.map(lambda a: torch.randn(a.shape, generator=generator).requires_grad_(True))
     return fields, targets, weights
@@ -96,10 +97,7 @@ def test_gradient_reaches_every_field_elsewhere() -> None:
 
 
 def two_people() -> tuple[Maps, Maps, Instances[torch.Tensor]]:
-    sample = make_people([make_person(10, 8, 45), make_person(90, 8, 45)], SIZE)
-    found = vars(encode_instances(sample, CODEC))
-    instances = Instances(**{name: torch.from_numpy(value) for name, value in found.items()})
-    return *encoded(sample), instances
+    return encoded(make_people([make_person(10, 8, 45), make_person(90, 8, 45)], SIZE))
 
 
 def test_instance_loss_is_small_where_pixels_point_at_their_own_person() -> None:
@@ -174,7 +172,7 @@ def test_losses_that_count_for_nothing_are_refused() -> None:
 def test_gaussian_heatmaps_are_learnt_by_a_focal_loss() -> None:
     codec = replace(CODEC, heat="gaussian")
     sample = make_people([make_person(20, 10, 50)], SIZE)
-    targets, weights = (part.map(torch.from_numpy) for part in encode(sample, codec))
+    targets, weights, _ = encoded(sample, codec)
 
     def loss(heat: torch.Tensor) -> float:
         fields = targets.map(torch.clone)
@@ -248,13 +246,13 @@ def test_divisors_shared_between_processes_add_up_to_one_process() -> None:
     ]
     parts = [encoded(sample) for sample in samples]
     generator = torch.Generator().manual_seed(1)
-    fields = [t.map(lambda a: torch.randn(a.shape, generator=generator)) for t, _ in parts]
+    fields = [t.map(lambda a: torch.randn(a.shape, generator=generator)) for t, *_ in parts]
 
     def joined(one: Maps, two: Maps) -> Maps:
         pairs = zip(one.items(), two.items(), strict=True)
         return Fields(*(torch.cat((a, b)) for (_, a), (_, b) in pairs))
 
-    (a_targets, a_weights), (b_targets, b_weights) = parts
+    (a_targets, a_weights, _), (b_targets, b_weights, _) = parts
     one = both(fields[0], a_targets, a_weights)
     two = both(fields[1], b_targets, b_weights)
     whole = both(joined(*fields), joined(a_targets, b_targets), joined(a_weights, b_weights))

@@ -30,10 +30,10 @@ def test_fields_of_the_mirrored_image_come_back_as_those_of_the_image(offset: fl
     grid, size = Grid(4, offset), (128, 160)
     codec = Codec(COCO17, grid, ("tree", "star"), 12.0, DecodeConfig())
     people = make_people([make_person(30, 20, 45), make_person(90, 10, 40)], size)
-    wanted, weights = encode(people, codec)
+    wanted, weights, _ = encode(people, codec)
     last = 2 * offset + 4 * (grid.count(size[1]) - 1)
     turned = warp(people, np.array([[-1.0, 0, last], [0, 1, 0]]), size, COCO17.flip)
-    fields, turned_weights = encode(turned, codec)
+    fields, turned_weights, _ = encode(turned, codec)
     back = mirror_fields(fields.map(torch.from_numpy), COCO17, codec.edges)
     known = mirror_fields(turned_weights.map(torch.from_numpy), COCO17, codec.edges)
     for name in ("heat", "short", "mid", "mask", "embedding"):
