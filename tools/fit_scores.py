@@ -25,7 +25,7 @@ from kdc_core.data.images import Images
 from kdc_core.evaluation.coco import coco_results
 from kdc_core.evaluation.misses import COVER_FRACTION, Comparison, take
 from kdc_core.evaluation.run import read_truth
-from kdc_core.inference.assembly import SCORE, Evidence, Raw, weigh
+from kdc_core.inference.assembly import SCORE_POWERS, Evidence, Raw, weigh
 from kdc_core.inference.predictor import Predictor, find_people
 from kdc_core.inference.runtimes.protocol import submit_frame
 from kdc_core.show.progress import track
@@ -49,7 +49,7 @@ def people_of(predictor: Predictor, image: np.ndarray) -> tuple[Prediction, np.n
     prediction = find_people(image, raw_of, config, predictor.thresholds)
     grid, threshold = Codec.of(config).mask_grid, config.predict.mask_threshold
     evidence = Evidence.of(raws[0], grid, threshold)
-    order = np.argsort(-weigh(evidence, SCORE), kind="stable")[: len(prediction.persons)]
+    order = np.argsort(-weigh(evidence, SCORE_POWERS), kind="stable")[: len(prediction.persons)]
     return prediction, np.stack(evidence, 1)[order]
 
 
@@ -107,7 +107,7 @@ def main(
     product = np.exp(np.log(factors) @ pose)
     half = np.sort(product)[-int((score >= 0.5).sum())]
     pose = pose * np.log(0.5) / np.log(half)
-    for name, powers in (("SCORE", pose), ("MASK_SCORE", mask)):
+    for name, powers in (("SCORE_POWERS", pose), ("MASK_SCORE_POWERS", mask)):
         print(f"{name} = ({', '.join(f'{p:.2f}' for p in powers)})")
 
 

@@ -70,10 +70,10 @@ def choose_centroids(poses: Poses, config: DecodeConfig) -> Centroids:
     return Centroids(types, position, weight / weight.sum(-1, keepdim=True))
 
 
-def assign(
+def pixel_affinity(
     embedding: Tensor, poses: Poses, centroids: Centroids, level: Level, codec: Codec
 ) -> Tensor:
-    """How much each pixel is each person's.
+    """Phi: how much each pixel is each person's.
 
     phi_j(x) = sum_k w_jk exp(-|e_k(x) - c_jk|^2 / (2 sigma_j^2)), with e_k(x) the place where
     pixel x expects keypoint k of its person, and sigma_j in proportion to the person's size. The
@@ -140,8 +140,8 @@ def mean_embedding(
     """Move each centroid to the mean place its person's pixels point at (paper equation 4).
 
     Args:
-        embedding, centroids, level, codec: as for `assign`.
-        phi: (B, P, h, w) of a first assignment.
+        embedding, centroids, level, codec: as for `pixel_affinity`.
+        phi: (B, P, h, w) of `pixel_affinity`, with the centroids as they were.
         person: (B, 1, h, w) probability of the person map.
 
     Returns:
@@ -195,7 +195,7 @@ def smooth(phi: Tensor, sigma_cells: float) -> Tensor:
     )
 
 
-def decide(
+def assign_pixels(
     phi: list[Tensor],
     mask: list[Tensor],
     level_weight: Tensor,
@@ -225,14 +225,8 @@ def decide(
     # Not max(1): exported, that is two passes over all of it.
     index = phi_sum.argmax(1, keepdim=True)
     phi_best, index = (of.unflatten(2, grid) for of in (phi_sum.gather(1, index), index))
-    # The person map of each cell is mixed as its owner's phi is.
     fineness = mask[0].shape[-1] // grid[1]
-    finer = (fineness * grid[0], fineness * grid[1])
-    maps = [_to_grid(part, level, finer) for part, level in zip(mask, levels, strict=True)]
-    person_map = maps[0]
-    for i, other in enumerate(maps[1:], 1):
-        weight = level_weight[..., i].gather(1, index.flatten(1)).reshape(index.shape)
-        person_map = person_map + _repeat(weight, fineness) * (other - maps[0])
+    person_map = _mix_person_maps(mask, index, level_weight, levels, fineness)
     owner = ((index + 1) * (phi_best > NOBODY)).float()  # only floats are interpolated
     owner = _repeat(owner, config.upsample).squeeze(1)
 
@@ -248,6 +242,29 @@ def decide(
     phi_best = phi_best.sqrt() if power == 0.5 else phi_best**power
     probability = torch.minimum(person_map.squeeze(1), phi_best)
     return owner.to(torch.int32), probability * (owner > 0)
+
+
+def _mix_person_maps(
+    mask: list[Tensor], index: Tensor, level_weight: Tensor, levels: list[Level], fineness: int
+) -> Tensor:
+    """The person map of all levels, in each cell by the weights of the cell's person.
+
+    Args:
+        mask, level_weight, levels: as for `assign_pixels`.
+        index: (B, 1, h, w) of each cell's person.
+        fineness: n of the mask.
+
+    Returns:
+        (B, 1, n h, n w).
+    """
+    height, width = index.shape[2:]
+    finer = (fineness * height, fineness * width)
+    maps = [_to_grid(part, level, finer) for part, level in zip(mask, levels, strict=True)]
+    person_map = maps[0]
+    for i, other in enumerate(maps[1:], 1):
+        weight = level_weight[..., i].gather(1, index.flatten(1)).reshape(index.shape)
+        person_map = person_map + _repeat(weight, fineness) * (other - maps[0])
+    return person_map
 
 
 def _to_grid(maps: Tensor, level: Level, grid: tuple[int, int]) -> Tensor:

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdc_core.codec.centroids import (
-    assign,
+    assign_pixels,
     choose_centroids,
-    decide,
     mean_embedding,
+    pixel_affinity,
     smooth,
 )
 from kdc_core.codec.codec import Codec
@@ -41,9 +41,10 @@ CERTAIN = 12.0
 
 @dataclass
 class People:
-    """The fixed-shape result of decode: P people in no order.
+    """The fixed-shape result of decode: P people.
 
-    Absent people have score 0 and all their values are 0.
+    Absent people have score 0 and all their values are 0. They are in descending order of score;
+    with a pyramid, of the score that they had before their levels were averaged.
 
     Attributes:
         score: (B, P).
@@ -96,14 +97,14 @@ def decode(
     for index, (level, maps) in enumerate(zip(levels, fields, strict=True)):
         person_map, centroids = torch.sigmoid(maps.mask), alive
         if config.mean_embedding:
-            first = assign(maps.embedding, poses, alive, level, codec)
+            first = pixel_affinity(maps.embedding, poses, alive, level, codec)
             cells = F.avg_pool2d(person_map, maps.mask_fineness)
             centroids = mean_embedding(maps.embedding, first, cells, alive, level, codec)
-        weight = centroids.weight * level_weight[..., index, None]
-        of_level = assign(maps.embedding, poses, replace(centroids, weight=weight), level, codec)
-        phi.append(smooth(of_level, config.igo_sigma_cells))
+        of_level = replace(centroids, weight=centroids.weight * level_weight[..., index, None])
+        affinity = pixel_affinity(maps.embedding, poses, of_level, level, codec)
+        phi.append(smooth(affinity, config.igo_sigma_cells))
         mask.append(person_map)
-    owner, mask_probability = decide(phi, mask, level_weight, levels, config)
+    owner, mask_probability = assign_pixels(phi, mask, level_weight, levels, config)
     if len(peaks) > 1:
         # Only now: embeddings point where the pose's own level sees its keypoints.
         poses = average_levels(poses, peaks, level_weight, config)

@@ -20,9 +20,9 @@ from kdc_core.codec.skeleton import Skeleton
 INSTANCES = 8
 LEAST_INSTANCE_CELLS = 6.0
 # Radius of the body center's disk: this fraction of the box's size, and at least so many cells.
-CENTER_DISK, LEAST_DISK_CELLS = 0.3, 1.5
+CENTER_DISK_FRACTION, LEAST_DISK_CELLS = 0.3, 1.5
 # Sigma of a Gaussian heatmap: this fraction of the person's size, within these pixels.
-GAUSSIAN, GAUSSIAN_PX = 0.09, (4.0, 10.0)
+SIGMA_FRACTION, SIGMA_LIMITS_PX = 0.09, (4.0, 10.0)
 REACH_SIGMAS = 5.0  # beyond which it is 0
 
 
@@ -76,7 +76,7 @@ def encode(
     box_size = np.sqrt(np.prod(np.maximum(sample.boxes[:, 2:] - sample.boxes[:, :2], 0), 1))
     least = LEAST_DISK_CELLS * grid.stride
     most = max(codec.disk_radius_px, least)
-    radius[:, skeleton.center] = np.clip(CENTER_DISK * box_size, least, most)
+    radius[:, skeleton.center] = np.clip(CENTER_DISK_FRACTION * box_size, least, most)
     owner = _disks(points, known, radius, xs, ys)
 
     inside = owner >= 0
@@ -222,7 +222,7 @@ def _gaussians(
 ) -> np.ndarray:
     """The highest of the Gaussians of each type (T, h, w) around the persons' places."""
     heat = np.zeros((points.shape[1], len(ys), len(xs)), np.float32)
-    sigmas = np.clip(GAUSSIAN * box_size, *GAUSSIAN_PX)
+    sigmas = np.clip(SIGMA_FRACTION * box_size, *SIGMA_LIMITS_PX)
     for person, type_ in zip(*np.nonzero(known), strict=True):
         (x, y), sigma = points[person, type_], sigmas[person]
         columns = slice(*np.searchsorted(xs, (x - REACH_SIGMAS * sigma, x + REACH_SIGMAS * sigma)))

@@ -15,13 +15,13 @@ from torch.nn import functional as F
 from kdc_core.codec.codec import Codec
 from kdc_core.codec.coverage import coverage_kernel
 from kdc_core.codec.encode import (
-    CENTER_DISK,
-    GAUSSIAN,
-    GAUSSIAN_PX,
+    CENTER_DISK_FRACTION,
     INSTANCES,
     LEAST_DISK_CELLS,
     LEAST_INSTANCE_CELLS,
     REACH_SIGMAS,
+    SIGMA_FRACTION,
+    SIGMA_LIMITS_PX,
     Instances,
 )
 from kdc_core.codec.fields import Fields
@@ -77,7 +77,7 @@ def encode_batch(
     radius = torch.full_like(people.points[..., 0], codec.disk_radius_px)
     least = LEAST_DISK_CELLS * grid.stride
     most = max(codec.disk_radius_px, least)
-    radius[..., skeleton.center] = (CENTER_DISK * people.box_size).clamp(least, most)
+    radius[..., skeleton.center] = (CENTER_DISK_FRACTION * people.box_size).clamp(least, most)
     owner = _disks(people, radius)
     inside = owner >= 0
     heat = _gaussians(people) if codec.heat == "gaussian" else inside.float()
@@ -198,7 +198,7 @@ def _disks(people: _Annotated, radius: Tensor) -> Tensor:
 
 def _gaussians(people: _Annotated) -> Tensor:
     """(B, T, h, w) the highest of the Gaussians of each type."""
-    sigma = (GAUSSIAN * people.box_size).clamp(*GAUSSIAN_PX)[:, :, None, None, None]
+    sigma = (SIGMA_FRACTION * people.box_size).clamp(*SIGMA_LIMITS_PX)[:, :, None, None, None]
     heat: Tensor | None = None
     for person in range(people.known.shape[1]):
         square, own = _square(people, person), sigma[:, person]

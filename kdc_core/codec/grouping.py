@@ -20,8 +20,9 @@ from kdc_core.config import DecodeConfig
 LEAST_SIZE_PX = 8.0
 # Width, in octaves of size, of what a level of the pyramid sees well.
 LEVEL_OCTAVES = 0.5
-# What a keypoint's own place and score count beside those of its peaks in all levels.
-OWN_PLACE, OWN_SCORE = 0.05, 0.5
+# What a keypoint's own place (times its score, of so much at least) and its own score count beside
+# those of its peaks in all levels.
+OWN_PLACE, LEAST_OWN_SCORE, OWN_SCORE = 0.05, 0.05, 0.5
 
 
 @dataclass
@@ -151,40 +152,48 @@ def grow_poses(
         maps: the network's.
         codec: edges, grid, reach of the snap rule and others.
     """
-    grid, config = codec.grid, codec.settings
-    paths = edge_paths(codec.skeleton, codec.edge_sets)
-    num_types = maps.heat.shape[1]
-    types = torch.arange(num_types, device=seeds.type.device)[None, None]
+    types = torch.arange(maps.heat.shape[1], device=seeds.type.device)[None, None]
     is_root = types == seeds.type[..., None]
-    start = seeds.position[..., None]
-    by_embedding, value, local = start, None, None
-    if not paths or any((path.depth[seeds.types] < 0).any() for path in paths):
-        by_embedding = hop(maps.embedding, types, start, grid)
-    position = by_embedding
-    for path in paths:
-        landing = _follow_edges(seeds, path, by_embedding, maps, types, grid)
-        found = read_nearest(maps.heat, types, landing, grid)
-        precise = torch.full_like(found, float(path.local))
-        if value is None or local is None:
-            position, value, local = landing, found, precise
-        else:
-            # On a tie the later set, the star: one hop has less chance to change person.
-            better = found >= value
-            position = torch.where(better[:, None], landing, position)
-            local = torch.where(better, precise, local)
-            value = torch.maximum(found, value)
-    position = torch.where(is_root[:, None], start, position)
+    landing, by_bones = _land(seeds, maps, types, codec)
+    position = torch.where(is_root[:, None], seeds.position[..., None], landing)
 
-    wide = snap_reach(position, config)
-    reach = wide if local is None else torch.where(local > 0, config.snap_px, wide)
+    wide = snap_reach(position, codec.settings)
+    reach = wide if by_bones is None else torch.where(by_bones > 0, codec.settings.snap_px, wide)
     pull, peak = strongest_peak(position, peaks, reach)
-    here = read_nearest(score, types, position, grid)
+    here = read_nearest(score, types, position, codec.grid)
     near = pull >= here
     position = torch.where((near & ~is_root)[:, None], peak.position, position)
     keypoint_score = torch.where(near, peak.score, here)
     keypoint_score = torch.where(is_root, seeds.score[..., None], keypoint_score)
     mean = torch.where(seeds.score > 0, keypoint_score.mean(-1), 0.0)
     return Poses(position, keypoint_score, mean, seeds.type)
+
+
+def _land(
+    seeds: Seeds, maps: Fields[Tensor], types: Tensor, codec: Codec
+) -> tuple[Tensor, Tensor | None]:
+    """Where each seed expects each type, by the set of edges whose landing has the most heat.
+
+    Returns:
+        (B, 2, M, T) pixels; (B, M, T) 1 where bones led there, else 0, None without edges.
+    """
+    grid, paths = codec.grid, edge_paths(codec.skeleton, codec.edge_sets)
+    by_embedding = seeds.position[..., None]
+    if not paths or any((path.depth[seeds.types] < 0).any() for path in paths):
+        by_embedding = hop(maps.embedding, types, by_embedding, grid)
+    if not paths:
+        return by_embedding, None
+    landings = [_follow_edges(seeds, path, by_embedding, maps, types, grid) for path in paths]
+    heats = [read_nearest(maps.heat, types, landing, grid) for landing in landings]
+    bones = [torch.full_like(heats[0], float(path.local)) for path in paths]
+    position, heat, by_bones = landings[0], heats[0], bones[0]
+    for other, other_heat, other_bones in zip(landings[1:], heats[1:], bones[1:], strict=True):
+        # On a tie the later set, the star: one hop has less chance to change person.
+        better = other_heat >= heat
+        position = torch.where(better[:, None], other, position)
+        by_bones = torch.where(better, other_bones, by_bones)
+        heat = torch.maximum(other_heat, heat)
+    return position, by_bones
 
 
 def _follow_edges(
@@ -238,11 +247,12 @@ def level_weights(poses: Poses, levels: list[Level], config: DecodeConfig) -> Te
 def average_levels(
     poses: Poses, peaks: list[Peaks], level_weight: Tensor, config: DecodeConfig
 ) -> Poses:
-    """Average where the levels of the pyramid see each keypoint.
+    """Average where, and how surely, the levels of the pyramid see each keypoint.
 
     In each level the keypoint's strongest peak nearby counts by its score, its nearness and the
     level's weight; a peak of the fine level is placed better, one of the coarse level belongs
-    more surely to a large person.
+    more surely to a large person. A pose's score becomes the root of the mean of the squares of
+    its keypoints' new scores.
 
     Args:
         poses: pixels of the image.
@@ -260,10 +270,10 @@ def average_levels(
     weight = pull.unflatten(-1, (levels, -1)) * level_weight[..., None]
     seen = (weight[:, None] * peak.position.unflatten(-1, (levels, -1))).sum(3)
     value = weight.sum(2)
-    least = OWN_PLACE * poses.keypoint_score.clamp(min=OWN_PLACE)
+    least = OWN_PLACE * poses.keypoint_score.clamp(min=LEAST_OWN_SCORE)
     place = (least[:, None] * poses.position + seen) / (least + value)[:, None]
     own = poses.keypoint_score
     score = OWN_SCORE * own + (1 - OWN_SCORE) * value
-    mean = torch.where(poses.score > 0, score.square().mean(-1).sqrt(), poses.score)
+    of_pose = torch.where(poses.score > 0, score.square().mean(-1).sqrt(), poses.score)
     score = torch.where(own > 0, score, own)
-    return replace(poses, position=place, keypoint_score=score, score=mean)
+    return replace(poses, position=place, keypoint_score=score, score=of_pose)

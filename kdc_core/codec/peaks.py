@@ -98,16 +98,16 @@ def _cell_index(cell: Tensor, maps: Tensor) -> Tensor:
     return (torch.minimum(cell.clamp(min=0), last) * step).sum(1).long()
 
 
-def _read(maps: Tensor, place: Tensor) -> Tensor:
-    """Read each image's maps at the places (B, ...) of its values in memory."""
-    return maps.flatten(1).gather(1, place.flatten(1)).reshape(place.shape)
+def _read(maps: Tensor, flat_index: Tensor) -> Tensor:
+    """Read each image's maps at indices (B, ...) into all its values, flattened."""
+    return maps.flatten(1).gather(1, flat_index.flatten(1)).reshape(flat_index.shape)
 
 
-def _read_pair(offsets: Tensor, channel: Tensor, number: Tensor) -> Tensor:
-    """x and y (B, 2, n, m) of offsets (B, C, 2, h, w) in the cells of these numbers."""
+def _read_pair(offsets: Tensor, channel: Tensor, cell_index: Tensor) -> Tensor:
+    """x and y (B, 2, n, m) of offsets (B, C, 2, h, w) in the cells of these indices."""
     cells = offsets.shape[-2] * offsets.shape[-1]
-    both = torch.arange(2, device=number.device)[:, None, None]
-    return _read(offsets, (2 * channel[:, None] + both) * cells + number[:, None])
+    both = torch.arange(2, device=cell_index.device)[:, None, None]
+    return _read(offsets, (2 * channel[:, None] + both) * cells + cell_index[:, None])
 
 
 def square_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -131,10 +131,10 @@ def strongest_peak(position: Tensor, peaks: Peaks, reach: Tensor) -> tuple[Tenso
     square = square_distance(position[..., None], peaks.position[:, :, None])
     near = torch.exp(square * (-0.5 / (reach * reach))[..., None])
     pull, index = (peaks.score[:, None] * near).max(-1)
-    place = index + count * torch.arange(types, device=index.device)
-    both = place[:, None].expand(-1, 2, -1, -1)
+    flat_index = index + count * torch.arange(types, device=index.device)
+    both = flat_index[:, None].expand(-1, 2, -1, -1)
     at = peaks.position.flatten(2).gather(2, both.flatten(2)).reshape(both.shape)
-    return pull, Peaks(at, _read(peaks.score, place))
+    return pull, Peaks(at, _read(peaks.score, flat_index))
 
 
 def find_peaks(
@@ -157,14 +157,14 @@ def find_peaks(
     highest = F.max_pool2d(score, (1, window), 1, (0, half))
     highest = F.max_pool2d(highest, (window, 1), 1, (half, 0))
     best = score * (score == highest)
-    value, number = best.flatten(2).topk(count)
+    value, cell_index = best.flatten(2).topk(count)
     width = score.shape[-1]
-    place = number.to(score.dtype)
-    row = torch.floor(place / width)
-    cell = torch.stack((place - row * width, row), 1)
-    channel = torch.arange(score.shape[1], device=number.device)[None, :, None]
-    own = _read_pair(short, channel, number)
-    moved = _votes(score, short, channel, number, own, grid, half, tau_px)
+    as_float = cell_index.to(score.dtype)
+    row = torch.floor(as_float / width)
+    cell = torch.stack((as_float - row * width, row), 1)
+    channel = torch.arange(score.shape[1], device=cell_index.device)[None, :, None]
+    own = _read_pair(short, channel, cell_index)
+    moved = _votes(score, short, channel, cell_index, own, grid, half, tau_px)
     return Peaks(grid.to_pixel(cell) + own + moved, value)
 
 
@@ -172,13 +172,13 @@ def _votes(
     score: Tensor,
     short: Tensor,
     channel: Tensor,
-    number: Tensor,
+    cell_index: Tensor,
     own: Tensor,
     grid: Grid,
     half: int,
     tau_px: float,
 ) -> Tensor:
-    """How far from where cells point the cells around them say that their keypoint is.
+    """From where each peak's own cell points to the weighted mean of where the cells around it do.
 
     Errors of the votes partly cancel out. Each counts by the square of its score, and the less the
     farther it lies from the cell's own, for it may mean somebody else.
@@ -186,7 +186,7 @@ def _votes(
     Args:
         score, short, grid, tau_px: as for `find_peaks`.
         channel: (1, T, 1) types.
-        number: (B, T, N) of the cells.
+        cell_index: (B, T, N) of the peaks.
         own: (B, 2, T, N) pixels, their short-range offsets.
         half: how many cells to each side vote.
 
@@ -194,15 +194,15 @@ def _votes(
         (B, 2, T, N) pixels.
     """
     height, width = score.shape[-2:]
-    side = torch.arange(-half, half + 1, device=number.device)
+    side = torch.arange(-half, half + 1, device=cell_index.device)
     step = torch.stack((side.repeat(len(side)), side.repeat_interleave(len(side))))
     # Past the border this is another cell: what it says lies far away.
-    near = (number[..., None] + (step[0] + step[1] * width)).clamp(0, height * width - 1)
+    near = (cell_index[..., None] + (step[0] + step[1] * width)).clamp(0, height * width - 1)
 
     def read(maps: Tensor, first: Tensor) -> Tensor:
         return _read(maps, near[:, None] + (first * (height * width))[..., None])
 
-    both = torch.arange(2, device=number.device)[:, None, None]
+    both = torch.arange(2, device=cell_index.device)[:, None, None]
     apart = (grid.stride * step[:, None, None]).to(own.dtype) - own[..., None]
     apart = apart + read(short, 2 * channel[:, None] + both)
     square = (apart * apart).sum(1, keepdim=True)

@@ -18,8 +18,8 @@ USUAL_SIZE_PX = 100.0  # person size, network pixels, at which `Evidence.size` i
 # Powers of `Evidence` in the score (that somebody is there with these keypoints) and in the mask
 # score (how good the mask is, beside other masks), found by `tools/fit_scores.py` on training
 # images.
-SCORE = (1.17, 0.69, 0.17, 0.18, 0.14)
-MASK_SCORE = (0.48, 10.22, 4.06, 0.64, 1.30)
+SCORE_POWERS = (1.17, 0.69, 0.17, 0.18, 0.14)
+MASK_SCORE_POWERS = (0.48, 10.22, 4.06, 0.64, 1.30)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def assemble(
 ) -> Prediction:
     """Bring people to the image and apply the thresholds.
 
-    Its two scores are products of what speaks for a person (`SCORE`, `MASK_SCORE`).
+    Its two scores are products of what speaks for a person (`SCORE_POWERS`, `MASK_SCORE_POWERS`).
 
     Args:
         raw: what the program returned.
@@ -142,7 +142,7 @@ def assemble(
     """
     people = len(raw.score)
     evidence = Evidence.of(raw, grid, thresholds.mask)
-    score, mask_score = weigh(evidence, SCORE), weigh(evidence, MASK_SCORE)
+    score, mask_score = weigh(evidence, SCORE_POWERS), weigh(evidence, MASK_SCORE_POWERS)
     order = np.argsort(-score, kind="stable")
     order = order[(score[order] > 0) & (score[order] >= thresholds.confidence)]
     order = order[: thresholds.max_persons]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from kdc_core.codec.centroids import assign, choose_centroids, mean_embedding
+from kdc_core.codec.centroids import choose_centroids, mean_embedding, pixel_affinity
 from kdc_core.codec.decode import decode
 from kdc_core.codec.grid import Level
 from kdc_core.codec.grouping import Poses
@@ -90,7 +90,7 @@ def test_phi_of_far_pixels_is_no_denormal_number() -> None:
     centroids, level = choose_centroids(poses, own.settings), Level.of(own.grid, 1)
     for reach in (1.0, 2.0, 4.0, 8.0, 16.0):  # wherever exp comes to be denormal
         spread = reach * torch.randn(fields.embedding.shape) * 10
-        phi = assign(fields.embedding + spread, poses, centroids, level, own)
+        phi = pixel_affinity(fields.embedding + spread, poses, centroids, level, own)
         assert phi.min() > torch.finfo(torch.float32).tiny
 
 
@@ -102,7 +102,7 @@ def test_mean_embedding_moves_a_wrong_centroid_to_where_pixels_point() -> None:
     wrong[:, 0] += 8
     poses, own = poses_of(wrong), codec(phi_threshold=0.2)
     centroids, level = choose_centroids(poses, own.settings), Level.of(own.grid, 1)
-    phi = assign(fields.embedding, poses, centroids, level, own)
+    phi = pixel_affinity(fields.embedding, poses, centroids, level, own)
     moved = mean_embedding(
         fields.embedding, phi, torch.sigmoid(fields.mask), centroids, level, own
     )

@@ -21,8 +21,8 @@ from kdc_core.data.images import Images
 from kdc_core.data.reading import read_annotations
 from kdc_core.errors import KdcError
 from kdc_core.inference.assembly import (
-    MASK_SCORE,
-    SCORE,
+    MASK_SCORE_POWERS,
+    SCORE_POWERS,
     Evidence,
     Raw,
     Thresholds,
@@ -333,7 +333,7 @@ def test_assembly_orders_filters_and_drops_people_with_nothing() -> None:
     whole = Letterbox(1.0, 1.0, (32, 32), (32, 32))
     prediction = assemble(raw, whole, (32, 32), Grid(2, 0.5), Thresholds(0.1, 0.3, 0.5))
     # Person 2 has neither pixel nor visible keypoint; person 4 does not exist.
-    third, first = weigh(Evidence.of(raw, Grid(2, 0.5), 0.5), SCORE)[[2, 0]]
+    third, first = weigh(Evidence.of(raw, Grid(2, 0.5), 0.5), SCORE_POWERS)[[2, 0]]
     assert [p.score for p in prediction.persons] == pytest.approx([third, first], abs=1e-6)
     assert 0.8 > third > first > 0.1
     assert (prediction.labels[20:30, 20:30] == 1).all() and (
@@ -366,7 +366,7 @@ def test_masks_are_those_of_the_whole_image(
     matrix = letterbox.matrix(grid)
     near = at_image(owner.astype(np.uint8), matrix, size, cv2.INTER_NEAREST)
     sure = at_image(probability.astype(np.float32), matrix, size, cv2.INTER_LINEAR) >= 0.5
-    best_first = np.argsort(-weigh(Evidence.of(raw, grid, 0.5), SCORE), kind="stable")
+    best_first = np.argsort(-weigh(Evidence.of(raw, grid, 0.5), SCORE_POWERS), kind="stable")
     for number, person in zip(best_first + 1, found.persons, strict=True):
         expected = (near == number) & sure
         assert (person.full_mask(size) == expected).all()
@@ -390,7 +390,7 @@ def test_a_person_whose_keypoints_lie_in_its_mask_scores_higher() -> None:
     assert evidence.fill == pytest.approx([1.0, 2 / pose], abs=1e-6)
     whole = Letterbox(1.0, 1.0, (32, 32), (32, 32))
     found = assemble(raw, whole, (32, 32), Grid(2, 0.5), Thresholds(0.0, 0.3, 0.5))
-    for name, powers in (("score", SCORE), ("mask_score", MASK_SCORE)):
+    for name, powers in (("score", SCORE_POWERS), ("mask_score", MASK_SCORE_POWERS)):
         first, second = (getattr(person, name) for person in found.persons)
         assert [first, second] == pytest.approx(weigh(evidence, powers).tolist(), abs=1e-6)
         assert 1 > first > 2 * second > 0, name

@@ -162,7 +162,7 @@ def test_powers_of_scores_are_found_where_there_are_people(tmp_path: Path) -> No
     done = run("fit_scores.py", "kdc_light", SAMPLES)
     assert done.returncode == 0, done.stderr
     score, mask_score = done.stdout.strip().splitlines()[-2:]
-    assert score.startswith("SCORE = (") and mask_score.startswith("MASK_SCORE = ")
+    assert score.startswith("SCORE_POWERS = (") and mask_score.startswith("MASK_SCORE_POWERS = ")
     for line in (score, mask_score):
         powers = [float(power) for power in line.split("(")[1].rstrip(")").split(", ")]
         assert len(powers) == 5 and all(abs(power) < 100 for power in powers)
