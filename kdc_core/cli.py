@@ -33,6 +33,7 @@ app = typer.Typer(
     help="People in images: 17 keypoints and one mask each.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # joins the lines of a paragraph
     add_completion=False,
 )
 
@@ -69,7 +70,7 @@ app.command("tune")(tune.tune)
 app.command("export")(export.export)
 app.add_typer(engine.app, name="engine", help="Engines for TensorRT, built beforehand and kept.")
 app.add_typer(data.app, name="data", help="Look at a data set.")
-app.add_typer(bench.app, name="bench", help="Measure speed on this machine.")
+app.add_typer(bench.app, name="bench", help="Measure speed on this machine, and how well ids stay.")
 app.command("doctor")(doctor.doctor)
 
 # Which extra of the package brings a library.

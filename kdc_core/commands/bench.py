@@ -14,12 +14,12 @@ from kdc_core.commands.outputs import check_outputs
 from kdc_core.commands.printing import cell, print_figures, print_table, save
 from kdc_core.errors import KdcError
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 Rounds = Annotated[int, Option(min=3, help="Interleaved rounds; medians are reported.")]
 
 
 @app.command("predictor")
-def predictor(json_file: Json = None, rounds: Rounds = 60, model: str = "kdc_light") -> None:
+def predictor(json_file: Json = None, rounds: Rounds = 60, model: Model = "kdc_light") -> None:
     """Network, decode, and the whole predictor with 1 and with 30 people."""
     check_outputs([json_file], inputs=[model])
     from kdc_core.bench.predictor import bench_predictor
@@ -55,7 +55,7 @@ def runtimes(
     json_file: Json = None,
     rounds: Rounds = 30,
     frames: Annotated[int, Option(min=101, help="Frames while memory is watched.")] = 1000,
-    model: str = "kdc_light",
+    model: Model = "kdc_light",
     plot: Annotated[
         Path | None, Option(help="Draw the stages of each runtime (png, svg).")
     ] = None,

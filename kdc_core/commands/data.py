@@ -15,7 +15,7 @@ from kdc_core.commands.outputs import check_outputs
 from kdc_core.commands.printing import print_table, save
 from kdc_core.show.progress import track
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
 
 @app.callback()

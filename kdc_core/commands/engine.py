@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kdc_core.inference.engine.key import Target
     from kdc_core.inference.manifest import Precision
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 CacheFolder = Annotated[
     Path | None, typer.Option("--cache", help="Folder of engines; default: the user's.")
 ]

@@ -14,7 +14,8 @@ Category = Annotated[
     str | None,
     Option(
         metavar="ID_OR_NAME",
-        help="Category of persons; default: the one named person, else the only one.",
+        help="Category of persons; default: the one named person, else the only one "
+        "with keypoints, else the only one.",
     ),
 ]
 Model = Annotated[str, Option(help="Shipped model or file.")]

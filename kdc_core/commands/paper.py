@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kdc_core.data.images import Images
     from kdc_core.evaluation.run import EvaluationResult
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 COCO_PERSONS = "COCOPersons: images and persons with keypoints"
 FULL = "full set: all persons"
 CENTROIDS = {

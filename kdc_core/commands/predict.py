@@ -33,7 +33,9 @@ def predict(
     model: Model = "kdc_light",
     runtime: Runtime = "auto",
     device: Device = "auto",
-    output: Annotated[Path, Option(help="Folder of the overlays.")] = Path("kdc_output"),
+    output: Annotated[
+        Path, Option(help="Folder of the overlays; with --ray, of the parts.")
+    ] = Path("kdc_output"),
     json_file: Annotated[Path | None, Option("--json", help="Write the people here.")] = None,
     confidence: Confidence = None,
     rotate: Rotate = 0,
@@ -55,9 +57,10 @@ def predict(
 ) -> None:
     """Find the people in images, folders, videos or cameras, and draw them.
 
-    Ctrl-C or SIGTERM ends it after a frame, and what was done so far is whole. With --ray, the
-    people of images go to the output folder in parts, and nothing is drawn. All machines need
-    the same paths. With --device cuda each worker holds one GPU.
+    Ctrl-C or SIGTERM ends it after a frame, and what was done so far is whole.
+
+    With --ray, the people of images go to the output folder in parts, and nothing is drawn. All
+    machines need the same paths. Workers use the CPU; with --device cuda each holds one GPU.
     """
     from kdc_core.data.sources import is_image, list_sources
 
