@@ -3,7 +3,7 @@
 import os
 import sys
 
-from kdc_core.stopping import end_at_once, end_by_signal
+from kdc_core.stopping import exit_on_signal, raise_on_signal
 
 
 def main() -> None:
@@ -11,13 +11,13 @@ def main() -> None:
     while (stream := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # else a file that is written would take the place of a closed stream
     os.close(stream)
-    end_by_signal()  # before imports that take a while
+    raise_on_signal()  # before imports that take a while
     try:
         from kdc_core.cli import run
 
         sys.exit(run(sys.argv[1:]))
     finally:
-        end_at_once()
+        exit_on_signal()
 
 
 if __name__ == "__main__":

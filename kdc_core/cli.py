@@ -70,7 +70,7 @@ app.command("tune")(tune.tune)
 app.command("export")(export.export)
 app.add_typer(engine.app, name="engine", help="Engines for TensorRT, built beforehand and kept.")
 app.add_typer(data.app, name="data", help="Look at a data set.")
-app.add_typer(bench.app, name="bench", help="Measure speed on this machine, and how well ids stay.")
+app.add_typer(bench.app, name="bench", help="Measure speed here, and how well ids stay.")
 app.command("doctor")(doctor.doctor)
 
 # Which extra of the package brings a library.

@@ -1,6 +1,6 @@
 """SIGINT and SIGTERM: the first asks for a stop, a second ends the process at once.
 
-What works on in a loop asks `stop_by_signal`; all else ends where it is (`end_by_signal`).
+What works on in a loop asks `stop_by_signal`; all else ends where it is (`raise_on_signal`).
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ def stop_by_signal(twice: bool = True) -> Iterator[Stop]:
     if not _takes_signals():
         yield stop
         return
-    end, begin = os.pipe()
-    os.set_blocking(begin, False)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    wakeup = signal.set_wakeup_fd(begin, warn_on_full_buffer=False)
+    wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     take_signals()
-    thread = threading.Thread(target=_read, args=(end, stop, twice), daemon=True)
+    thread = threading.Thread(target=_read, args=(reading, stop, twice), daemon=True)
     thread.start()
     try:
         yield stop
@@ -81,10 +81,10 @@ def stop_by_signal(twice: bool = True) -> Iterator[Stop]:
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup)
-        os.write(begin, END)  # closing it would not do: processes forked off have it, too
+        os.write(writing, END)  # closing it would not do: processes forked off have it, too
         thread.join()
-        os.close(begin)
-        os.close(end)
+        os.close(writing)
+        os.close(reading)
 
 
 def take_signals() -> None:
@@ -119,7 +119,7 @@ def _read(pipe: int, stop: Stop, twice: bool) -> None:
             os._exit(128 + read[0])
 
 
-def end_by_signal() -> None:
+def raise_on_signal() -> None:
     """Have the first signal raise `Stopped` after a line on stderr, and a second end at once.
 
     Meant for the process's first moments, so that a signal while libraries are imported is no
@@ -129,7 +129,7 @@ def end_by_signal() -> None:
         signal.signal(number, _stop)
 
 
-def end_at_once() -> None:
+def exit_on_signal() -> None:
     """Have a signal end the process with nothing more: for when its work is over.
 
     Python then ends itself for a while, in which an exception would be a traceback.
@@ -144,7 +144,7 @@ def _say_stopped(number: int) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    end_at_once()
+    exit_on_signal()
     _say_stopped(number)
     if _importing(frame):  # a library may take the exception for a fault of its own, and go on
         _end(number, frame)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdc_core.bench.peer import Peer
-from kdc_core.codec.grid import Grid, Letterbox
+from kdc_core.codec.grid import Grid, Letterbox, SideRule
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.inference.assembly import at_image
 from kdc_core.network.weights import ModelFileError, read_tensors
@@ -117,7 +117,7 @@ def open_bodypix(threads: int, weights: Path) -> Peer:
     Raises:
         ModelFileError: the file is missing or of another network.
     """
-    return Peer.of(load_bodypix(weights), LONGER_SIDE, (STRIDE, 1), decode, threads)
+    return Peer.of(load_bodypix(weights), LONGER_SIDE, SideRule(STRIDE, 1), decode, threads)
 
 
 def decode(maps: list[np.ndarray], letterbox: Letterbox, size: tuple[int, int]) -> Prediction:

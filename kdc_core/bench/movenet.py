@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from kdc_core.bench.peer import Peer
-from kdc_core.codec.grid import Letterbox
+from kdc_core.codec.grid import Letterbox, SideRule
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.network.movenet import Head, MoveNet
 from kdc_core.network.weights import ModelFileError, read_tensors
 
 # Published weights, beside the repository; no part of the package.
 WEIGHTS = Path(__file__).parents[2].parent / "shared" / "weights" / "movenet_multipose.safetensors"
-LONGER_SIDE, SIDES = 512, (32, 0)
+LONGER_SIDE, SIDES = 512, SideRule(32)
 STRIDE = 4
 PEOPLE = 6  # a limit of the published graph
 INPUT = 0.007843017578125  # 2 / 255 as the published graph has it

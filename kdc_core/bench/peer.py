@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from kdc_core.codec.grid import Letterbox
+from kdc_core.codec.grid import Letterbox, SideRule
 from kdc_core.codec.results import Prediction
 from kdc_core.inference.export import to_onnx
 from kdc_core.inference.predictor import letterbox_image
@@ -26,13 +26,13 @@ class Peer:
     Attributes:
         network: from a frame (h, w, 3) uint8 RGB to its maps.
         longer_side: of the frame, pixels.
-        sides: (m, r); sides of the frame are n * m + r.
+        sides: that the frame may have.
         decode: from the maps to people.
     """
 
     network: Callable[[np.ndarray], list[np.ndarray]]
     longer_side: int
-    sides: tuple[int, int]
+    sides: SideRule
     decode: Decode
 
     @classmethod
@@ -40,7 +40,7 @@ class Peer:
         cls,
         network: nn.Module,
         longer_side: int,
-        sides: tuple[int, int],
+        sides: SideRule,
         decode: Decode,
         threads: int,
     ) -> Peer:
@@ -53,7 +53,7 @@ class Peer:
         """Find the people of an image (H, W, 3) uint8 RGB; its times are named as Predictor's."""
         begun = time.perf_counter()
         size = (image.shape[0], image.shape[1])
-        letterbox = Letterbox.fit(size, self.longer_side, *self.sides)
+        letterbox = Letterbox.fit(size, self.longer_side, self.sides)
         frame = letterbox_image(image, letterbox)
         scaled = time.perf_counter()
         maps = self.network(frame)

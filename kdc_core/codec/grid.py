@@ -6,7 +6,7 @@ x points right, y down, and the center of the top-left pixel is (0, 0) everywher
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -94,6 +94,27 @@ class Level:
         return self.lattice.to_cell(pixel)
 
 
+class SideRule(NamedTuple):
+    """The sides that a network's input may have: n * multiple + rest, n from 1.
+
+    `SideRule(8, 1)` is the paper's lattice, `SideRule(32)` MoveNet's.
+    """
+
+    multiple: int
+    rest: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.multiple} n + {self.rest}" if self.rest else f"{self.multiple} n"
+
+    def fits(self, side: int) -> bool:
+        """Whether a side is one of them."""
+        return side >= self.multiple + self.rest and (side - self.rest) % self.multiple == 0
+
+    def round_up(self, side: int) -> int:
+        """The side, or the next larger one that fits."""
+        return max(side + (self.rest - side) % self.multiple, self.multiple + self.rest)
+
+
 @dataclass(frozen=True)
 class Letterbox:
     """An image scaled to fit a network input, at its top left; the rest is padding.
@@ -110,10 +131,8 @@ class Letterbox:
     size: tuple[int, int]
 
     @classmethod
-    def fit(
-        cls, image: tuple[int, int], longer_side: int, multiple: int = 32, rest: int = 0
-    ) -> Letterbox:
-        """Scale an image of (height, width) to a longer side, padded to n * multiple + rest.
+    def fit(cls, image: tuple[int, int], longer_side: int, sides: SideRule) -> Letterbox:
+        """Scale an image of (height, width) to a longer side, padded to sides of the network.
 
         The aspect ratio is kept to the nearest pixel; `scale_x` and `scale_y` are the exact
         factors of the resize.
@@ -121,8 +140,7 @@ class Letterbox:
         height, width = image
         scale = longer_side / max(height, width)
         content = (max(1, round(height * scale)), max(1, round(width * scale)))
-        least = (max(side, rest + 1) for side in content)  # a frame has two cells at least
-        rows, columns = ((rest - side) % multiple + side for side in least)
+        rows, columns = map(sides.round_up, content)
         return cls(content[1] / width, content[0] / height, content, (rows, columns))
 
     @classmethod

@@ -137,7 +137,7 @@ def maps_and_truth(network: KDC, image: np.ndarray, annotated: AnnotatedImage) -
         image: (height, width, 3) uint8.
         annotated: people of the image.
     """
-    codec, (multiple, _) = network.codec, side_rule(network.config)
+    codec, multiple = network.codec, side_rule(network.config).multiple
     model = ImageMaps.of(network, image)
     letterbox = model.letterbox
     sample = make_sample(image, annotated, codec.skeleton.num_keypoints)

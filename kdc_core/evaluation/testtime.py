@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kdc_core.codec.decode import decode
 from kdc_core.codec.fields import Fields
-from kdc_core.codec.grid import Grid, Letterbox, Level
+from kdc_core.codec.grid import Grid, Letterbox, Level, SideRule
 from kdc_core.codec.grouping import Poses
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import Edges, Skeleton
@@ -52,7 +52,7 @@ class AugmentedPredictor:
         Raises:
             ImageArrayError: not such an array.
         """
-        rule, people = side_rule(self.config), self.config.decode.people
+        sides, people = side_rule(self.config), self.config.decode.people
 
         def raw_of(frame: np.ndarray, letterbox: Letterbox) -> Raw:
             poses = None
@@ -61,7 +61,7 @@ class AugmentedPredictor:
                 points[..., :2] = letterbox.to_network(points[..., :2])
                 poses = given_poses(points, people)
             with torch.inference_mode():
-                frames = [level_frame(image, letterbox, level, rule) for level in self.levels]
+                frames = [level_frame(image, letterbox, level, sides) for level in self.levels]
                 fields = [self._fields(one) for one in frames]
                 return as_raw(decode(fields, self.codec, self.levels, poses))
 
@@ -81,7 +81,7 @@ class AugmentedPredictor:
 
 
 def level_frame(
-    image: np.ndarray, letterbox: Letterbox, level: Level, rule: tuple[int, int]
+    image: np.ndarray, letterbox: Letterbox, level: Level, sides: SideRule
 ) -> np.ndarray:
     """Warp an image to one level of its letterboxed frame; once, so that coarse levels stay sharp.
 
@@ -89,13 +89,13 @@ def level_frame(
         image: (H, W, 3) uint8.
         letterbox: of the finest level.
         level: factor and shift against it.
-        rule: (m, r); sides of the result are n * m + r.
+        sides: that the result may have.
 
     Returns:
         (h, w, 3) uint8, black outside the image.
     """
-    content = [int(np.ceil(side / level.factor)) for side in letterbox.content]
-    height, width = (side + (rule[1] - side) % rule[0] for side in content)
+    content = (int(np.ceil(side / level.factor)) for side in letterbox.content)
+    height, width = map(sides.round_up, content)
     image, matrix = shrink(image, letterbox.matrix(level.lattice))
     return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
 

@@ -16,6 +16,7 @@ import onnx
 import torch
 from torch import nn
 
+from kdc_core.codec.grid import SideRule
 from kdc_core.files import whole_file
 from kdc_core.inference.manifest import (
     KEY,
@@ -124,7 +125,7 @@ def save_program(graph: onnx.ModelProto, manifest: Manifest, path: str | os.Path
 
 def to_onnx(
     module: nn.Module,
-    sides: tuple[int, int],
+    sides: SideRule,
     outputs: list[str] | None = None,
     size: tuple[int, int] | None = None,
 ) -> onnx.ModelProto:
@@ -132,7 +133,7 @@ def to_onnx(
 
     Args:
         module: maps a frame (H, W, 3) uint8 to a tuple of tensors.
-        sides: (m, r); H and W are n * m + r.
+        sides: that H and W may have.
         outputs: their names; None = torch's.
         size: (H, W); None = they stay free.
     """

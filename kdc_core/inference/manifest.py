@@ -66,11 +66,12 @@ class Manifest(BaseModel):
                 f"the program takes frames of {self.size[0]} x {self.size[1]} alone, got "
                 f"{size[0]} x {size[1]}: export it with this --size, or without one"
             )
-        step, rest = side_rule(self.config)
-        if any(side < step + rest or (side - rest) % step for side in size):
+        sides = side_rule(self.config)
+        if not all(map(sides.fits, size)):
+            plus = f" plus {sides.rest}" if sides.rest else ""
             raise FrameError(
                 f"a frame of {size[0]} x {size[1]} does not fit {self.config.name}: expected "
-                f"height and width to be multiples of {step}{f' plus {rest}' if rest else ''}"
+                f"height and width to be multiples of {sides.multiple}{plus}"
             )
 
     def check_frame(self, frame: np.ndarray) -> None:

@@ -282,7 +282,7 @@ def fit_letterbox(
     """
     if frame_size is not None:
         return Letterbox.into(size, frame_size)
-    return Letterbox.fit(size, longer_side or config.predict.longer_side, *side_rule(config))
+    return Letterbox.fit(size, longer_side or config.predict.longer_side, side_rule(config))
 
 
 def letterbox_image(image: np.ndarray, letterbox: Letterbox) -> np.ndarray:

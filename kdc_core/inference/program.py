@@ -43,7 +43,7 @@ class Program(nn.Module):
 
 def level_fields(network: KDC, frame: Tensor) -> list[Fields[Tensor]]:
     """The network's maps of a frame (H, W, 3) uint8 RGB at each level of its pyramid."""
-    multiple, _ = side_rule(network.config)
+    multiple = side_rule(network.config).multiple
     # Cast before permute: TensorRT has no transpose of uint8.
     image = frame.float().permute(2, 0, 1)[None]
     return [network(reduce(image, level, multiple)) for level in network.codec.levels]
@@ -55,7 +55,8 @@ def as_raw(people: People) -> Raw:
 
 
 def reduce(image: Tensor, level: Level, multiple: int) -> Tensor:
-    """Reduce an image (B, C, H, W) to a level: shift by whole pixels, then mean of squares.
+    """Reduce an image (B, C, H, W) to a level: shift by whole pixels, then the mean of each block
+    of factor x factor pixels.
 
     Args:
         image: its sides fit the network.

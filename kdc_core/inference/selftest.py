@@ -169,8 +169,7 @@ def _check_values(raw: Raw, config: Config, runtime: Runtime) -> None:
 
 def _fit(manifest: Manifest, size: tuple[int, int]) -> tuple[int, int]:
     """The size, or the next larger one that the model takes."""
-    step, rest = side_rule(manifest.config)
-    height, width = ((rest - side) % step + side for side in size)
+    height, width = map(side_rule(manifest.config).round_up, size)
     return height, width
 
 

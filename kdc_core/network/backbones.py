@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kdc_core.codec.grid import SideRule
 from kdc_core.codec.skeleton import COCO17, SKELETONS
 from kdc_core.config import Config, ConfigError
 
@@ -15,8 +16,8 @@ class Backbone:
     Attributes:
         stride: pixels between two cells of its maps.
         grid_offset: pixel of the first cell.
-        sides: (m, r); sides of its input are n * m + r. Where the trunk halves its input k times,
-            m is a multiple of 2^k, and with a pyramid r is 0.
+        sides: of its input. Where the trunk halves its input k times, they are multiples of 2^k,
+            with a rest of 0 where there is a pyramid.
         edges: sets of edges its published heads have, for COCO17; None where heads are learnt.
         pyramid: whether its input may be reduced by whole factors.
         detail: whether its trunk has a map of half the stride for SegNet.
@@ -24,15 +25,15 @@ class Backbone:
 
     stride: int
     grid_offset: float
-    sides: tuple[int, int]
+    sides: SideRule
     edges: tuple[str, ...] | None
     pyramid: bool
     detail: bool
 
 
 # MoveNet halves its input five times; the dilated ResNet works on the paper's lattice, 8 n + 1.
-_MOVENET = Backbone(4, 0.0, (32, 0), ("star_out",), True, True)
-_RESNET = Backbone(8, 0.0, (8, 1), None, False, False)
+_MOVENET = Backbone(4, 0.0, SideRule(32), ("star_out",), True, True)
+_RESNET = Backbone(8, 0.0, SideRule(8, 1), None, False, False)
 BACKBONES = {
     "movenet_multipose": _MOVENET,
     "movenet_thunder": _MOVENET,
@@ -41,8 +42,8 @@ BACKBONES = {
 }
 
 
-def side_rule(config: Config) -> tuple[int, int]:
-    """(m, r): sides of a program's frame, and of whatever its network sees, are n * m + r."""
+def side_rule(config: Config) -> SideRule:
+    """Sides of a program's frame, and of whatever its network sees."""
     return BACKBONES[config.network.backbone].sides
 
 
@@ -78,8 +79,7 @@ def check_structure(config: Config) -> None:
             f"decode.pyramid: expected 1, and then coarser levels, each once, got {pyramid}"
         )
     if not backbone.pyramid and pyramid != [1]:
-        m, r = backbone.sides
         raise ConfigError(
-            f"backbone {name} works on the lattice {m} n + {r}, which no pyramid can halve: "
+            f"backbone {name} works on the lattice {backbone.sides}, which no pyramid can halve: "
             f"expected decode.pyramid [1], got {config.decode.pyramid}"
         )

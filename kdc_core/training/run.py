@@ -288,10 +288,10 @@ def _check_config(config: Config, start: str | None, accelerator: str) -> None:
         )
     if start is None:
         log.warning("no --start and no shipped weights: training from random weights")
-    multiple, rest = side_rule(config)
-    if (config.train.crop - rest) % multiple:
+    sides = side_rule(config)
+    if not sides.fits(config.train.crop):
         raise ConfigError(
-            f"train.crop: {config.network.backbone} takes sides of {multiple} n + {rest}, got "
+            f"train.crop: {config.network.backbone} takes sides of {sides}, got "
             f"{config.train.crop}"
         )
 

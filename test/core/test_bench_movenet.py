@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from kdc_core.bench import movenet
 from kdc_core.bench.peer import Peer
-from kdc_core.codec.grid import Letterbox
+from kdc_core.codec.grid import Letterbox, SideRule
 from kdc_core.codec.results import Prediction
 from kdc_core.data.images import Images
 from kdc_core.network.weights import ModelFileError
@@ -46,7 +46,7 @@ def movenet_maps(people: list[np.ndarray], rows: int, columns: int) -> list[np.n
 
 def test_decode_finds_the_people_of_true_maps_exactly() -> None:
     people = [make_person(20, 20, 60), make_person(101, 31, 50)]
-    letterbox = Letterbox.fit((320, 384), 192, 32)  # an image of twice the frame's sides
+    letterbox = Letterbox.fit((320, 384), 192, SideRule(32))  # an image of twice the frame's sides
     prediction = movenet.decode(movenet_maps(people, 40, 48), letterbox, (320, 384))
     assert prediction.size == (320, 384) and len(prediction) == movenet.PEOPLE
     found = prediction.persons[:2]
@@ -66,7 +66,7 @@ def test_a_peer_gives_its_decode_the_maps_of_the_letterboxed_frame() -> None:
         assert maps[0].tolist() == [*letterbox.size, 3] == [385, 513, 3]
         return Prediction(size, ())
 
-    prediction = Peer(network, 512, (32, 1), decode)(np.zeros((480, 640, 3), np.uint8))
+    prediction = Peer(network, 512, SideRule(32, 1), decode)(np.zeros((480, 640, 3), np.uint8))
     assert prediction.size == (480, 640)
     assert list(prediction.timings_ms) == ["letterbox", "model", "assembly"]
 
@@ -77,7 +77,7 @@ def test_random_weights_are_always_the_same_and_give_six_people() -> None:
         assert torch.equal(value, other.state_dict()[name]), name
     with torch.inference_mode():
         maps = [value.numpy() for value in one(torch.zeros(96, 128, 3, dtype=torch.uint8))]
-    prediction = movenet.decode(maps, Letterbox.fit((96, 128), 128, 32), (96, 128))
+    prediction = movenet.decode(maps, Letterbox.fit((96, 128), 128, SideRule(32)), (96, 128))
     assert len(prediction) == 6
     assert all(np.isfinite(person.keypoints).all() for person in prediction.persons)
 

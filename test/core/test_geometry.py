@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdc_core.codec.grid import Grid, Letterbox, Level
+from kdc_core.codec.grid import Grid, Letterbox, Level, SideRule
 from kdc_core.codec.skeleton import COCO17, CROWDPOSE14, Skeleton
 
 
@@ -78,7 +78,7 @@ def test_levels_upsampled_lie_upon_each_other(upsample: int, factor: int, offset
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([256, 448, 640]))
 def test_letterbox_fits_and_comes_back(height: int, width: int, longer: int) -> None:
-    box = Letterbox.fit((height, width), longer)
+    box = Letterbox.fit((height, width), longer, SideRule(32))
     assert max(box.content) == longer
     assert all(
         side % 32 == 0 and 0 <= side - c < 32
@@ -98,7 +98,7 @@ def test_letterbox_fits_and_comes_back(height: int, width: int, longer: int) -> 
 @given(st.integers(1, 9000), st.sampled_from([64, 400, 761]))
 def test_the_thinnest_image_has_a_frame_on_the_papers_lattice(longer: int, side: int) -> None:
     for image in ((1, longer), (longer, 1)):
-        box = Letterbox.fit(image, side, 8, 1)
+        box = Letterbox.fit(image, side, SideRule(8, 1))
         assert min(box.size) >= 9 and all(part % 8 == 1 for part in box.size)
         assert all(0 <= part - c < 9 for part, c in zip(box.size, box.content, strict=True))
 

@@ -10,7 +10,7 @@ import torch
 
 from kdc_core.codec.codec import Codec
 from kdc_core.codec.encode import encode
-from kdc_core.codec.grid import Grid, Letterbox, Level
+from kdc_core.codec.grid import Grid, Letterbox, Level, SideRule
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.config import DecodeConfig
 from kdc_core.data.augment import warp
@@ -56,9 +56,9 @@ def test_a_level_shows_a_point_where_it_says(factor: float) -> None:
     y, x = np.indices((300, 400))
     blob = 255 * np.exp(-((x - 200.0) ** 2 + (y - 100.0) ** 2) / (2 * 5.0**2))
     whole = np.repeat(blob.astype(np.uint8)[..., None], 3, 2)
-    letterbox = Letterbox.fit((300, 400), 320)
+    letterbox = Letterbox.fit((300, 400), 320, SideRule(32))
     level = Level.fractional(Grid(4, 0.0), factor)
-    frame = level_frame(whole, letterbox, level, (32, 0))
+    frame = level_frame(whole, letterbox, level, SideRule(32))
     assert frame.shape[0] % 32 == frame.shape[1] % 32 == 0
     weight = frame[..., 0].astype(float)
     rows, columns = np.indices(weight.shape)

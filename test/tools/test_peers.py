@@ -14,7 +14,7 @@ import pytest
 import sizes
 from core.conftest import SAMPLES, make_person
 
-from kdc_core.codec.grid import Letterbox
+from kdc_core.codec.grid import Letterbox, SideRule
 from kdc_core.data.annotations import Annotations
 from kdc_core.data.images import Images
 from kdc_core.errors import KdcError
@@ -77,7 +77,7 @@ def body_maps(people: list[np.ndarray]) -> list[np.ndarray]:
 
 def test_bodypix_decodes_true_maps_exactly() -> None:
     people = [make_person(40, 20, 140), make_person(290, 30, 140)]
-    letterbox = Letterbox.fit((321, 481), 481, 16, 1)
+    letterbox = Letterbox.fit((321, 481), 481, SideRule(16, 1))
     prediction = bodypix.decode(body_maps(people), letterbox, (321, 481))
     assert len(prediction) == 2
     for person in prediction.persons:
@@ -91,7 +91,7 @@ def test_bodypix_decodes_true_maps_exactly() -> None:
 
 def test_bodypix_finds_nobody_in_empty_maps() -> None:
     maps = [np.full((c, 3, 4), -9, np.float32) for c in bodypix.HEADS.values()]
-    prediction = bodypix.decode(maps, Letterbox.fit((33, 49), 49, 16, 1), (33, 49))
+    prediction = bodypix.decode(maps, Letterbox.fit((33, 49), 49, SideRule(16, 1)), (33, 49))
     assert len(prediction) == 0 and not prediction.labels.any()
 
 
