@@ -135,7 +135,7 @@ def make_clips(annotations: Annotations, images: Images, count: int, seed: int) 
 
 def _usable(image: AnnotatedImage) -> bool:
     several = len([person for person in image.people if person.labelled.any()]) > 1
-    masked = all(person.segmentation is not None for person in image.persons)
+    masked = all(person.segmentation is not None for person in image.annotations)
     return several and masked and image.size[1] > MOVING * FAST_PX
 
 

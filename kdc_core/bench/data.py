@@ -112,8 +112,8 @@ def _five_people(path: str) -> Sample:
     for annotated in annotations.images:
         chosen = [person for person in annotated.people if person.labelled.sum() >= 5][:PEOPLE]
         if len(chosen) == PEOPLE:
-            crowd = [person for person in annotated.persons if person.crowd]
-            few = replace(annotated, persons=(*chosen, *crowd))
+            crowd = [person for person in annotated.annotations if person.crowd]
+            few = replace(annotated, annotations=(*chosen, *crowd))
             sample = make_sample(images.read(annotated.file_name), few, COCO17.num_keypoints)
             scale = (SIDE - 1) / (max(annotated.size) - 1)
             return warp(sample, np.array([[scale, 0, 0], [0, scale, 0]]), (SIDE, SIDE), None)

@@ -63,7 +63,7 @@ class AnnotatedImage:
         id: of the file's `images`; the place there, from 1, in a file whose ids are no numbers.
         file_name: of the file's `images`.
         size: (height, width).
-        persons: crowd regions included.
+        annotations: of persons and of crowd regions.
         crowd_index: of CrowdPose, from 0; None elsewhere.
         file_id: the id as the file writes it, which is what results name; None = `id`.
     """
@@ -71,14 +71,14 @@ class AnnotatedImage:
     id: int
     file_name: str
     size: tuple[int, int]
-    persons: tuple[AnnotatedPerson, ...] = ()
+    annotations: tuple[AnnotatedPerson, ...] = ()
     crowd_index: float | None = None
     file_id: int | str | None = None
 
     @property
     def people(self) -> list[AnnotatedPerson]:
         """The persons that are no crowd regions."""
-        return [person for person in self.persons if not person.crowd]
+        return [person for person in self.annotations if not person.crowd]
 
 
 # Wraps the images and their number, to show how far it is.

@@ -117,12 +117,12 @@ def keypoint_persons(annotations: Annotations) -> Annotations:
     """
     kept = []
     for image in annotations.images:
-        if any(person.labelled.any() for person in image.persons):
+        if any(person.labelled.any() for person in image.people):
             # A crowd region without a mask would be background, where a person of unknown
             # keypoints takes no loss in its box.
             persons = tuple(
                 replace(p, crowd=True) if p.segmentation and not p.labelled.any() else p
-                for p in image.persons
+                for p in image.annotations
             )
-            kept.append(replace(image, persons=persons))
+            kept.append(replace(image, annotations=persons))
     return replace(annotations, images=tuple(kept))

@@ -46,7 +46,7 @@ def make_sample(image: np.ndarray, annotated: AnnotatedImage, num_keypoints: int
             mask[:] = decode_mask(person.segmentation, size)
         if not mask.any():
             _fill(unmasked, person.box)
-    for region in annotated.persons:
+    for region in annotated.annotations:
         if region.crowd and region.segmentation is not None:
             crowd |= decode_mask(region.segmentation, size)
         elif region.crowd:

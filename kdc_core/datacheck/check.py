@@ -67,7 +67,7 @@ def check_data(
         faults += unreadable
         if not unreadable:
             readable.append(annotated)
-        for person in annotated.persons:
+        for person in annotated.annotations:
             found = [
                 *box_faults(person.box, annotated.size),
                 *keypoint_faults(person, annotated.size, reading.keypoints),
@@ -113,7 +113,7 @@ def _counts(annotations: Annotations) -> dict[str, int]:
         "persons": len(people),
         "persons_with_keypoints": sum(bool(person.labelled.any()) for person in people),
         "persons_with_masks": sum(person.segmentation is not None for person in people),
-        "crowd_regions": sum(person.crowd for image in images for person in image.persons),
+        "crowd_regions": sum(person.crowd for image in images for person in image.annotations),
         **{
             name: sum(low <= person.area < high for person in people)
             for name, (low, high) in SIZES.items()

@@ -85,7 +85,7 @@ def _tile(image: np.ndarray, annotated: AnnotatedImage, skeleton: Skeleton) -> n
     for shown in persons:
         if not shown.area:
             _draw_box(drawn, shown.box, color_of(shown, 0).tolist())
-    for region in annotated.persons:
+    for region in annotated.annotations:
         if region.crowd:
             given = region.segmentation
             cover = shrink(decode_mask(given, annotated.size)) if given else None

@@ -134,7 +134,7 @@ class Scorer:
             categories = [{"id": 1, "name": "person"}]
             return COCO({"images": images, "annotations": numbered, "categories": categories})
 
-        truth = [(i, p, _truth(i, p, by_box)) for i in annotations.images for p in i.persons]
+        truth = [(i, p, _truth(i, p, by_box)) for i in annotations.images for p in i.annotations]
         poses = ({**entry, "keypoints": _only(entry, types)} for _, _, entry in truth)
         found = (_pose(result, types) for result in results if "keypoints" in result)
         self._sets = {KEYPOINT_AP: (indexed(poses), indexed(found))}

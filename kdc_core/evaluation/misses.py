@@ -158,7 +158,7 @@ class Comparison:
         self.persons = [p for p in image.people if p.labelled.any()]
         others = [p for p in image.people if not p.labelled.any()]
         self.unknown = [p for p in others if p.segmentation is not None]
-        self.crowds = [p for p in image.persons if p.crowd]
+        self.crowds = [p for p in image.annotations if p.crowd]
         self.crowds += [p for p in others if p.segmentation is None]
         shape = (-1, skeleton.num_keypoints, 3)
         points = np.array([result["keypoints"] for result in found], np.float64)

@@ -37,7 +37,7 @@ def pose2seg_persons(annotations: Annotations) -> Annotations:
             if person.labelled.any() and mask_or_box(person, image.size)[1]
         )
         if persons:
-            kept.append(replace(image, persons=persons))
+            kept.append(replace(image, annotations=persons))
     return replace(annotations, images=tuple(kept))
 
 
@@ -73,7 +73,8 @@ def on_skeleton(annotations: Annotations, skeleton: Skeleton) -> Annotations:
         return replace(person, keypoints=keypoints, num_keypoints=count)
 
     images = tuple(
-        replace(image, persons=tuple(map(moved, image.persons))) for image in annotations.images
+        replace(image, annotations=tuple(map(moved, image.annotations)))
+        for image in annotations.images
     )
     return replace(annotations, images=images, skeleton=skeleton, common=common)
 

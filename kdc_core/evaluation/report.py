@@ -168,7 +168,7 @@ class _Artist:
         """
         annotated = self.images[image_id]
         pixels = self._read(annotated)
-        people = {person.id: person for person in annotated.persons}
+        people = {person.id: person for person in annotated.annotations}
         left, right = [], []
         for miss in misses:
             boxes = []

@@ -64,7 +64,7 @@ def opens(path: Path, split: str, skeleton: Skeleton, content: dict[str, Any]) -
         sample = make_sample(image, annotated, skeleton.num_keypoints)
         assert sample.image.shape[:2] == annotated.size
         mine = [a for a in content["annotations"] if a["image_id"] == annotated.id]
-        assert [p.keypoints.ravel().tolist() for p in annotated.persons] == [
+        assert [p.keypoints.ravel().tolist() for p in annotated.annotations] == [
             pytest.approx(a["keypoints"]) for a in mine
         ]
         masks = ["segmentation" in a for a in mine]
@@ -195,20 +195,21 @@ def test_keypoint_persons_leaves_out_images_and_turns_others_into_crowd() -> Non
 
     mask = [[5, 5, 25, 5, 25, 45]]
     one = (person(True, mask), person(False, mask), person(False, None))
-    persons = (one, (person(False, mask),), (), (person(True, mask), person(False, mask, True)))
+    crowd, labelled_crowd = (person(labelled, mask, True) for labelled in (False, True))
+    persons = (one, (person(False, mask),), (), (person(True, mask), crowd), (labelled_crowd,))
     images = tuple(AnnotatedImage(i, f"{i}", (60, 60), p) for i, p in enumerate(persons, 1))
     kept = keypoint_persons(Annotations(Path("a.json"), images)).images
     assert [image.id for image in kept] == [1, 4]
     # Without a mask a crowd region would be background.
-    assert [p.crowd for p in kept[0].persons] == [False, True, False]
-    assert [p.crowd for p in kept[1].persons] == [False, True]
+    assert [p.crowd for p in kept[0].annotations] == [False, True, False]
+    assert [p.crowd for p in kept[1].annotations] == [False, True]
     assert not any(p.crowd for p in one), "the input is unchanged"
 
 
 def test_the_subset_is_what_open_data_gives(data_set: Path) -> None:
     everybody, _ = open_data(data_set, "train", COCO17)
     some, _ = open_data(data_set, "train", COCO17, "coco_persons")
-    persons = [person for image in everybody.images for person in image.persons]
+    persons = [person for image in everybody.images for person in image.annotations]
     labelled = sum(person.labelled.any() for person in persons)
     assert len(everybody.people) > len(some.people) == labelled
 
@@ -229,7 +230,7 @@ def test_what_a_file_leaves_out_is_filled_in(data_set: Path) -> None:
         for key in ("id", "area", "num_keypoints", "iscrowd", "category_id", "segmentation"):
             del entry[key]
     data_set.write_text(json.dumps(content))
-    persons = [p for image in read_annotations(data_set).images for p in image.persons]
+    persons = [p for image in read_annotations(data_set).images for p in image.annotations]
     assert sorted(p.id for p in persons) == list(range(1, len(content["annotations"]) + 1))
     for person in persons:
         width, height = person.box[2:] - person.box[:2]

@@ -193,7 +193,7 @@ def perfect(annotations: Annotations) -> list[Result]:
     """Everybody found as annotated."""
     results = []
     for image in annotations.images:
-        for person in image.persons:
+        for person in image.annotations:
             x0, y0, x1, y1 = person.box.tolist()
             results.append(
                 {
@@ -228,7 +228,7 @@ def test_a_perfect_prediction_of_real_images_has_no_miss(sample: Annotations) ->
 
 def test_one_change_to_real_images_is_one_miss(sample: Annotations) -> None:
     results = perfect(sample)
-    people = [person for image in sample.images for person in image.persons]
+    people = [person for image in sample.images for person in image.annotations]
     for index in [i for i, person in enumerate(people) if person.num_keypoints > 12]:
         rest = results[:index] + results[index + 1 :]
         misses = find_misses(sample, rest, 0.5)

@@ -70,7 +70,7 @@ def test_finds_the_people_of_the_sample_images(predictor: Predictor, samples: Pa
     store = Images(samples)
     for annotated in read_annotations(samples / "annotations.json").images:
         prediction = predictor(store.read(annotated.file_name))
-        for person in annotated.persons:
+        for person in annotated.annotations:
             x0, y0, x1, y1 = person.box
             if (person.keypoints[:, 2] > 0).sum() >= 10 and y1 - y0 > 120:
                 wanted += 1

@@ -164,7 +164,7 @@ def test_worst_comes_first_and_ends_at_the_limit(
     ]
     costs = [float(c) for c in re.findall(r": 1, cost (\d\.\d+)", page.text)][:3]
     areas = sorted(
-        (i.persons[0].area / (i.size[0] * i.size[1]) for i in sample.images), key=lambda a: -a
+        (i.annotations[0].area / (i.size[0] * i.size[1]) for i in sample.images), key=lambda a: -a
     )
     assert costs == pytest.approx(areas[:3], abs=6e-4)
 

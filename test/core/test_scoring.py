@@ -73,7 +73,7 @@ def reference(
             "segmentation": as_rle(person.segmentation or [], image.size),
         }
         for image in annotations.images
-        for person in image.persons
+        for person in image.annotations
     ]
     key = "segmentation" if kind == "segm" else "keypoints"
     own = ("image_id", "category_id", key)
@@ -152,7 +152,7 @@ def crowd_truth(indices: list[float]) -> Annotations:
 def found_in(truth: Annotations, shift_px: dict[int, float]) -> list[Result]:
     results = []
     for image in truth.images:
-        points = image.persons[0].keypoints + (shift_px.get(image.id, 0), 0, 0)
+        points = image.annotations[0].keypoints + (shift_px.get(image.id, 0), 0, 0)
         result = {"image_id": image.id, "category_id": 1, "score": 0.9}
         results.append({**result, "keypoints": points.ravel().tolist()})
     return results
@@ -171,7 +171,7 @@ def test_crowdpose_is_scored_by_crowd_index_and_the_box() -> None:
     assert hard["keypoint_ap_crowd_hard"] == 0 and hard["keypoint_ap_crowd_easy"] == 1
     assert 0 < hard["keypoint_ap"] < 1
     by_box = [
-        replace(i, persons=tuple(replace(p, area=0.53 * 90 * 110) for p in i.persons))
+        replace(i, annotations=tuple(replace(p, area=0.53 * 90 * 110) for p in i.annotations))
         for i in truth.images
     ]
     moved = found_in(truth, {0: 2, 1: 9, 2: 30})
@@ -219,7 +219,7 @@ def near(truth: Annotations, noise_px: float) -> list[Result]:
     rng = np.random.default_rng(4)
     results = []
     for image in truth.images:
-        for person in (*image.persons, image.persons[0]):
+        for person in (*image.annotations, image.annotations[0]):
             points = person.keypoints + rng.normal(0, noise_px, person.keypoints.shape)
             results.append(
                 {
@@ -262,14 +262,14 @@ def test_a_model_of_17_keypoints_is_scored_on_the_12_in_common(tmp_path: Path) -
     bodies = [
         replace(
             image,
-            persons=tuple(
+            annotations=tuple(
                 replace(
                     person,
                     keypoints=person.keypoints[:12],
                     num_keypoints=int((person.keypoints[:12, 2] > 0).sum()),
                     area=0.53 * 110 * 110,
                 )
-                for person in image.persons
+                for person in image.annotations
             ),
         )
         for image in read_annotations(file, CROWDPOSE14).images
@@ -291,7 +291,7 @@ def test_pose2seg_leaves_out_who_lacks_keypoints_or_mask_and_scores_all_alike(
     truth = read_annotations(samples / "annotations.json")
     bare = replace(truth.images[1].people[0], segmentation=None)
     images = list(truth.images)
-    images[1] = replace(images[1], persons=(bare, *images[1].people[1:]))
+    images[1] = replace(images[1], annotations=(bare, *images[1].people[1:]))
     changed = replace(truth, images=tuple(images))
     few = pose2seg_persons(changed)
     assert {p.id for p in few.people} == {
@@ -306,7 +306,7 @@ def test_pose2seg_leaves_out_who_lacks_keypoints_or_mask_and_scores_all_alike(
     assert list(figures.values()) == [stats[place] for place in (0, 1, 2, 4, 5, 8)]
     assert all(name.startswith("mask_ap_keypoint_persons") for name in figures)
     assert figures["mask_ap_keypoint_persons"] < score(truth, found)["mask_ap_keypoint_persons"]
-    nobody = replace(truth, images=(replace(images[1], persons=(bare,)),))
+    nobody = replace(truth, images=(replace(images[1], annotations=(bare,)),))
     with pytest.raises(AnnotationError, match="no person with keypoints and a mask"):
         evaluate_pose2seg(nobody, lambda image: pytest.fail("predicted"), untracked)
 
@@ -348,9 +348,9 @@ def without_mask(truth: Annotations, *gone: AnnotatedPerson) -> Annotations:
     images = [
         replace(
             image,
-            persons=tuple(
+            annotations=tuple(
                 replace(p, segmentation=None) if any(p is one for one in gone) else p
-                for p in image.persons
+                for p in image.annotations
             ),
         )
         for image in truth.images
@@ -365,7 +365,8 @@ def test_a_person_without_a_mask_is_a_crowd_region_of_its_box(samples: Path) -> 
     gone = (known[0], known[-1], other)
     changed = without_mask(truth, *gone)
     boxed = [
-        replace(image, persons=tuple(map(as_region, image.persons))) for image in changed.images
+        replace(image, annotations=tuple(map(as_region, image.annotations)))
+        for image in changed.images
     ]
     wanted = replace(changed, images=tuple(boxed))
     found = noisy(perfect(truth), 6, np.random.default_rng(5))[::2]
@@ -379,7 +380,7 @@ def test_a_person_without_a_mask_is_a_crowd_region_of_its_box(samples: Path) -> 
     assert figures["keypoint_ap"] == before["keypoint_ap"] > 0
     assert {person.id for _, person in persons_without_mask(changed)} == {p.id for p in gone}
     thin = replace(known[0], segmentation=[np.array([10.0, 10, 10.1, 10, 10.1, 10.1])])
-    image = replace(truth.images[0], persons=(thin,))
+    image = replace(truth.images[0], annotations=(thin,))
     assert persons_without_mask(replace(truth, images=(image,))), "it covers no pixel"
 
 
@@ -451,7 +452,7 @@ def test_what_the_reader_does_without_the_scorer_does_without() -> None:
 def test_an_id_of_0_is_an_id(samples: Path) -> None:
     truth = read_annotations(samples / "annotations.json")
     zero = [
-        replace(i, persons=tuple(replace(p, id=n) for n, p in enumerate(i.persons)))
+        replace(i, annotations=tuple(replace(p, id=n) for n, p in enumerate(i.annotations)))
         for i in truth.images
     ]
     assert score(replace(truth, images=tuple(zero)), perfect(truth))["mask_ap_full"] == 1
