@@ -19,7 +19,7 @@ from kdc_core.inference.engine.messages import BuildCancelled
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes.protocol import Pending
 from kdc_core.inference.smoothing import Smoother
-from kdc_core.inference.tracking import Tracker, faint
+from kdc_core.inference.tracking import Tracker, tracking_thresholds
 from kdc_ros.converter import Converter
 from kdc_ros.depth import Wanted
 from kdc_ros.diagnostics import CLOCKS_DISAGREE_S, Monitor
@@ -248,4 +248,4 @@ class Processing:
 
 def _wanted(settings: Settings) -> Thresholds:
     """With which to find the people; a tracker leaves out those that are faint and new."""
-    return faint(settings.thresholds) if settings.tracking else settings.thresholds
+    return tracking_thresholds(settings.thresholds) if settings.tracking else settings.thresholds

@@ -23,7 +23,7 @@ from kdc_core.data.annotations import AnnotatedImage, AnnotationError
 from kdc_core.data.datasets import find_data
 from kdc_core.data.images import Images
 from kdc_core.evaluation.coco import coco_results
-from kdc_core.evaluation.misses import COVER_FRACTION, Comparison, take
+from kdc_core.evaluation.misses import COVER_FRACTION, Comparison, match_greedily
 from kdc_core.evaluation.run import read_truth
 from kdc_core.inference.assembly import SCORE_POWERS, Evidence, Raw, weigh
 from kdc_core.inference.predictor import Predictor, find_people
@@ -62,7 +62,7 @@ def earned(prediction: Prediction, annotated: AnnotatedImage) -> tuple[np.ndarra
     unknown = compared.unknown_iou.max(1, initial=0) if count else np.zeros(0)
     masks = np.concatenate((compared.iou, compared.unknown_iou), 1)
     for column, values in enumerate((compared.oks, masks)):
-        for row, truth in take(values, THRESHOLDS[0]).items():
+        for row, truth in match_greedily(values, THRESHOLDS[0]).items():
             share[row, column] = (values[row, truth] >= THRESHOLDS).mean()
     counts[:, 0] = (share[:, 0] > 0) | (unknown < NOT_FALSE)
     counts[compared.in_crowd >= COVER_FRACTION] = False

@@ -14,9 +14,12 @@ from kdc_core.codec.skeleton import COCO17
 from kdc_core.data.images import Images
 from kdc_core.data.reading import read_annotations
 from kdc_core.data.sample import read_sample
+from kdc_core.inference.assembly import Thresholds
 
 SAMPLES = Path(str(files("kdc_core") / "samples"))
 FRAME = (480, 640)
+# The crowd of a frame, whole: more of it than with the thresholds of a model.
+CROWD = Thresholds(0.1, 0.3, 0.5)
 
 
 class Cutout(NamedTuple):

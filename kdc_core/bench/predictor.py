@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from kdc_core.bench.frames import FRAME, SAMPLES, one_person_image, paste_people
+from kdc_core.bench.frames import CROWD, FRAME, SAMPLES, one_person_image, paste_people
 from kdc_core.data.images import Images
 from kdc_core.data.reading import read_annotations
 from kdc_core.evaluation.coco import coco_results, score
@@ -49,9 +49,8 @@ def bench_predictor(model: str, rounds: int) -> dict[str, float]:
     peer = open_movenet(THREADS)
     one, many = one_person_image(), paste_people(30)
     frame = letterbox_image(many, predictor.letterbox(FRAME))
-    # What the figures are of: a crowd that a lower threshold shows whole.
     everybody = Predictor(predictor.runtime)
-    everybody.thresholds = Thresholds(0.1, 0.3, 0.5)
+    everybody.thresholds = CROWD
     times = interleave(
         {
             "network": lambda: network.run(None, {"frame": frame}),

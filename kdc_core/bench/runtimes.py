@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdc_core.bench.frames import FRAME, paste_people
+from kdc_core.bench.frames import CROWD, FRAME, paste_people
 from kdc_core.bench.movenet import open_movenet
 from kdc_core.bench.predictor import interleave
-from kdc_core.inference.assembly import Thresholds
 from kdc_core.inference.export import cut_before_decode
 from kdc_core.inference.manifest import Precision
 from kdc_core.inference.model_files import find_program
@@ -152,8 +151,7 @@ def _open_all(model: str) -> tuple[dict[str, Predictor], dict[str, str]]:
     for name in RUNTIMES:
         try:
             predictors[name] = Predictor.from_pretrained(model, name, threads=THREADS)
-            # What the figures are of: a crowd that a lower threshold shows whole.
-            predictors[name].thresholds = Thresholds(0.1, 0.3, 0.5)
+            predictors[name].thresholds = CROWD
         except UnusableRuntime as error:
             refused[name] = str(error)
     return predictors, refused

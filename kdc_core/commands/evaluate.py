@@ -98,7 +98,7 @@ def evaluate(
         raise BadParameter("--preset gives settings of --oracle; a model has its own")
     from kdc_core.codec.skeleton import COCO17
     from kdc_core.data.images import Images
-    from kdc_core.evaluation.calibration import calibrate, draw_curve
+    from kdc_core.evaluation.calibration import draw_curve, precision_recall_curve
     from kdc_core.evaluation.run import persons_without_mask
 
     sides, source = _sides(scales), Images(images)
@@ -108,8 +108,8 @@ def evaluate(
         chosen = by_test_time(model, source, sides, flip, given_keypoints or pose2seg, rotate)
     else:
         chosen = by_predictor(model, source, runtime, device, rotate=rotate)
-    grouped = chosen.skeleton == COCO17
-    if breakdown and not grouped:
+    can_group = chosen.skeleton == COCO17
+    if breakdown and not can_group:
         raise BadParameter(f"--breakdown: only for {COCO17.name}, not {chosen.skeleton.name}")
     done = chosen.evaluate(annotations, "evaluate", subset, pose2seg, category)
     summary: dict[str, Any] = {
@@ -122,13 +122,13 @@ def evaluate(
         "failed": len(done.failed),
         **done.figures,
     }
-    grouped = grouped and (breakdown or (report is not None and not pose2seg))
-    groups = _groups(done) if grouped else {}
+    wants_groups = breakdown or (report is not None and not pose2seg)
+    groups = _groups(done) if can_group and wants_groups else {}
     if breakdown:
         summary["breakdown"] = groups
     least = chosen.config.predict.confidence
     if curve is not None:
-        precision_recall = calibrate(done.annotations, done.results)
+        precision_recall = precision_recall_curve(done.annotations, done.results)
         summary["at_default_confidence"] = precision_recall.at(least)
     try:
         save(results, done.annotations.in_file_ids(done.results))
@@ -142,8 +142,16 @@ def evaluate(
     if report is not None:
         from kdc_core.evaluation.report import write_report
 
-        found = (done.results, least, done.protocol, done.figures, groups)
-        write_report(report, done.annotations, source, *found)
+        write_report(
+            report,
+            done.annotations,
+            source,
+            done.results,
+            least,
+            done.protocol,
+            done.figures,
+            groups,
+        )
         echo(f"report in '{report / 'index.html'}'")
     end_with(done.failed)
 

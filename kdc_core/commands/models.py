@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from kdc_core.inference.rotate import Degrees
 
 
-class Evaluated(NamedTuple):
-    """What is evaluated.
+class Candidate(NamedTuple):
+    """What is to be evaluated.
 
     Attributes:
         name: for titles.
@@ -76,14 +76,15 @@ def by_predictor(
     device: str = "auto",
     seconds: list[float] | None = None,
     rotate: int = 0,
-) -> Evaluated:
+) -> Candidate:
     """A model as users run it; what each image took, reading it included, goes to `seconds`."""
 
     @cache
     def run() -> Predictor:
-        from kdc_core.inference.predictor import Predictor
+        from kdc_core.inference.predictor import Predictor, evaluation_thresholds
 
-        found = Predictor.from_pretrained(model, runtime, device, confidence=0.0, keypoint=0.0)
+        found = Predictor.from_pretrained(model, runtime, device)
+        found.thresholds = evaluation_thresholds(found.config)
         found.rotate = cast("Degrees", rotate)
         return found
 
@@ -96,7 +97,7 @@ def by_predictor(
         return prediction
 
     config = config_of(model)
-    return Evaluated(config.name, config, predict, images)
+    return Candidate(config.name, config, predict, images)
 
 
 def by_test_time(
@@ -106,7 +107,7 @@ def by_test_time(
     flip: bool = False,
     given: bool = False,
     rotate: int = 0,
-) -> Evaluated:
+) -> Candidate:
     """A model by torch: mirrored, at several scales or with keypoints given."""
     from kdc_core.evaluation.testtime import AugmentedPredictor
     from kdc_core.inference.rotate import rotate_back, rotate_image
@@ -123,16 +124,16 @@ def by_test_time(
         image = rotate_image(images.read(annotated.file_name), degrees)
         return rotate_back(run()(image, annotated), degrees)
 
-    return Evaluated(name, config, predict, images)
+    return Candidate(name, config, predict, images)
 
 
-def by_oracle(preset: str) -> Evaluated:
+def by_oracle(preset: str) -> Candidate:
     """The annotations themselves, encoded and decoded with the settings of a preset."""
     from kdc_core.config_file import load_preset
     from kdc_core.evaluation.oracle import Oracle
 
     config = load_preset(preset)
-    return Evaluated(f"oracle ({preset})", config, Oracle(config))
+    return Candidate(f"oracle ({preset})", config, Oracle(config))
 
 
 def config_of(model: str) -> Config:

@@ -75,7 +75,7 @@ def _try_file(path: Path) -> None:
     # A link in /dev to an ordinary file would be replaced by a file.
     in_dev = path.absolute().parent == Path("/dev")
     if in_dev or os.path.exists(path) and not os.path.isfile(path):
-        raise KdcError(f"cannot write '{path}': expected the name of a file, and it is none")
+        raise KdcError(f"cannot write '{path}': expected a regular file")
     if not os.path.isdir(path.parent):
         raise KdcError(f"cannot write '{path}': there is no folder '{path.parent}', make it first")
     _try(path, path.parent, Path(path.name))
@@ -86,7 +86,7 @@ def _try_folder(path: Path) -> None:
     while not os.path.lexists(there):
         there = there.parent
     if not os.path.isdir(there):
-        raise KdcError(f"cannot write into '{path}': expected a folder, and '{there}' is none")
+        raise KdcError(f"cannot write into '{path}': '{there}' is not a folder")
     _try(path, there, path.absolute().relative_to(there) / "x")
 
 

@@ -12,7 +12,7 @@ import typer
 from typer import Option
 
 from kdc_core.commands.ablate import ablate as ablate_command
-from kdc_core.commands.models import Evaluated, by_predictor, by_test_time, weights_of
+from kdc_core.commands.models import Candidate, by_predictor, by_test_time, weights_of
 from kdc_core.commands.options import (
     AnnotationFile,
     Category,
@@ -223,7 +223,7 @@ def figure5(
 
 
 def score(
-    by: Callable[[str, Images], Evaluated],
+    by: Callable[[str, Images], Candidate],
     name: str,
     annotations: Path,
     images: Path,

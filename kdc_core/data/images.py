@@ -213,7 +213,7 @@ class Images:
         path = self.path / name
         try:
             if path.exists() and not path.is_file():  # a pipe is waited for, a device has no end
-                raise ImageError(f"cannot read '{path}': expected a file, and it is none")
+                raise ImageError(f"cannot read '{path}': expected a regular file")
             return path.read_bytes()
         except OSError as error:
             raise ImageError(f"cannot read '{path}': {error.strerror}") from error

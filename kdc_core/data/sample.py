@@ -63,5 +63,6 @@ def make_sample(image: np.ndarray, annotated: AnnotatedImage, num_keypoints: int
 
 def _fill(region: np.ndarray, box: np.ndarray) -> None:
     """Add a box x0, y0, x1, y1 to a region (H, W)."""
-    x0, y0, x1, y1 = np.clip(np.round(box), 0, 2 * region.shape[::-1]).astype(int)
+    height, width = region.shape
+    x0, y0, x1, y1 = np.clip(np.round(box), 0, (width, height, width, height)).astype(int)
     region[y0:y1, x0:x1] = True

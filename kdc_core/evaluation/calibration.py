@@ -16,7 +16,7 @@ from kdc_core.evaluation.misses import (
     FOUND_OKS,
     Comparison,
     compare,
-    take,
+    match_greedily,
 )
 from kdc_core.evaluation.plots import draw_lines
 
@@ -45,7 +45,7 @@ class Curve:
         return {name: round(float(values[i]), 4) for name, values in asdict(self).items()}
 
 
-def calibrate(annotations: Annotations, results: Sequence[Result]) -> Curve:
+def precision_recall_curve(annotations: Annotations, results: Sequence[Result]) -> Curve:
     """Judge every given person, best first, and count over thresholds of 0.02 to 0.98.
 
     A person is right with an OKS of at least .5 with an annotated one not yet taken; where that
@@ -72,10 +72,10 @@ def calibrate(annotations: Annotations, results: Sequence[Result]) -> Curve:
 
 def _judge(compared: Comparison) -> list[tuple[bool, bool, bool]]:
     """Of each given person: a person with keypoints, one without, or nobody."""
-    known = take(compared.oks, FOUND_OKS)
+    known = match_greedily(compared.oks, FOUND_OKS)
     left = compared.unknown_iou.copy()
     left[list(known)] = -1
-    other = take(left, FOUND_IOU)
+    other = match_greedily(left, FOUND_IOU)
     crowd = compared.in_crowd >= COVER_FRACTION
     return [
         (d in known, d in other, not (d in known or d in other or crowd[d]))

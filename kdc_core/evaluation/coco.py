@@ -193,7 +193,9 @@ def mask_or_box(person: AnnotatedPerson, size: tuple[int, int]) -> tuple[Rle, bo
         rle = as_rle(person.segmentation, size)
         if rle_tools.area(rle):
             return rle, True
-    x0, y0, x1, y1 = np.clip(person.box, 0, 2 * size[::-1]).astype(np.float64)
+    height, width = size
+    corners = np.clip(person.box, 0, (width, height, width, height))
+    x0, y0, x1, y1 = corners.astype(np.float64)
     return as_rle([np.array([x0, y0, x1, y0, x1, y1, x0, y1])], size), False
 
 

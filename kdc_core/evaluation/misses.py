@@ -120,7 +120,7 @@ def count_misses(annotations: Annotations, misses: list[Miss]) -> dict[str, int]
     return {"persons": persons, "found": found, **{kind: counts[kind] for kind in KINDS}}
 
 
-def take(values: np.ndarray, least: float) -> dict[int, int]:
+def match_greedily(values: np.ndarray, least: float) -> dict[int, int]:
     """Rows, the first one first, take the free column of their highest value from `least`."""
     free, taken = values.copy(), {}
     for row in range(len(free)):
@@ -141,7 +141,7 @@ class Comparison:
 
     Attributes:
         unknown: U persons with a mask, without keypoints.
-        near: (D, G, K) similarity of each keypoint to the person's; 0 where that is unlabelled.
+        similarity: (D, G, K) of each keypoint to the person's; 0 where that is unlabelled.
         oks, iou: (D, G).
         unknown_iou: (D, U) IoU of masks.
         in_crowd: (D,) largest fraction of the detection's mask that one crowd region covers.
@@ -166,10 +166,10 @@ class Comparison:
         self.sigmas = np.array(skeleton.sigmas)
         truth = np.array([p.keypoints for p in self.persons], np.float64).reshape(shape)
         self.labelled = truth[..., 2] > 0  # (G, K)
-        self.near = self._similarity(truth)
+        self.similarity = self._keypoint_similarity(truth)
         # The same to the person's keypoint of the other side.
-        self.mirrored = self._similarity(truth[:, list(skeleton.flip)])
-        self.oks = self.near.sum(-1) / np.maximum(self.labelled.sum(-1), 1)
+        self.mirrored = self._keypoint_similarity(truth[:, list(skeleton.flip)])
+        self.oks = self.similarity.sum(-1) / np.maximum(self.labelled.sum(-1), 1)
         masks = self._rles(result.get("segmentation") for result in found)
         self.masked = [p for p in self.persons + self.unknown if p.segmentation]
         annotated = self._rles(p.segmentation for p in self.masked)
@@ -184,7 +184,7 @@ class Comparison:
 
     def misses(self) -> list[Miss]:
         """What went wrong here: see `find_misses`."""
-        taken = take(self.oks, FOUND_OKS)
+        taken = match_greedily(self.oks, FOUND_OKS)
         free = [d for d in range(len(self.order)) if d not in taken]
         about = np.maximum(self.oks, self.iou) >= ABOUT
         misses = []
@@ -221,7 +221,7 @@ class Comparison:
                 return "swap", d
         if best is None:
             return "missed", None
-        near = (self.near[best, g] >= NEAR_KEYPOINT).sum() / self.labelled[g].sum()
+        near = (self.similarity[best, g] >= NEAR_KEYPOINT).sum() / self.labelled[g].sum()
         jitter = self.oks[best, g] >= ABOUT and near > NEAR_FRACTION
         return "jitter" if jitter else "misplaced", best
 
@@ -237,15 +237,15 @@ class Comparison:
 
     def _swapped(self, d: int, g: int) -> bool:
         """Are keypoints not on this person's but on another's, or on those of its other side?"""
-        elsewhere = self.labelled[g] & (self.near[d, g] < ON_KEYPOINT)
-        others = np.delete(self.near[d], g, axis=0)
+        elsewhere = self.labelled[g] & (self.similarity[d, g] < ON_KEYPOINT)
+        others = np.delete(self.similarity[d], g, axis=0)
         on = np.concatenate((others, self.mirrored[d, g][None])) >= ON_KEYPOINT
         return bool((on & elsewhere).sum(1).max() >= SWAP_FRACTION * self.labelled[g].sum())
 
     def _stolen(self, d: int, taker: int, g: int) -> bool:
         """Has the detection that took another person this person's keypoints?"""
-        on = self.labelled[taker] & (self.near[d, taker] < ON_KEYPOINT)
-        on &= self.near[d, g] >= ON_KEYPOINT
+        on = self.labelled[taker] & (self.similarity[d, taker] < ON_KEYPOINT)
+        on &= self.similarity[d, g] >= ON_KEYPOINT
         return bool(on.sum() >= SWAP_FRACTION * self.labelled[g].sum())
 
     def _on_unknown(self, d: int) -> bool:
@@ -273,7 +273,7 @@ class Comparison:
     def _detection_miss(self, kind: str, annotation: int | None, d: int) -> Miss:
         return Miss(self.image.id, kind, annotation, self.order[d], self.scores[d])
 
-    def _similarity(self, truth: np.ndarray) -> np.ndarray:
+    def _keypoint_similarity(self, truth: np.ndarray) -> np.ndarray:
         """Of the detections and (G, K, 3): (D, G, K), 0 where the truth is not labelled."""
         areas = np.reshape([p.area for p in self.persons], (-1, 1))
         squared = np.square(self.points[:, None] - truth[None, :, :, :2]).sum(-1)

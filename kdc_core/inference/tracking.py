@@ -66,8 +66,8 @@ class _Track:
     lost: bool = False
 
 
-def faint(thresholds: Thresholds) -> Thresholds:
-    """With which to find people for a tracker whose `confidence` is that of these."""
+def tracking_thresholds(thresholds: Thresholds) -> Thresholds:
+    """These, with people kept who are too faint to be new, and good enough to be followed."""
     return replace(thresholds, confidence=FAINT * thresholds.confidence)
 
 
@@ -110,7 +110,7 @@ class Tracker:
         """Give the people of the next frame their ids.
 
         Args:
-            prediction: people of the frame, found with `faint` thresholds or others.
+            prediction: people of the frame, found with `tracking_thresholds` or others.
             time_s: when it was taken, seconds from any moment.
 
         Returns:
@@ -263,7 +263,7 @@ def follow(predictor: Predictor, tracker: Tracker, time_s: float, image: np.ndar
     """
     thresholds = predictor.thresholds
     tracker.confidence = thresholds.confidence
-    predictor.thresholds = faint(thresholds)
+    predictor.thresholds = tracking_thresholds(thresholds)
     try:
         return tracker(predictor(image), time_s)
     finally:

@@ -79,7 +79,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[KDC, dict[str, Any]]:
         raise ModelFileError(f"'{path}' does not fit its own configuration: {error}") from error
     for name, values in network.state_dict().items():
         if not values.isfinite().all():
-            raise ModelFileError(f"'{path}': '{name}' has weights that are no finite numbers")
+            raise ModelFileError(f"'{path}': '{name}' has weights that are NaN or infinite")
     return network.eval(), _provenance(metadata, path)
 
 

@@ -2,9 +2,9 @@
 
 `TrainingSamples` makes a sample with OpenCV in a loader process. On a GPU the loader only draws
 recipes, and this module makes the same samples of them, a batch at once.
-Pixels are interpolated otherwise and edges of pasted people are not blended; of whom a pasted
-person leaves a tenth is judged in the crop, there in the whole image. Where people and
-keypoints come to lie is the same.
+Pixels are interpolated otherwise and edges of pasted people are not blended; whether a pasted
+person hides somebody almost wholly is judged within the crop here, within the whole image there.
+Where people and keypoints come to lie is the same.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 # Of the device's free memory, what images may take; the network needs the rest.
 MEMORY_FRACTION = 0.5
+BYTES_PER_PIXEL = 5  # of an image that is kept: three colors, who is there, regions
 CROWD, UNMASKED = 1, 2  # bits of an image's regions
 MOST_PEOPLE = 254  # in an image: labels are uint8
 # Each pixel of a crop is the mean of so many by so many samples: views shrink images.
@@ -290,7 +291,7 @@ def fits(samples: TrainingSamples, device: torch.device) -> bool:
         return False
     free, _ = torch.cuda.mem_get_info(device)
     sizes = samples.sizes()
-    return int(5 * len(sizes) * sizes.max(0).prod()) < MEMORY_FRACTION * free
+    return int(BYTES_PER_PIXEL * len(sizes) * sizes.max(0).prod()) < MEMORY_FRACTION * free
 
 
 def _tensor(values: np.ndarray) -> Tensor:

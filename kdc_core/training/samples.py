@@ -221,14 +221,14 @@ class TrainingSamples(Dataset[Batch]):
         """Whether the images are those annotated, as far as they have been read.
 
         Raises:
-            AnnotationError: more than one of a hundred has another size than annotated.
+            AnnotationError: more than MOST_OF_OTHER_SIZE of them have another size than annotated.
         """
         wrong = int((self.left_out == OTHER_SIZE).sum())
         if wrong > MOST_OF_OTHER_SIZE * self.num_images:
             raise AnnotationError(
                 f"{wrong} of {self.num_images} training images, so far, have another size than "
-                "annotated, which is more than one of a hundred: give the images that were "
-                "annotated; `kdc data check` lists them"
+                f"annotated, which is more than {MOST_OF_OTHER_SIZE:.0%}: give the images that "
+                "were annotated; `kdc data check` lists them"
             )
 
     def _place(self, number: int) -> int:
@@ -311,7 +311,7 @@ class FromStep(Sampler[int]):
     def __init__(self, samples: TrainingSamples, step: int):
         train = samples.config.train
         self.total, self.batch = len(samples), train.batch
-        self.first = step * train.batch * train.accumulate
+        self.first_sample = step * train.batch * train.accumulate
         if train.batch % world():
             raise ConfigError(
                 f"train.batch counts the samples of all processes: expected a multiple of "
@@ -319,7 +319,7 @@ class FromStep(Sampler[int]):
             )
 
     def __iter__(self) -> Iterator[int]:
-        numbers = range(self.first, self.total)
+        numbers = range(self.first_sample, self.total)
         return (n for n in numbers if n % self.batch % world() == rank())
 
     def __len__(self) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kdc_core.data.annotations import Annotations
-from kdc_core.evaluation.calibration import calibrate
+from kdc_core.evaluation.calibration import precision_recall_curve
 
 from .conftest import make_person
 from .test_misses import read
@@ -49,7 +49,7 @@ def truth(*persons: dict[str, Any]) -> Annotations:
 def test_right_wrong_and_taken_twice() -> None:
     annotations = truth(person(1, 20), person(2, 200))
     results = [given(20, 0.9), given(21, 0.7), given(400, 0.5), given(200, 0.3)]
-    curve = calibrate(annotations, results)
+    curve = precision_recall_curve(annotations, results)
     assert curve.at(0.8) == {"confidence": 0.8, "precision": 1, "recall": 0.5, "recall_all": 0.5}
     assert curve.at(0.6)["precision"] == 0.5, "the second on the same person is wrong"
     assert curve.at(0.4)["precision"] == pytest.approx(1 / 3, abs=1e-3)
@@ -62,13 +62,13 @@ def test_persons_without_keypoints_count_by_their_mask_and_crowds_not_at_all() -
     unlabelled = person(1, 20, num_keypoints=0, keypoints=[0] * 51)
     crowd = person(2, 300, iscrowd=1, num_keypoints=0, keypoints=[0] * 51)
     results = [given(22, 0.9), given(300, 0.8)]
-    figures = calibrate(truth(unlabelled, crowd), results).at(0.5)
+    figures = precision_recall_curve(truth(unlabelled, crowd), results).at(0.5)
     assert figures["precision"] == 1, "one right by its mask, one neutral"
     assert figures["recall_all"] == 1 and figures["recall"] == 0
-    beside = calibrate(truth(unlabelled, crowd), [given(70, 0.9)]).at(0.5)
+    beside = precision_recall_curve(truth(unlabelled, crowd), [given(70, 0.9)]).at(0.5)
     assert beside["precision"] == 0
 
 
 def test_nothing_given_is_nothing_wrong() -> None:
-    figures = calibrate(truth(person(1, 20)), []).at(0.5)
+    figures = precision_recall_curve(truth(person(1, 20)), []).at(0.5)
     assert figures["precision"] == 1 and figures["recall"] == 0

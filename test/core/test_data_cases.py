@@ -31,7 +31,7 @@ GIB = 1 << 30
 NUMBERS = "numbers written as text or of another type, read as what they say: "
 IDS = "annotation ids that are missing, 0, repeated or no whole numbers; numbered anew: "
 NULL = "null, read as if nothing were given: 10, first annotation 0 (id 453991)"
-AREA = "no area, taken of the mask, else as .53 of the box: 10, first annotation 0 (id 453991)"
+AREA = "no area, computed from the mask, else .53 of the box: 10, first annotation 0 (id 453991)"
 SKELETON = (
     "its persons have 5 keypoints (nose, left_shoulder, right_shoulder, left_hip, right_hip)"
 )

@@ -16,7 +16,6 @@ from kdc_core.codec.encode import encode
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.sample import Sample
-from kdc_core.config import Config
 
 from .conftest import (
     SIZE,
@@ -142,7 +141,7 @@ def test_two_people_with_crossing_arms_keep_their_hands() -> None:
     assert_found([left, right], predict(make_people([left, right], SIZE)))
 
 
-def test_torch_decodes_alike_on_one_and_two_threads(oracle_config: Config) -> None:
+def test_torch_decodes_alike_on_one_and_two_threads() -> None:
     fields = perfect_fields(make_people([make_person(40, 20, 90)], SIZE))
     before = torch.get_num_threads()
     try:

@@ -154,7 +154,7 @@ def test_people_without_a_mask_take_no_mask_loss_in_their_box_alone() -> None:
     assert unknown[5:25, 25:35].all() and not unknown[~box].any()
 
 
-def test_a_image_of_nobody_is_all_background() -> None:
+def test_an_image_of_nobody_is_all_background() -> None:
     targets, weights, _ = encode(make_people([], SIZE), codec(12.0))
     assert not targets.heat.any() and not targets.mask.any()
     assert weights.heat.all() and weights.mask.all()

@@ -93,7 +93,7 @@ def test_images_of_another_size_are_refused_before_the_first(data_set: Path) -> 
 def test_the_truth_of_an_image_listed_twice_is_that_of_each_entry(
     data_set: Path, tmp_path: Path
 ) -> None:
-    """Its people are parted between the two entries."""
+    """Each entry lacks the people of the other."""
     content = json.loads(data_set.read_text())
     image = next(
         i

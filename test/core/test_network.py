@@ -356,5 +356,5 @@ def test_damage_that_only_the_weights_or_their_origin_have_is_named(tmp_path: Pa
     name = next(n for n, values in tensors.items() if values.is_floating_point())
     tensors[name].flatten()[0] = float("nan")
     save_file(tensors, path, metadata)
-    with pytest.raises(ModelFileError, match=f"'{name}' has weights that are no finite numbers"):
+    with pytest.raises(ModelFileError, match=f"'{name}' has weights that are NaN or infinite"):
         load_model(path)

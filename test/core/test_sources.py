@@ -472,7 +472,7 @@ def test_pipes_and_devices_are_not_waited_for(
     assert list_sources([str(tmp_path)]) == [str(tmp_path / "d.jpg")], "that is told as an error"
     assert "left out by ending: 3 pipe or device" in caplog.text
     for name in ("a.jpg", "c.png"):
-        with pytest.raises(ImageError, match="expected a file"):
+        with pytest.raises(ImageError, match="a regular file"):
             Images(tmp_path).read_bytes(name)
 
 

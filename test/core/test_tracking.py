@@ -24,7 +24,7 @@ from kdc_core.data.reading import read_annotations
 from kdc_core.errors import KdcError
 from kdc_core.inference.assembly import Thresholds
 from kdc_core.inference.predictor import Predictor
-from kdc_core.inference.tracking import LAST_ID, LOST_S, Tracker, faint, follow
+from kdc_core.inference.tracking import LAST_ID, LOST_S, Tracker, follow, tracking_thresholds
 
 from .commands import kdc
 
@@ -149,7 +149,7 @@ def test_who_is_faint_is_followed_but_not_begun_with(tracker: Tracker) -> None:
     assert ids(tracker(frame(person(300, score=0.5)), 0.1)) == [1]
     found = tracker(frame(person(300, score=0.4), person(100, score=0.4)), 0.2)
     assert ids(found) == [1] and found.persons[0].keypoints[0, 0] > 200
-    assert faint(Thresholds(0.5, 0.3, 0.7, 4)) == Thresholds(0.45, 0.3, 0.7, 4)
+    assert tracking_thresholds(Thresholds(0.5, 0.3, 0.7, 4)) == Thresholds(0.45, 0.3, 0.7, 4)
 
 
 # Ids as such

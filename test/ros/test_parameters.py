@@ -16,7 +16,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
 from kdc_core.inference.assembly import Thresholds
-from kdc_core.inference.tracking import faint
+from kdc_core.inference.tracking import tracking_thresholds
 from kdc_ros import env
 from kdc_ros.images import fill_image
 from kdc_ros.node import KdcNode
@@ -256,7 +256,7 @@ def test_thresholds_reach_the_predictor(
         node.set_parameters([Parameter(name, value=value) for name, value in changes.items()])
         process_frame(node)
         wanted = Thresholds(0.125, 0.25, 0.75, 3)
-        assert predictor.thresholds == (faint(wanted) if tracking else wanted)
+        assert predictor.thresholds == (tracking_thresholds(wanted) if tracking else wanted)
 
 
 def test_a_change_while_a_frame_is_in_work_counts_from_the_next(

@@ -22,7 +22,12 @@ from kdc_core.inference.engine.library import (
     find_library,
     no_collection,
 )
-from kdc_core.inference.engine.messages import BrokenEngine, EngineError, explain
+from kdc_core.inference.engine.messages import (
+    OUT_OF_GPU_MEMORY,
+    BrokenEngine,
+    EngineError,
+    explain,
+)
 from kdc_core.inference.engine.session import EngineSession
 from kdc_core.inference.engine.worker import make_logger
 from kdc_core.inference.manifest import read_manifest
@@ -159,7 +164,7 @@ class TensorRtRuntime:
         if loaded is None:
             text = self._explain(f"the engine '{engine.path}' could not be loaded", "loading")
             # A good engine for which there is no memory just now is kept.
-            raise EngineError(text) if "out of GPU memory" in text else BrokenEngine(text)
+            raise EngineError(text) if OUT_OF_GPU_MEMORY in text else BrokenEngine(text)
         kernels = Kernels(Path(engine.path), driver.describe())
         try:
             with no_collection():
