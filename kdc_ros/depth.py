@@ -35,7 +35,7 @@ TYPES = {"depth": "sensor_msgs/msg/Image", "camera_info": "sensor_msgs/msg/Camer
 
 
 @dataclass(eq=False)
-class Wanted:
+class DepthMatch:
     """The depth of one image.
 
     Attributes:
@@ -98,7 +98,7 @@ class DepthInput:
         self._changed = threading.Condition()
         self._open = False
         self._kept: deque[Image] = deque(maxlen=KEPT)
-        self._wanted: weakref.WeakSet[Wanted] = weakref.WeakSet()
+        self._matches: weakref.WeakSet[DepthMatch] = weakref.WeakSet()
         self.info: CameraInfo | None = None
 
     def open(self) -> None:
@@ -139,25 +139,25 @@ class DepthInput:
         self._absent[name] = why
         return fitting
 
-    def want(self, header: Header) -> Wanted:
+    def match(self, header: Header) -> DepthMatch:
         """Begin to look for the depth of an image, among what came and what will come."""
-        wanted = Wanted(stamp_ns(header))
+        match = DepthMatch(stamp_ns(header))
         with self._changed:
-            wanted.nearest = min(self._kept, key=wanted.gap_ns, default=None)
-            wanted.final = any(stamp_ns(d.header) >= wanted.stamp_ns for d in self._kept)
-            self._wanted.add(wanted)
-        return wanted
+            match.nearest = min(self._kept, key=match.gap_ns, default=None)
+            match.final = any(stamp_ns(d.header) >= match.stamp_ns for d in self._kept)
+            self._matches.add(match)
+        return match
 
-    def depth_of(self, wanted: Wanted, slop_s: float) -> Image:
+    def depth_of(self, match: DepthMatch, slop_s: float) -> Image:
         """The depth of an image; waits for a while if it is still to come.
 
         Raises:
             BadFrame: none is near enough; the text says why.
         """
         with self._changed:
-            self._changed.wait_for(lambda: wanted.final or not self._open, WAIT_S)
-            depth = wanted.nearest
-        gap_s = math.inf if depth is None else 1e-9 * wanted.gap_ns(depth)
+            self._changed.wait_for(lambda: match.final or not self._open, WAIT_S)
+            depth = match.nearest
+        gap_s = math.inf if depth is None else 1e-9 * match.gap_ns(depth)
         if depth is None or (gap_s > slop_s and self._absent["depth"]):
             raise self.missing("depth")
         if gap_s > slop_s:
@@ -213,6 +213,6 @@ class DepthInput:
                 self._kept.popleft()
             while len(self._kept) > 1 and sum(len(d.data) for d in self._kept) > KEPT_BYTES:
                 self._kept.popleft()
-            for wanted in self._wanted:
-                wanted.offer(depth)
+            for match in self._matches:
+                match.offer(depth)
             self._changed.notify_all()

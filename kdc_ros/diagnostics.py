@@ -65,12 +65,14 @@ class Monitor:
 
     def builds(self, text: str) -> None:
         """What the build does that this thread waits for."""
-        self.building, self._builder = text, threading.get_ident()
+        with self._lock:
+            self.building, self._builder = text, threading.get_ident()
 
     def ended_build(self) -> None:
         """This thread waits for none any more."""
-        if self._builder == threading.get_ident():
-            self.building = ""
+        with self._lock:
+            if self._builder == threading.get_ident():
+                self.building = ""
 
     def got_image(self, now_s: float) -> None:
         with self._lock:

@@ -119,7 +119,7 @@ class Bodies:
         self._lock = threading.Lock()  # so that none is taken down while another thread asks it
 
     @property
-    def wanted(self) -> bool:
+    def subscribed(self) -> bool:
         """Whether anybody subscribes to any of the topics."""
         with self._lock:
             publishers = [self._tracked]

@@ -23,7 +23,7 @@ class Mirror(Protocol):
     """Publishers of the same people as messages of a package that may be missing."""
 
     @property
-    def wanted(self) -> bool:
+    def subscribed(self) -> bool:
         """Whether anybody subscribes to any of the topics."""
         ...
 
@@ -67,10 +67,10 @@ class Outputs:
         return self._publishers[-1]
 
     @property
-    def wanted(self) -> bool:
+    def subscribed(self) -> bool:
         """Whether anybody subscribes to any of the topics."""
         listened = any(publisher.get_subscription_count() for publisher in self._publishers)
-        return listened or any(mirror.wanted for mirror in self._mirrors)
+        return listened or any(mirror.subscribed for mirror in self._mirrors)
 
     @property
     def hides_people(self) -> bool:

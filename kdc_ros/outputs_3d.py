@@ -15,7 +15,7 @@ from visualization_msgs.msg import MarkerArray
 
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import Skeleton
-from kdc_ros.depth import DepthInput, Wanted
+from kdc_ros.depth import DepthInput, DepthMatch
 from kdc_ros.images import BadFrame
 from kdc_ros.lifting import depth_plane, keypoint_3d_rows, lift, pinhole_of, to_metres
 from kdc_ros.markers import Markers
@@ -29,11 +29,11 @@ PATIENCE_S = 1.0  # without anybody lifted, until it is complained of
 
 @dataclass(frozen=True)
 class Flat:
-    """People of an image that are still to be lifted, and the depth they want."""
+    """People of an image that are still to be lifted, and the depth of that image."""
 
     header: Header
     prediction: Prediction
-    depth: Wanted
+    depth: DepthMatch
     settings: Settings
 
 
@@ -65,7 +65,7 @@ class Outputs3d:
         self._remarked: set[str] = set()
 
     @property
-    def wanted(self) -> bool:
+    def subscribed(self) -> bool:
         """Whether anybody subscribes to any of the topics."""
         return any(publisher.get_subscription_count() for publisher in self._publishers)
 
@@ -109,20 +109,20 @@ class Outputs3d:
         """Follow who publishes depth by now; to be called about every second."""
         self._input.follow_publishers()
 
-    def want(self, header: Header) -> Wanted:
+    def match(self, header: Header) -> DepthMatch:
         """Look for the depth of an image from now on: by the time that its people are known, it
         may be long gone."""
-        return self._input.want(header)
+        return self._input.match(header)
 
     def publish(
-        self, header: Header, prediction: Prediction, depth: Wanted, settings: Settings
+        self, header: Header, prediction: Prediction, depth: DepthMatch, settings: Settings
     ) -> None:
         """Lift the people of one image and publish them under its header, in a while.
 
         Args:
             header: of the image.
             prediction: its people.
-            depth: what `want` gave for it.
+            depth: what `match` gave for it.
             settings: parameters in force for it.
         """
         self._box.put(Flat(header, prediction, depth, settings))

@@ -21,7 +21,7 @@ from kdc_core.inference.runtimes.protocol import Pending
 from kdc_core.inference.smoothing import Smoother
 from kdc_core.inference.tracking import Tracker, tracking_thresholds
 from kdc_ros.converter import Converter
-from kdc_ros.depth import Wanted
+from kdc_ros.depth import DepthMatch
 from kdc_ros.diagnostics import CLOCKS_DISAGREE_S, Monitor
 from kdc_ros.image_input import Message
 from kdc_ros.images import BadFrame
@@ -61,7 +61,7 @@ class Begun:
     settings: Settings
     region: Region | None
     pending: Pending[Prediction]
-    depth: Wanted | None
+    depth: DepthMatch | None
     unsure: bool
     converted_s: float
 
@@ -109,10 +109,10 @@ class Processing:
     @property
     def idle(self) -> bool:
         """Whether frames are left out because nobody subscribes to what would come of them."""
-        wanted_3d = self._outputs_3d is not None and self._outputs_3d.wanted
+        listened_3d = self._outputs_3d is not None and self._outputs_3d.subscribed
         shown = self._view is not None and not self._view.ended
-        wanted = self._outputs.wanted or wanted_3d or shown
-        return self._settings().lazy and not wanted
+        listened = self._outputs.subscribed or listened_3d or shown
+        return self._settings().lazy and not listened
 
     def forget_people(self) -> None:
         """Forget who is followed; ids begin with 1 again."""
@@ -162,7 +162,7 @@ class Processing:
 
     def _submit(self, image: Message, settings: Settings) -> Begun:
         before = time.monotonic()
-        depth = None if self._outputs_3d is None else self._outputs_3d.want(image.header)
+        depth = None if self._outputs_3d is None else self._outputs_3d.match(image.header)
         pixels = self._convert(image)
         region = settings.region
         try:
@@ -170,7 +170,7 @@ class Processing:
         except OutsideError as error:
             raise BadFrame(str(error)) from error
         converted_s = time.monotonic() - before
-        unsure, thresholds = self._outputs.hides_people, _wanted(settings)
+        unsure, thresholds = self._outputs.hides_people, _thresholds_of(settings)
         self._predictor.thresholds = thresholds.lowered(UNSURE) if unsure else thresholds
         self._predictor.rotate = settings.rotation
         pending = self._predictor.submit(part)
@@ -188,7 +188,7 @@ class Processing:
             prediction = begun.region.back(prediction, begun.pixels.shape[:2])
         everybody = prediction if begun.unsure else None
         if begun.unsure:
-            prediction = narrowed(prediction, _wanted(settings))
+            prediction = narrowed(prediction, _thresholds_of(settings))
         if settings.min_area:
             large = tuple(p for p in prediction.persons if p.area >= settings.min_area)
             prediction = replace(prediction, persons=large)
@@ -246,6 +246,6 @@ class Processing:
         return None
 
 
-def _wanted(settings: Settings) -> Thresholds:
+def _thresholds_of(settings: Settings) -> Thresholds:
     """With which to find the people; a tracker leaves out those that are faint and new."""
     return tracking_thresholds(settings.thresholds) if settings.tracking else settings.thresholds

@@ -65,7 +65,7 @@ class Detections:
         self._ids: list[int] | None = None  # that subscribers know
 
     @property
-    def wanted(self) -> bool:
+    def subscribed(self) -> bool:
         """Whether anybody subscribes to any of the topics."""
         publishers = (self._detections, self._label_info)
         return any(publisher.get_subscription_count() for publisher in publishers)

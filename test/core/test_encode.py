@@ -273,9 +273,12 @@ def test_augmentation_keeps_keypoints_on_their_mask(seed: int) -> None:
                 assert mask[int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3].any()
 
 
-def test_color_changes_stay_in_range_and_zero_changes_nothing() -> None:
+def test_colors_change_by_no_more_than_the_strength_and_zero_changes_nothing() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (20, 30, 3), np.uint8)
     assert (cv2.transform(image, draw_color(0.0, rng)) == image).all()
-    changed = cv2.transform(image, draw_color(0.3, rng))
-    assert changed.dtype == np.uint8 and (changed != image).any()
+    gray = np.full((1, 1, 3), 128, np.uint8)
+    changes = [draw_color(0.3, rng) for _ in range(50)]
+    assert all((cv2.transform(image, change) != image).any() for change in changes)
+    seen = [int(cv2.transform(gray, change)[0, 0, 0]) for change in changes]
+    assert 128 * 0.7 - 1 <= min(seen) < 115 and 140 < max(seen) <= 128 * 1.3 + 1, "brightness"

@@ -260,7 +260,7 @@ def test_of_depth_that_is_still_to_come_the_nearest_is_taken(
     stamps_ms: tuple[int, ...], nearest_ms: int
 ) -> None:
     """For an image of 100 ms."""
-    wanted = depth_module.Wanted(100_000_000)
+    wanted = depth_module.DepthMatch(100_000_000)
     for stamp_ms in stamps_ms:
         depth = Image()
         depth.header.stamp.nanosec = stamp_ms * 1_000_000
@@ -462,9 +462,9 @@ def test_the_depth_of_an_image_that_is_taken_up_late_is_still_there(
         depth.header.stamp.sec, depth.header.stamp.nanosec = 7, number * 16_600_000
         kept._on_depth(depth)
         images.append(depth)
-    wanted = kept.want(images[45].header)
+    wanted = kept.match(images[45].header)
     assert wanted.nearest is images[45] and wanted.final
-    assert kept.want(images[0].header).nearest is images[29], "for half a second alone"
+    assert kept.match(images[0].header).nearest is images[29], "for half a second alone"
 
 
 def test_of_depth_without_stamps_the_latest_alone_is_kept_and_none_while_inactive(

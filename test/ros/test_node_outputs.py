@@ -484,10 +484,10 @@ def test_whoever_listens_to_one_body_alone_is_served(
         camera.send_until(lambda: len(bodies(local)) == 3, "a body")
         assert node._loaded is not None
         outputs = node._loaded.outputs
-        assert not outputs.wanted
+        assert not outputs.subscribed
         camera.set_parameters(lazy=True)
         got = listen(camera, Skeleton2D, f"{BODIES}/b00001/skeleton2d")
-        camera.wait(lambda: outputs.wanted, "somebody listens")
+        camera.wait(lambda: outputs.subscribed, "somebody listens")
         got.clear()
         camera.send_until(lambda: got, "a skeleton")
 
