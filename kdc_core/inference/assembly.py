@@ -110,12 +110,22 @@ class Thresholds:
         keypoint: least score of a visible keypoint.
         mask: least mask probability of a person's pixel.
         max_persons: most persons, the best first.
+
+    Raises:
+        ValueError: one that is not in 0..1, or no person.
     """
 
     confidence: float
     keypoint: float
     mask: float
     max_persons: int = MOST_PERSONS
+
+    def __post_init__(self) -> None:
+        for name in ("confidence", "keypoint", "mask"):
+            if not 0 <= (value := getattr(self, name)) <= 1:  # nor what is no number
+                raise ValueError(f"{name}: expected 0 to 1, got {value!r}")
+        if self.max_persons < 1:
+            raise ValueError(f"max_persons: expected 1 or more, got {self.max_persons!r}")
 
     def lowered(self, confidence: float) -> Thresholds:
         """These, with people down to this score kept; `narrowed` leaves what these leave."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +23,7 @@ from kdc_core.inference.assembly import Raw, Thresholds, assemble
 from kdc_core.inference.manifest import Precision
 from kdc_core.inference.rotate import Degrees, rotate_back, rotate_image
 from kdc_core.inference.runtimes.choice import choose_runtime
-from kdc_core.inference.runtimes.protocol import Pending, Runtime, submit_frame
+from kdc_core.inference.runtimes.protocol import Pending, Runtime, UnusableRuntime, submit_frame
 from kdc_core.network.backbones import side_rule
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ class ImageArrayError(KdcError):
 
 class Predictor:
     """Finds people in images with one model on one runtime.
+
+    Several threads may call it, one waits for the other. It works in the process that opened it:
+    a process that is forked off opens its own. `with` closes it.
 
     Args:
         runtime: what executes the model.
@@ -72,11 +77,15 @@ class Predictor:
     ):
         if image_format not in ("rgb", "bgr"):
             raise ValueError(f"image_format: expected 'rgb' or 'bgr', got {image_format!r}")
+        if longer_side is not None and not 0 < longer_side <= LARGEST_SIDE:
+            raise ValueError(f"longer_side: expected 1 to {LARGEST_SIDE}, got {longer_side!r}")
         self.runtime = runtime
         self.config = runtime.manifest.config
         self.skeleton = SKELETONS[self.config.fields.skeleton]
         self.longer_side = longer_side or self.config.predict.longer_side
-        self.image_format = image_format
+        self._image_format = image_format
+        self._one_call = threading.Lock()
+        self._process, self._closed = os.getpid(), False
         self.size = size or runtime.manifest.size
         self.refused: dict[str, str] = {}
         self.thresholds = default_thresholds(self.config)
@@ -117,20 +126,26 @@ class Predictor:
             UnusableRuntime, ManifestError, ModelFileError: says what is wrong with which file.
             FrameError: no frames of that size fit the model.
             BuildCancelled: by `cancelled` of the engines' cache.
-            ValueError: no such image format.
+            ValueError: no such image format, thresholds or number of threads.
         """
+        if threads is not None and not (isinstance(threads, int) and threads > 0):
+            raise ValueError(f"threads: expected a whole number from 1, or None, got {threads!r}")
         choice = choose_runtime(
             model, runtime, device, threads, precision, size, engines, one_size
         )
-        predictor = cls(choice.runtime, image_format=image_format, size=size)
+        try:
+            predictor = cls(choice.runtime, image_format=image_format, size=size)
+            default = predictor.thresholds
+            predictor.thresholds = replace(
+                default,
+                confidence=default.confidence if confidence is None else confidence,
+                keypoint=default.keypoint if keypoint is None else keypoint,
+                mask=default.mask if mask is None else mask,
+            )
+        except ValueError:
+            choice.runtime.close()
+            raise
         predictor.refused = choice.refused
-        default = predictor.thresholds
-        predictor.thresholds = replace(
-            default,
-            confidence=default.confidence if confidence is None else confidence,
-            keypoint=default.keypoint if keypoint is None else keypoint,
-            mask=default.mask if mask is None else mask,
-        )
         return predictor
 
     @property
@@ -150,8 +165,10 @@ class Predictor:
 
         Raises:
             ImageArrayError: not such an array.
+            UnusableRuntime: the predictor is closed, or was opened by another process.
         """
-        return self.submit(image).collect()
+        with self._one_call:
+            return self.submit(image).collect()
 
     def submit(self, image: np.ndarray) -> Pending[Prediction]:
         """As calling it, without waiting: `collect()` of what is returned gives the people.
@@ -162,7 +179,16 @@ class Predictor:
 
         Raises:
             ImageArrayError: not such an array.
+            UnusableRuntime: the predictor is closed, or was opened by another process.
+            ValueError: `rotate` is none of `ROTATIONS`.
         """
+        if self._closed:
+            raise UnusableRuntime("this predictor is closed: open another one")
+        if self._process != os.getpid():
+            raise UnusableRuntime(
+                "this predictor was opened by the process that this one was forked off: its "
+                "threads did not come along. Open one here, or start processes by spawn"
+            )
         check_image(image)
         degrees = self.rotate
         image = rotate_image(image, degrees)
@@ -172,7 +198,7 @@ class Predictor:
         return Pending(lambda: rotate_back(pending.collect(), degrees))
 
     def _submit(self, frame: np.ndarray, letterbox: Letterbox) -> Pending[Raw]:
-        if self.image_format == "bgr":
+        if self._image_format == "bgr":
             frame = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         return submit_frame(self.runtime, frame)
 
@@ -183,7 +209,14 @@ class Predictor:
 
     def close(self) -> None:
         """Free the model."""
+        self._closed = True
         self.runtime.close()
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def default_thresholds(config: Config) -> Thresholds:

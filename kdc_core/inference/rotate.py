@@ -16,7 +16,13 @@ CODES = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CO
 
 
 def rotate_image(image: np.ndarray, degrees: Degrees) -> np.ndarray:
-    """Turn an image (H, W, 3) clockwise."""
+    """Turn an image (H, W, 3) clockwise.
+
+    Raises:
+        ValueError: not by one of ROTATIONS.
+    """
+    if degrees not in ROTATIONS:
+        raise ValueError(f"rotate: expected one of {ROTATIONS}, got {degrees!r}")
     return cv2.rotate(image, CODES[degrees]) if degrees else image
 
 

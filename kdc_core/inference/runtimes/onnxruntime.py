@@ -5,8 +5,13 @@ The two on a GPU are tested against a stand-in for a GPU's package alone.
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -36,6 +41,9 @@ GPU_PROVIDERS: dict[str, tuple[tuple[str, dict[str, str]], ...]] = {
 }
 
 
+Jobs = SimpleQueue[tuple[Future[list[np.ndarray]], Callable[[], list[np.ndarray]]] | None]
+
+
 class Session:
     """An ONNX file opened with the options used everywhere, run in a thread of its own.
 
@@ -63,8 +71,14 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
         options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
         options.log_severity_level = 3
-        self._thread = ThreadPoolExecutor(1, "kdc_onnxruntime")
         self.raw = onnxruntime.InferenceSession(model, options, providers=providers or [CPU])
+        # No executor: Python ends those before the threads that may still use this one.
+        self._jobs: Jobs = SimpleQueue()
+        self._thread = threading.Thread(
+            target=_work, args=(self._jobs,), name="kdc_onnxruntime", daemon=True
+        )
+        self._thread.start()
+        self._end_thread = weakref.finalize(self, self._jobs.put, None)
 
     def run(self, outputs: list[str] | None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Execute; None = all outputs."""
@@ -74,13 +88,27 @@ class Session:
         self, outputs: list[str] | None, inputs: dict[str, np.ndarray]
     ) -> Future[list[np.ndarray]]:
         """As `run`, without waiting."""
-        return self._thread.submit(self.raw.run, outputs, inputs)
+        found: Future[list[np.ndarray]] = Future()
+        self._jobs.put((found, partial(self.raw.run, outputs, inputs)))
+        return found
 
     def close(self) -> None:
-        """End the thread and free the model."""
-        self._thread.shutdown()
+        """End the thread, after what was submitted, and free the model."""
+        self._end_thread()
+        self._thread.join()
         if hasattr(self, "raw"):  # else it is closed already
             del self.raw
+
+
+def _work(jobs: Jobs) -> None:
+    """Do one job after the other, until there is None."""
+    while (job := jobs.get()) is not None:
+        found, run = job
+        try:
+            found.set_result(run())
+        except Exception as error:  # onnxruntime raises classes of its own for every cause
+            found.set_exception(error)
+        del job, found, run  # while it waits for the next one, this one's model may be freed
 
 
 class OnnxRuntime:
