@@ -118,7 +118,7 @@ def run(arguments: Sequence[str]) -> int:
 
     Returns:
         The exit code: 0 done; 1 some input failed or the work broke off, the rest is written; 2
-        refused before the work; 130 or 143 stopped by SIGINT or SIGTERM.
+        refused before the work; 130, 143 or 129 stopped by SIGINT, SIGTERM or SIGHUP.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names of files may be in no encoding

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first asks for a stop, a second ends the process at once.
+"""SIGINT, SIGTERM and SIGHUP: the first asks for a stop, a second ends the process at once.
 
 What works on in a loop asks `stop_by_signal`; all else ends where it is (`raise_on_signal`).
 """
@@ -10,11 +10,13 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
+if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as it is under `nohup`
+    SIGNALS += (signal.SIGHUP,)  # a terminal was closed
 END = b"\0"  # no signal has this number
 # `timeout` sends a signal to the process and then to its group: that is one, not two.
 TOGETHER_S = 0.1
@@ -32,7 +34,7 @@ class Stop:
 
 class Stopped(SystemExit):
     """The work was stopped by a signal, and what was done is written: 130 of SIGINT, 143 of
-    SIGTERM.
+    SIGTERM, 129 of SIGHUP.
 
     Args:
         number: of the signal.
@@ -54,7 +56,7 @@ def end_stopped(number: int) -> NoReturn:
 
 @contextmanager
 def stop_by_signal(twice: bool = True) -> Iterator[Stop]:
-    """Note the first SIGINT or SIGTERM in what is yielded; a second ends the process at once.
+    """Note the first signal to stop in what is yielded; a second ends the process at once.
 
     Python runs its handlers between two lines, and so behind a long call of a library. Here a
     thread reads the numbers, which the C handler writes into a pipe, whatever runs meanwhile.
@@ -115,7 +117,8 @@ def _read(pipe: int, stop: Stop, twice: bool) -> None:
             continue
         if stop.signal is None:
             stop.signal, first = read[0], time.monotonic()
-        elif twice and time.monotonic() - first > TOGETHER_S:
+        # Of a terminal that is closed each process around may send one.
+        elif twice and read[0] != signal.SIGHUP and time.monotonic() - first > TOGETHER_S:
             os._exit(128 + read[0])
 
 
@@ -139,8 +142,9 @@ def exit_on_signal() -> None:
 
 
 def _say_stopped(number: int) -> None:
-    # Whatever state Python's own stderr is in.
-    os.write(2, f"stopped by {signal.Signals(number).name}\n".encode())
+    with suppress(OSError):  # the terminal was closed
+        # Whatever state Python's own stderr is in.
+        os.write(2, f"stopped by {signal.Signals(number).name}\n".encode())
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -39,7 +39,7 @@ def bag(
     """Find the people in the images of a bag, and write them to another bag.
 
     It has the topics /kdc/keypoints, /kdc/persons and /kdc/labels as the node publishes them, with
-    the headers and the times of the images. Needs no ROS. Ctrl-C or SIGTERM leaves no bag.
+    the headers and the times of the images. Needs no ROS. Ctrl-C, SIGTERM or SIGHUP leaves no bag.
     """
     from kdc_ros.bag_files import DamagedBag, check_name
     from kdc_ros.bag_run import run_bag

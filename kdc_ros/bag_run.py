@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from kdc_core.commands.printing import say
 from kdc_core.commands.viewing import viewing
 from kdc_core.data.bits16 import To8Bits
 from kdc_core.inference.predictor import Predictor
@@ -70,7 +71,7 @@ def run_bag(
 
 
 def _say(error: str) -> None:
-    typer.echo(f"error: {error}", err=True)
+    say(f"error: {error}")
 
 
 def _find_people(

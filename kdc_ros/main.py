@@ -150,21 +150,15 @@ def catch_signals() -> tuple[int, int]:
     awake, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    for number in _stop_signals():
+    for number in SIGNALS:
         signal.signal(number, lambda *_: None)
     return awake, wake
 
 
 def ignore_signals() -> None:
     """Keep a second signal from ending Python while it ends itself, without handlers."""
-    for number in _stop_signals():
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-
-
-def _stop_signals() -> tuple[signal.Signals, ...]:
-    """SIGINT, SIGTERM, and SIGHUP of a terminal that is closed, but where `nohup` ignores it."""
-    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    return SIGNALS if ignored else (*SIGNALS, signal.SIGHUP)
 
 
 def about_missing(error: Exception) -> str:

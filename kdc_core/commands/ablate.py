@@ -12,7 +12,7 @@ from typer import Argument, Option
 from kdc_core.commands.models import weights_of
 from kdc_core.commands.options import AnnotationFile, Category, ImageFolder, Json
 from kdc_core.commands.outputs import check_outputs
-from kdc_core.commands.printing import cell, end_with, print_table, save, say_absent
+from kdc_core.commands.printing import cell, end_with, print_table, saved, say_absent
 from kdc_core.evaluation.figures import KEYPOINT_AP, MASK_AP, MASK_AP_ALL
 from kdc_core.evaluation.paper import COLUMNS, values_of
 from kdc_core.show.progress import track
@@ -60,9 +60,6 @@ def ablate(
         masks = values_of(row.figures, MASK_AP)
         values = (*masks, *poses, row.figures.get(MASK_AP_ALL))
         table.append((row.label, *map(cell, values)))
-    note = f"masks of persons with keypoints; keypoint AP; mask AP of all; protocol: {protocol}"
-    print_table(f"{title}\n{note}", ("", *COLUMNS, "keypoints", "all"), table)
-    say_absent(truth, protocol)
     figures: dict[str, object] = {
         "ablation": name,
         "model": model,
@@ -73,7 +70,10 @@ def ablate(
     for row in rows:
         short = {key.removesuffix("_keypoint_persons"): row.figures.get(key) for key in AP}
         figures |= {f"{key}_{row.label}": v for key, v in short.items() if v is not None}
-    save(json_file, {**figures, "rows": {row.label: row.figures for row in rows}})
+    note = f"masks of persons with keypoints; keypoint AP; mask AP of all; protocol: {protocol}"
+    with saved(json_file, {**figures, "rows": {row.label: row.figures for row in rows}}):
+        print_table(f"{title}\n{note}", ("", *COLUMNS, "keypoints", "all"), table)
+        say_absent(truth, protocol)
     if plot is not None:
         lines = {text: [row.figures.get(key, nan) for row in rows] for key, text in AP.items()}
         draw_lines(plot, title, [row.label for row in rows], lines, ylabel="AP")

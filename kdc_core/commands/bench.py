@@ -11,7 +11,7 @@ from typer import Option
 
 from kdc_core.commands.options import Json, Model
 from kdc_core.commands.outputs import check_outputs
-from kdc_core.commands.printing import cell, print_figures, print_table, save
+from kdc_core.commands.printing import cell, print_figures, print_table, saved
 from kdc_core.errors import KdcError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
@@ -66,12 +66,12 @@ def runtimes(
     from kdc_core.evaluation.plots import draw_bars
 
     done = bench_runtimes(model, rounds, frames)
-    for runtime, stages in done.stages.items():
-        typer.echo(f"{runtime}, ms: " + ", ".join(f"{n} {ms:.1f}" for n, ms in stages.items()))
-    for runtime, reason in done.refused.items():
-        typer.echo(f"not {runtime}: {reason}")
-    _report(done.figures, None)
-    save(json_file, {**done.figures, "stages_ms": done.stages})
+    with saved(json_file, {**done.figures, "stages_ms": done.stages}):
+        for name, stages in done.stages.items():
+            typer.echo(f"{name}, ms: " + ", ".join(f"{n} {ms:.1f}" for n, ms in stages.items()))
+        for name, reason in done.refused.items():
+            typer.echo(f"not {name}: {reason}")
+        print_figures(done.figures)
     if plot is not None:
         names = next(iter(done.stages.values()))
         bars = {name: [stages[name] for stages in done.stages.values()] for name in names}
@@ -94,28 +94,28 @@ def ids(
     if not REAL.is_dir():
         typer.echo(f"no videos in '{REAL}': ids are counted in the package's own alone")
     kinds = {kind: score.figures() for kind, score in done.kinds.items()}
-    columns = next(iter(kinds.values()))
-    print_table(
-        f"{model}: ids in clips of photographs",
-        ("clips", *(name.replace("_", " ") for name in columns)),
-        [(kind, *map(cell, figures.values())) for kind, figures in kinds.items()],
-    )
     videos = {name: vars(count) for name, count in done.videos.items()}
-    print_table(
-        f"{model}: ids in videos",
-        ("video", "frames", "ids", "lost", "regained"),
-        [(name, *map(cell, counts.values())) for name, counts in videos.items()],
-    )
     smoothing = {
         f"smoothing_{name}_{rate}hz": value
         for rate in (10, 30)
         for name, value in bench_smoothing(rate).items()
     }
     whole = done.whole.figures() | smoothing
-    _report(whole, None)
-    save(json_file, {**whole, "kinds": kinds, "videos": videos})
+    columns = next(iter(kinds.values()))
+    with saved(json_file, {**whole, "kinds": kinds, "videos": videos}):
+        print_table(
+            f"{model}: ids in clips of photographs",
+            ("clips", *(name.replace("_", " ") for name in columns)),
+            [(kind, *map(cell, figures.values())) for kind, figures in kinds.items()],
+        )
+        print_table(
+            f"{model}: ids in videos",
+            ("video", "frames", "ids", "lost", "regained"),
+            [(name, *map(cell, counts.values())) for name, counts in videos.items()],
+        )
+        print_figures(whole)
 
 
 def _report(figures: dict[str, float], json_file: Path | None) -> None:
-    print_figures(figures)
-    save(json_file, figures)
+    with saved(json_file, figures):
+        print_figures(figures)

@@ -12,7 +12,7 @@ from typer import Argument, BadParameter, Option, echo
 
 from kdc_core.commands.options import Category, Json, choice
 from kdc_core.commands.outputs import check_outputs
-from kdc_core.commands.printing import print_table, save
+from kdc_core.commands.printing import print_table, saved
 from kdc_core.show.progress import track
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
@@ -58,13 +58,6 @@ def check(
     check_outputs([sheet, json_file], inputs=[path, *find_data(path, split, images)])
     bar = partial(track, label="check")
     found = check_data(path, split, SKELETONS[skeleton], bar, images, category)
-    counted = (found.counts, found.keypoints)
-    rows = ([(k.replace("_", " "), f"{v}") for k, v in counts.items()] for counts in counted)
-    print_table(f"{found.annotations.name}, {skeleton}", ("", ""), *rows)
-    for line in [*found.notes.lines(), *listed(found.faults)]:
-        echo(line)
-    plural = "" if len(found.faults) == 1 else "s"
-    echo(f"{len(found.faults)} fault{plural}" if found.faults else "nothing wrong")
     content = {
         "annotations": str(found.annotations),
         "pictures": str(found.images),
@@ -74,7 +67,14 @@ def check(
         "notes": {"counts": found.notes.counts, "first": found.notes.first},
         "faults": [asdict(fault) for fault in found.faults],
     }
-    save(json_file, content)
+    with saved(json_file, content):
+        counted = (found.counts, found.keypoints)
+        rows = ([(k.replace("_", " "), f"{v}") for k, v in counts.items()] for counts in counted)
+        print_table(f"{found.annotations.name}, {skeleton}", ("", ""), *rows)
+        for line in [*found.notes.lines(), *listed(found.faults)]:
+            echo(line)
+        plural = "" if len(found.faults) == 1 else "s"
+        echo(f"{len(found.faults)} fault{plural}" if found.faults else "nothing wrong")
     if sheet is not None:
         drawn = write_sheet(sheet, found, SKELETONS[skeleton], samples)
         where = f"in '{sheet}'" if drawn else "to draw, no sheet"

@@ -20,7 +20,7 @@ from kdc_core.commands.options import (
     choice,
 )
 from kdc_core.commands.outputs import check_outputs
-from kdc_core.commands.printing import cell, end_with, print_table, save, say_absent
+from kdc_core.commands.printing import cell, end_with, print_table, saved, say_absent
 from kdc_core.evaluation.paper import rows_of
 
 if TYPE_CHECKING:
@@ -130,10 +130,8 @@ def evaluate(
     if curve is not None:
         precision_recall = precision_recall_curve(done.annotations, done.results)
         summary["at_default_confidence"] = precision_recall.at(least)
-    try:
-        save(results, done.annotations.in_file_ids(done.results))
-        save(json_file, summary)
-    finally:  # the figures are told although the disk is full, and written although nobody reads
+    as_results = done.annotations.in_file_ids(done.results)
+    with saved(results, as_results), saved(json_file, summary):
         _print(summary)
         say_absent(done.annotations, done.protocol)
     if curve is not None:

@@ -10,7 +10,7 @@ from typer import Argument
 
 from kdc_core.commands.options import Confidence, Json, Model
 from kdc_core.commands.outputs import check_outputs
-from kdc_core.commands.printing import cell, end_with, print_table, save
+from kdc_core.commands.printing import cell, end_with, print_table, saved
 from kdc_core.show.progress import track
 
 if TYPE_CHECKING:
@@ -35,24 +35,27 @@ def flicker(
     figures = {}
     failed: list[str] = []
     for video in videos:
+        known = len(failed)
         frames = track(read_frames(video), count_frames(video), Path(video).name)
         found = count_flicker(
             None if image is None else predictor(image) for image in _images(frames, failed)
         )
         if found.frames < 3:
-            failed.append(f"'{video}' gave {found.frames} frames, expected three or more")
+            if len(failed) == known:  # else that says why
+                failed.append(f"'{video}' gave {found.frames} frames, expected three or more")
             continue
         figures[video] = {**vars(found), "share": round(found.fraction, 4)}
     keys = ("frames", "expected", "missing", "share", "frames_with_missing")
-    print_table(
-        f"{model}: persons missing between two frames that show them",
-        ("video", "frames", "expected", "missing", "fraction", "frames with a miss"),
-        [
-            (Path(video).name, *(cell(counts[k]) for k in keys))
-            for video, counts in figures.items()
-        ],
-    )
-    save(json_file, figures)
+    with saved(json_file, figures):
+        if figures:
+            print_table(
+                f"{model}: persons missing between two frames that show them",
+                ("video", "frames", "expected", "missing", "fraction", "frames with a miss"),
+                [
+                    (Path(video).name, *(cell(counts[k]) for k in keys))
+                    for video, counts in figures.items()
+                ],
+            )
     end_with(failed)
 
 

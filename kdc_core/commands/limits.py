@@ -12,7 +12,7 @@ from typer import Argument, Option
 from kdc_core.commands.models import weights_of
 from kdc_core.commands.options import AnnotationFile, Category, ImageFolder, Json
 from kdc_core.commands.outputs import check_outputs
-from kdc_core.commands.printing import cell, end_with, print_table, save, say_absent
+from kdc_core.commands.printing import cell, end_with, print_table, saved, say_absent
 from kdc_core.evaluation.figures import KEYPOINT_AP, MASK_AP, MASK_AP_ALL
 from kdc_core.show.progress import track
 
@@ -52,18 +52,17 @@ def limits(
     table = [(row.label, *(cell(row.figures.get(name)) for name in COLUMNS)) for row in rows]
     title = f"{model}, {annotations.name}: AP with the truth in a map's place"
     note = "keypoints and masks of persons with keypoints, of these medium (M) and large (L)"
-    print_table(f"{title}\n{note}; all masks", ("", *COLUMNS.values()), table[:-1], table[-1:])
-    say_absent(truth, protocol_of(truth))
-    save(
-        json_file,
-        {
-            "model": model,
-            "protocol": protocol_of(truth),
-            "images": len(truth.images),
-            "failed": len(failed),
-            "rows": {row.label: row.figures for row in rows},
-        },
-    )
+    protocol = protocol_of(truth)
+    figures = {
+        "model": model,
+        "protocol": protocol,
+        "images": len(truth.images),
+        "failed": len(failed),
+        "rows": {row.label: row.figures for row in rows},
+    }
+    with saved(json_file, figures):
+        print_table(f"{title}\n{note}; all masks", ("", *COLUMNS.values()), table[:-1], table[-1:])
+        say_absent(truth, protocol)
     if plot is not None:
         bars = {text: [row.figures.get(key, nan) for row in rows] for key, text in AP.items()}
         draw_bars(plot, title, [row.label for row in rows], bars, "AP")

@@ -74,6 +74,8 @@ def _identity(path: str | Path) -> tuple[int, int]:
 def _try_file(path: Path) -> None:
     # A link in /dev to an ordinary file would be replaced by a file.
     in_dev = path.absolute().parent == Path("/dev")
+    if str(path) == "-":
+        raise KdcError("cannot write '-': expected the name of a file; nothing goes to stdout")
     if in_dev or os.path.exists(path) and not os.path.isfile(path):
         raise KdcError(f"cannot write '{path}': expected a regular file")
     if not os.path.isdir(path.parent):

@@ -24,7 +24,7 @@ from kdc_core.commands.options import (
     choice,
 )
 from kdc_core.commands.outputs import check_outputs
-from kdc_core.commands.printing import cell, print_table, save, say_absent
+from kdc_core.commands.printing import cell, print_table, save, saved, say_absent
 from kdc_core.errors import KdcError
 from kdc_core.evaluation.figures import MASK_AP, MASK_AP_ALL
 from kdc_core.evaluation.paper import COLUMNS, read_table, values_of
@@ -299,8 +299,8 @@ def compare(
         for key, (text, row) in texts.items()
     ]
     evaluations = (each for name in models for each in figures[name].values())
-    show(f"{title}; {about(evaluations)}", table, rows)
-    save(json_file, figures)
+    with saved(json_file, figures):
+        show(f"{title}; {about(evaluations)}", table, rows)
 
 
 def show(title: str, table: str, ours: Iterable[tuple[str, ...]]) -> None:

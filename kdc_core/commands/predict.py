@@ -15,8 +15,9 @@ from typer import Argument, Option
 
 from kdc_core.commands.options import Confidence, Device, Model, Rotate, Runtime, View
 from kdc_core.commands.outputs import check_outputs
+from kdc_core.commands.printing import say
 from kdc_core.commands.viewing import viewing
-from kdc_core.errors import KdcError, for_terminal
+from kdc_core.errors import KdcError
 from kdc_core.show.progress import track
 from kdc_core.stopping import end_stopped, stop_by_signal
 
@@ -57,7 +58,7 @@ def predict(
 ) -> None:
     """Find the people in images, folders, videos or cameras, and draw them.
 
-    Ctrl-C or SIGTERM ends it after a frame, and what was done so far is whole.
+    Ctrl-C, SIGTERM or SIGHUP ends it after a frame, and what was done so far is whole.
 
     With --ray, the people of images go to the output folder in parts, and nothing is drawn. All
     machines need the same paths. Workers use the CPU; with --device cuda each holds one GPU.
@@ -117,8 +118,8 @@ def _predict_here(
     from kdc_core.show.overlays import OverlayWriter
     from kdc_core.show.people_json import PeopleFile, people_or_error
 
-    counts = [count_frames(source) for source in sources]
-    total = None if None in counts else sum(min(c or 0, frames or c or 0) for c in counts)
+    said = [count_frames(source) for source in sources]
+    total = None if None in said else sum(min(n or 0, frames or n or 0) for n in said)
     done = failed = persons = stills = 0
     live = False
     tracker = Tracker(predictor.skeleton, TIMEOUT_S)
@@ -130,7 +131,7 @@ def _predict_here(
 
     def find(frame: Frame) -> Prediction | str:
         nonlocal stills
-        stills += frame.time is None
+        stills += frame.time is None and frame.image is not None
         if ids and frame.time is not None:
             return people_or_error(partial(follow, predictor, tracker, frame.time), frame)
         return people_or_error(predictor, frame)
@@ -138,7 +139,7 @@ def _predict_here(
     def fail(reason: str) -> None:
         nonlocal failed
         failed += 1
-        typer.echo(f"error: {for_terminal(reason)}", err=True)
+        say(f"error: {reason}")
 
     # A camera may run for days: nothing of a frame is kept.
     with (
@@ -167,11 +168,15 @@ def _predict_here(
                         shown.show(frame.image, found, threshold, found.timings_ms, frame.time)
             except KdcError as error:  # a full disk, a GPU that died: what was done is kept
                 fail(str(error))
-        if ids and stills:
-            typer.echo(f"--track: {stills} still images, whose people have no ids", err=True)
-        typer.echo(f"{done} images, {persons} persons, {failed} failed; overlays in '{output}'")
-        typer.echo(f"by {predictor.about}")
         stopped = stop.signal
+        if ids and stills:
+            say(f"--track: {stills} still images, whose people have no ids")
+        counts = f"{done} images, {persons} persons, {failed} failed"
+        try:
+            typer.echo(f"{counts}; overlays in '{output}'\nby {predictor.about}")
+        except OSError:
+            if stopped is None:  # else the terminal was closed
+                raise
     if stopped is not None and not (live and stopped == signal.SIGINT):
         end_stopped(stopped)
     if failed:
@@ -188,12 +193,12 @@ def _predict_on_ray(
     if not images:
         raise KdcError("nothing for --ray: expected images, got only videos or cameras")
     if len(images) < len(sources):
-        typer.echo(f"left out: {len(sources) - len(images)} videos or cameras", err=True)
+        say(f"left out: {len(sources) - len(images)} videos or cameras")
     done = predict_batch(images, job, address, workers, partial(track, label="predict"))
     typer.echo(
         f"{done.done} images, {done.persons} persons, {len(done.failed)} failed, "
         f"{done.before} done before; parts in '{output}'"
     )
     if done.failed:
-        typer.echo(f"error: see '{output / 'failed.jsonl'}'; delete it to try again", err=True)
+        say(f"error: see '{output / 'failed.jsonl'}'; delete it to try again")
         raise typer.Exit(1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,10 +72,26 @@ def save(path: Path | None, figures: Any) -> None:
         write_json(path, figures)
 
 
+@contextmanager
+def saved(path: Path | None, figures: Any) -> Iterator[None]:
+    """`save` the figures and run the block, which tells them; each although the other fails, as
+    with a full disk, or where nobody reads."""
+    try:
+        save(path, figures)
+    finally:
+        yield
+
+
+def say(text: str) -> None:
+    """Print a line on stderr; work does not end because nobody can read it."""
+    with suppress(OSError):
+        typer.echo(for_terminal(text), err=True)
+
+
 def end_with(failed: Iterable[str]) -> None:
     """Name the images that failed, and end with 1 where there are any."""
     failed = list(failed)
     for text in failed:
-        typer.echo(f"error: {for_terminal(text)}", err=True)
+        say(f"error: {text}")
     if failed:
         raise typer.Exit(1)

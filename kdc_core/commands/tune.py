@@ -11,7 +11,7 @@ from typer import Argument, Option
 from kdc_core.commands.models import weights_of
 from kdc_core.commands.options import Category, Json, seconds
 from kdc_core.commands.outputs import check_outputs, check_suffix
-from kdc_core.commands.printing import cell, print_table, save
+from kdc_core.commands.printing import cell, print_table, saved
 from kdc_core.evaluation.figures import ROWS
 from kdc_core.show.progress import track
 
@@ -49,17 +49,19 @@ def tune(
             ("others, after", done.held_out_after),
         )
     ]
-    print_table(f"{output}: AP after {done.trials} trials", ("images", *ROWS), rows[:2], rows[2:])
-    print_table(
-        "what each setting is worth: mean AP lost by setting it back",
-        ("setting", "before", "after", "tuned on", "others"),
-        [
-            (w.key, f"{w.before:.3g}", f"{w.after:.3g}", f"{w.tuned:+.4f}", f"{w.held_out:+.4f}")
-            for w in done.worth
-        ],
-    )
+    lost = [
+        (w.key, f"{w.before:.3g}", f"{w.after:.3g}", f"{w.tuned:+.4f}", f"{w.held_out:+.4f}")
+        for w in done.worth
+    ]
     worth = [vars(one) for one in done.worth]
-    save(json_file, {**vars(done), "config": done.config.model_dump(), "worth": worth})
+    with saved(json_file, {**vars(done), "config": done.config.model_dump(), "worth": worth}):
+        title = f"{output}: AP after {done.trials} trials"
+        print_table(title, ("images", *ROWS), rows[:2], rows[2:])
+        print_table(
+            "what each setting is worth: mean AP lost by setting it back",
+            ("setting", "before", "after", "tuned on", "others"),
+            lost,
+        )
 
 
 def _progress(label: str) -> Any:

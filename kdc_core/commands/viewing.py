@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import typer
-
+from kdc_core.commands.printing import say
 from kdc_core.stopping import Stop
 
 if TYPE_CHECKING:
@@ -40,9 +39,9 @@ def viewing(
     from kdc_core.show.view import View
 
     with View(skeleton, failed) as view:
-        typer.echo(f"live view: {view.url}", err=True)
+        say(f"live view: {view.url}")
         yield view
         if stop.signal is None:
-            typer.echo("the view stays until Ctrl-C", err=True)
+            say("the view stays until Ctrl-C")
         while stop.signal is None:
             time.sleep(POLL_S)

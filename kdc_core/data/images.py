@@ -21,6 +21,7 @@ from kdc_core.files import whole_file
 
 log = logging.getLogger(__name__)
 
+UNTIMED_S = 0.1  # for which a frame is shown that says no time, as browsers do
 TOGETHER = 16  # frames of an animation that are decoded at once
 
 
@@ -118,20 +119,26 @@ def _animation(data: bytes) -> Iterator[Page]:
         frames = zip(some.frames, np.ravel(some.durations), strict=False)
         for index, (frame, milliseconds) in enumerate(frames, start):
             image = cv2.cvtColor(np.ascontiguousarray(frame[..., :3]), cv2.COLOR_BGR2RGB)
-            yield Page(index, orient(image, orientation), float(milliseconds) / 1e3)
+            seconds = float(milliseconds) / 1e3 or UNTIMED_S
+            yield Page(index, orient(image, orientation), seconds)
         if len(some.frames) < TOGETHER:
             return
 
 
 def decode_stored(data: bytes | bytearray, scale: To8Bits) -> np.ndarray | None:
-    """Decode the first page as it is stored, to (H, W, 3) uint8 RGB; None where that fails."""
+    """Decode the first page as it is stored, to (H, W, 3) uint8 RGB; None where that fails.
+
+    White is 1 in floats, which go beyond it in images of high dynamic range.
+    """
     # Which files OpenCV turns as EXIF says changes with its releases: none here.
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = _imdecode(data, flags | cv2.IMREAD_ANYDEPTH)
     if image is not None and image.dtype == np.uint16:
         image = scale(image)
-    elif image is not None and image.dtype != np.uint8:  # what white is in floats, OpenCV knows
-        image = _imdecode(data, flags)
+    elif image is not None and np.issubdtype(image.dtype, np.floating):
+        image = np.rint(255 * np.clip(np.nan_to_num(image), 0, 1)).astype(np.uint8)
+    elif image is not None and image.dtype != np.uint8:  # of 32 bits, of which nobody knows white
+        image = None
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

@@ -96,14 +96,16 @@ def list_sources(paths: list[str]) -> list[str]:
 
 
 def _look_into(folder: str) -> tuple[list[str], Counter[str]]:
-    """Sources in a folder, and numbers of its other files by ending."""
+    """Sources in a folder, and numbers by ending of what else is in it."""
     inside: list[str] = []
     others: Counter[str] = Counter()
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
-        if name.startswith(".") or os.path.isdir(path):
+        if name.startswith("."):
             continue
-        if os.path.exists(path) and not os.path.isfile(path):
+        if os.path.isdir(path):
+            others["folder"] += 1
+        elif os.path.exists(path) and not os.path.isfile(path):
             others["pipe or device"] += 1  # one may be waited for, the other has no end
         elif _is_source(name):
             inside.append(path)

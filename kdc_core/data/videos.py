@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from kdc_core.data.avi import count_repeats
+from kdc_core.data.gif import GIF, is_cut
 from kdc_core.data.matroska import count_frames, read_matroska
 from kdc_core.data.mp4 import read_mp4
 from kdc_core.data.orientation import orient
@@ -229,4 +230,7 @@ def _read_said(file: BinaryIO) -> Said:
         return Said(matroska.orientation, cut=matroska.cut, seconds=matroska.seconds)
     file.seek(0)
     head = file.read(12)
-    return Said(exact=head[:4] == b"GIF8" or head[:4] == b"RIFF" and head[8:] == b"AVI ")
+    if head.startswith(GIF):
+        cut = is_cut(file)
+        return Said(exact=not cut, cut=cut)
+    return Said(exact=head[:4] == b"RIFF" and head[8:] == b"AVI ")

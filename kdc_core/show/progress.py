@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from kdc_core.errors import Work
@@ -32,13 +32,18 @@ def track(items: Iterable[T], total: int | None, label: str) -> Iterator[T]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
-        task = bar.add_task(label, total=total, rate="")
+    bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
+    task = bar.add_task(label, total=total, rate="")
+    bar.start()
+    try:
         for item in items:
             yield item
             Work.begun = True
             speed = bar.tasks[task].speed
             bar.update(task, advance=1, rate=f"{speed:.1f}/s" if speed else "")
+    finally:
+        with suppress(OSError):  # the work is done, whether anybody can see it or not
+            bar.stop()
 
 
 @contextmanager
@@ -70,4 +75,5 @@ def build_bar() -> Iterator[Callable[[str, int, int], None]]:
         yield progress
     finally:
         if bar.live.is_started:
-            bar.stop()
+            with suppress(OSError):
+                bar.stop()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -95,3 +97,13 @@ def test_a_clip_too_short_to_count_costs_the_others_nothing(samples: Path, tmp_p
     done = CliRunner().invoke(app, ["flicker", *clips, "--json", str(out)])
     assert done.exit_code == 1 and "short.mp4' gave 2 frames" in done.output
     assert list(json.loads(out.read_text())) == [clips[1]]
+
+
+def test_figures_are_written_although_nobody_reads_them(samples: Path, tmp_path: Path) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        command = [sys.executable, "-m", "kdc_core", "flicker", str(samples / "people.mp4")]
+        done = subprocess.run(
+            [*command, "--json", "f.json"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE
+        )
+    assert done.returncode == 1 and b"No space left" in done.stderr
+    assert len(json.loads((tmp_path / "f.json").read_text())) == 1

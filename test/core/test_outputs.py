@@ -260,6 +260,11 @@ def test_names_that_no_file_can_have(name: str, reason: str, tmp_path: Path) -> 
         check_outputs([tmp_path / name])
 
 
+def test_nothing_is_written_to_stdout() -> None:
+    with pytest.raises(KdcError, match="cannot write '-': expected the name of a file"):
+        check_outputs([Path("-")])
+
+
 def test_devices_and_broken_links_are_no_files(tmp_path: Path) -> None:
     """Renaming a file onto /dev/null would do away with it."""
     # What is under /dev/stdout may be an ordinary file.

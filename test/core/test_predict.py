@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import random
 import resource
 import shutil
@@ -31,7 +32,7 @@ from kdc_core.show.overlays import OverlayWriter
 from .commands import Done, assert_refused, kdc, kdc_process
 from .test_sources import SIZE, make_video, set_rate
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 class Finder:
@@ -143,6 +144,63 @@ def test_a_signal_ends_a_video_after_a_frame(number: int, samples: Path, tmp_pat
     done = len(entries(tmp_path / "p.json"))
     assert 2 <= done < 40 and out.startswith(f"{done} images")
     assert frames_of(tmp_path / "kdc_output" / "people.mp4") == done
+
+
+def test_a_terminal_that_is_closed_ends_it_with_whole_files(samples: Path, tmp_path: Path) -> None:
+    """Nothing can be said any more, and the kernel sends SIGHUP."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(tmp_path)
+        command = [sys.executable, "-m", "kdc_core", "predict", str(samples / "people.mp4")]
+        os.execv(command[0], [*command, "--json", "p.json"])
+    part = tmp_path / f".p.{process}.part.json"
+    deadline = time.monotonic() + 60
+    while not (part.exists() and part.read_bytes().count(b'"frame"') >= 2):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.close(terminal)
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    done = len(entries(tmp_path / "p.json"))
+    assert 2 <= done < 40
+    assert frames_of(tmp_path / "kdc_output" / "people.mp4") == done
+
+
+def test_it_goes_on_under_nohup(samples: Path, tmp_path: Path) -> None:
+    given = ["predict", str(samples / "people.mp4"), "--json", "p.json", "--frames", "4"]
+    process = subprocess.Popen(
+        ["nohup", sys.executable, "-m", "kdc_core", *given],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(5):
+        time.sleep(0.2)
+        process.send_signal(signal.SIGHUP)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert len(entries(tmp_path / "p.json")) == 4
+
+
+def test_errors_that_nobody_can_read_end_nothing(samples: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "c"):
+        (folder / f"{name}.jpg").write_bytes(b"no image")
+    for name in ("b", "d"):
+        shutil.copy(samples / "000000507015.jpg", folder / f"{name}.jpg")
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "kdc_core", "predict", str(folder), "--json", "p.json"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+            timeout=100,
+        )
+    assert done.returncode == 1 and done.stdout.startswith("2 images, "), done
+    assert [("error" in entry) for entry in entries(tmp_path / "p.json")] == [True, False] * 2
 
 
 @pytest.mark.all

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -16,8 +17,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from kdc_core.data import mp4
+from kdc_core.data import gif, mp4
 from kdc_core.data.images import ImageError, Images
 from kdc_core.data.matroska import read_matroska
 from kdc_core.data.mp4 import MOST_BOXES, Box, NoIndex, read_mp4, retime
@@ -438,6 +440,56 @@ def test_a_matroska_video_is_turned_as_its_pose_says(
     assert np.abs(first.image.astype(int) - wanted).mean() < 12
 
 
+# Gifs, animations and floats
+
+
+def make_gif(path: Path, frames: int) -> bytes:
+    """A gif of random frames, each with a table of colors of its own; its bytes."""
+    pictures = [Image.fromarray(picture(40 * n)).quantize(64) for n in range(frames)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100)
+    return path.read_bytes()
+
+
+def test_a_cut_gif_says_that_frames_are_missing(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    whole = make_gif(path, 6)
+    frames, errors = read(path)
+    assert len(frames) == 6 and not errors
+    for length in (len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        frames, errors = read(path)
+        assert frames and len(errors) == 1 and "frames could be read" in errors[0], length
+
+
+@given(data=st.binary(max_size=400))
+def test_what_only_begins_as_a_gif_is_cut_or_unknown(data: bytes) -> None:
+    assert gif.is_cut(io.BytesIO(b"GIF89a" + data)) in (True, False)
+
+
+@pytest.mark.skipif(not hasattr(cv2, "imencodeanimation"), reason="OpenCV before 4.11")
+def test_frames_of_an_animation_that_says_no_times_follow_each_other(tmp_path: Path) -> None:
+    animation = cv2.Animation()
+    animation.frames = [picture(10 * n) for n in range(4)]
+    animation.durations = [0] * 4
+    path = tmp_path / "a.webp"
+    assert cv2.imwriteanimation(str(path), animation)
+    frames, errors = read(path)
+    assert not errors
+    assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("suffix", [".pfm", ".tiff", ".hdr"])
+def test_white_is_one_in_images_of_floats(suffix: str, tmp_path: Path) -> None:
+    values = picture(0)[..., ::-1].astype(np.float32) / 255
+    values[:4] = 7.0  # brighter than white
+    path = tmp_path / f"a{suffix}"
+    assert cv2.imwrite(str(path), values)
+    [frame], errors = read(path)
+    assert not errors and frame.image is not None and frame.image.dtype == np.uint8
+    assert (frame.image[:4] == 255).all()
+    assert np.abs(frame.image[4:].astype(int) - picture(0)[4:]).mean() < 2
+
+
 # Folders and names
 
 
@@ -450,8 +502,8 @@ def test_of_a_folder_what_opencv_reads_is_used(
     found = [Path(source).name for source in list_sources([str(tmp_path)])]
     assert [n for n in found if n != "c.avif"] == ["a.JPG", "b.ppm", "d.mp4"]
     assert ("c.avif" in found) == cv2.haveImageWriter("x.avif")
-    left = "2 .heic, " + ("" if cv2.haveImageWriter("x.avif") else "1 .avif, ") + "1 without"
-    assert f"left out by ending: {left}" in caplog.text
+    left = "" if cv2.haveImageWriter("x.avif") else "1 .avif, "
+    assert f"left out by ending: 2 .heic, 1 folder, {left}1 without" in caplog.text
     with pytest.raises(SourceError, match=r"got 1 \.heic"):
         (tmp_path / "other").mkdir()
         (tmp_path / "other" / "a.heic").write_bytes(b"")

@@ -75,7 +75,7 @@ def parse_size(text: str) -> Size:
     Raises:
         EngineError: it is not so written, or too large.
     """
-    found = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text.strip())
+    found = re.fullmatch(r"([1-9]\d{0,4})[xX]([1-9]\d{0,4})", text.strip())
     if found is None:
         raise EngineError(f"expected a size as HEIGHTxWIDTH, such as 448x576, got '{text:.100}'")
     size = int(found[1]), int(found[2])

@@ -1,0 +1,36 @@
+"""Whether a gif is cut off."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+GIF = b"GIF8"
+EXTENSION, IMAGE, TRAILER = b"\x21", b"\x2c", b"\x3b"
+TABLE = 0x80  # bit of the flags before a table of colors, whose size is in the last three
+
+
+def is_cut(file: BinaryIO) -> bool:
+    """Whether a gif ends before the mark of its end; of a damaged one it is not known.
+
+    Args:
+        file: to be read; the blocks of images are skipped.
+    """
+    file.seek(10)  # past version, width and height
+    flags = file.read(3)[:1]  # then background and aspect ratio
+    _skip_table(file, flags)
+    while mark := file.read(1):
+        if mark == IMAGE:
+            file.seek(8, 1)  # where it lies, and its size
+            _skip_table(file, file.read(1))
+        elif mark != EXTENSION:
+            return False
+        file.seek(1, 1)  # kind of the extension, or bits of the image's codes
+        while length := int.from_bytes(file.read(1), "little"):
+            file.seek(length, 1)
+    return True
+
+
+def _skip_table(file: BinaryIO, flags: bytes) -> None:
+    bits = int.from_bytes(flags, "little")
+    if bits & TABLE:
+        file.seek(3 << ((bits & 7) + 1), 1)
