@@ -144,20 +144,12 @@ def _train(
 ) -> Path:
     lightning.seed_everything(config.train.seed, verbose=False)
     samples = TrainingSamples(data.paths, config, data.images, data.category)
-    inputs = {
-        "start": Path(start).name if start else None,
-        "start_crc32": crc32_of(start) if start else None,
-        "data": [Path(path).name for path in data.paths],
-        "data_crc32": [crc32_of(file) for file in data.files],
-        "pictures": samples.num_images,
-    }
-    if data.category is not None:
-        inputs["category"] = data.category
+    inputs = _describe_inputs(data, start, samples)
     check_same_run(config, inputs, folder)
     check_nothing_lost(folder)
     versions = {"kdc": kdc_core.__version__, "torch": torch.__version__}
     made = {**inputs, "versions": {**versions, "python": platform.python_version()}}
-    first = step_of(folder / "last.ckpt")
+    first_step = step_of(folder / "last.ckpt")
     if config.train.warmup_steps >= samples.steps:
         log.warning(
             "train.warmup_steps %d: the run of %d steps ends before its learning rate has risen",
@@ -166,19 +158,26 @@ def _train(
         )
     model, settings = folder / "model.safetensors", config.model_dump(mode="json")
     written = model.exists() and read_json(folder / "config.json", {}) == settings
-    if first >= samples.steps and written:
-        log.info("complete at step %d: to go on, start another folder from '%s'", first, model)
+    if first_step >= samples.steps and written:
+        log.info(
+            "complete at step %d: to go on, start another folder from '%s'", first_step, model
+        )
         return model
     network = start_from(config, start) if start else KDC(config)
     module = TrainingModule(network, samples.steps, samples.names)
-    metrics = Metrics(folder, samples, first)
+    metrics = Metrics(folder, samples, first_step)
     evaluation = None
     if data.val is not None:
         if find_data(data.val, "val", data.val_images)[0] in data.files:
             log.warning("--val is among --data: its figures do not show overfitting")
-        skeleton = samples.codec.skeleton
         evaluation = Evaluation(
-            data.val, skeleton, folder, metrics, made, data.val_images, data.category
+            data.val,
+            samples.codec.skeleton,
+            folder,
+            metrics,
+            made,
+            data.val_images,
+            data.category,
         )
     if rank() == 0:
         write_json(folder / "config.json", settings)
@@ -189,7 +188,7 @@ def _train(
     with stop_by_signal(twice=world() == 1) as stop:
         steps = Steps(folder / "last.ckpt", metrics, end, stop)
         try:
-            _fit(module, samples, first, steps, evaluation, accelerator)
+            _fit(module, samples, first_step, steps, evaluation, accelerator)
         except SystemExit:
             if stop.signal is None:
                 raise
@@ -208,15 +207,29 @@ def _train(
     return model
 
 
+def _describe_inputs(data: _Data, start: str | None, samples: TrainingSamples) -> dict[str, Any]:
+    """What a run is made from, by which it is known again."""
+    inputs = {
+        "start": Path(start).name if start else None,
+        "start_crc32": crc32_of(start) if start else None,
+        "data": [Path(path).name for path in data.paths],
+        "data_crc32": [crc32_of(file) for file in data.files],
+        "pictures": samples.num_images,
+    }
+    if data.category is not None:
+        inputs["category"] = data.category
+    return inputs
+
+
 def _fit(
     module: TrainingModule,
     samples: TrainingSamples,
-    first: int,
+    first_step: int,
     steps: Steps,
     evaluation: Evaluation | None,
     accelerator: Literal["cpu", "cuda"],
 ) -> None:
-    """Make the steps that are left, from step `first` on."""
+    """Make the steps that are left, from step `first_step` on."""
     settings = module.config.train
     # Lightning would leave the average on the CPU.
     device = "cuda" if accelerator == "cuda" else None
@@ -247,8 +260,8 @@ def _fit(
         **_processes(module.config),
     )
     drawn = _on_device(module, samples) if accelerator == "cuda" else None
-    loader = _loader(samples, first, drawn, pinned=accelerator == "cuda")
-    resume = steps.checkpoint if first else None
+    loader = _loader(samples, first_step, drawn, pinned=accelerator == "cuda")
+    resume = steps.checkpoint if first_step else None
     with warnings.catch_warnings():
         # That resuming in mid-epoch sees other samples, and the like: hints for other data.
         warnings.simplefilter("ignore", PossibleUserWarning)
@@ -308,15 +321,15 @@ def _on_device(module: TrainingModule, samples: TrainingSamples) -> DrawnSamples
 
 
 def _loader(
-    samples: TrainingSamples, first: int, drawn: DrawnSamples | None, pinned: bool
+    samples: TrainingSamples, first_step: int, drawn: DrawnSamples | None, pinned: bool
 ) -> DataLoader[Any]:
-    """Batches of this process from step `first` on, or what is drawn for them."""
+    """Batches of this process from step `first_step` on, or what is drawn for them."""
     train = samples.config.train
     data: Dataset[Any] = samples if drawn is None else drawn
     return DataLoader(
         data,
         train.batch // world(),
-        sampler=FromStep(samples, first),
+        sampler=FromStep(samples, first_step),
         num_workers=train.workers,
         collate_fn=collate,
         pin_memory=pinned,
