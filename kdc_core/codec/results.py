@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Person:
     """One person.
 
@@ -62,7 +62,7 @@ class Person:
         return full
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Prediction:
     """All people of one image, best first.
 

@@ -63,8 +63,8 @@ def find_data(path: str | Path, split: str, images: str | Path | None = None) ->
             return annotations, place
     expected = " or ".join(f"'{place}'" for place in places)
     raise AnnotationError(
-        f"no images for '{annotations}': expected {expected}; --images (of --val, --val-images) "
-        "names another folder or tar"
+        f"no images for '{annotations}': expected {expected}; where a command has --images (of "
+        "--val, --val-images), that names another folder or tar"
     )
 
 

@@ -19,10 +19,11 @@ from kdc_core.config_file import changed
 from kdc_core.data.annotations import AnnotatedImage, AnnotationError, Annotations
 from kdc_core.data.datasets import open_data
 from kdc_core.data.headers import check_sizes
-from kdc_core.data.images import Images
+from kdc_core.data.images import ImageError, Images
 from kdc_core.evaluation.coco import Result, coco_results, score
 from kdc_core.evaluation.figures import ROWS
 from kdc_core.evaluation.maps import ImageMaps
+from kdc_core.inference.predictor import ImageArrayError
 from kdc_core.network.kdc import KDC
 from kdc_core.network.weights import load_model, read_config, save_model
 
@@ -123,7 +124,10 @@ class Slice:
         self.truth = truth
         self.maps: list[tuple[int, ImageMaps]] = []  # in fp16, by the ids of their images
         for annotated in progress(truth.images, len(truth.images)):
-            maps = ImageMaps.of(network, source.read(annotated.file_name))
+            try:
+                maps = ImageMaps.of(network, source.read(annotated.file_name))
+            except ImageArrayError as error:
+                raise ImageError(f"'{annotated.file_name}': {error}") from error
             half = [fields.map(Tensor.half) for fields in maps.levels]
             self.maps.append((annotated.id, replace(maps, levels=half)))
 

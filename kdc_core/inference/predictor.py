@@ -339,20 +339,14 @@ def letterbox_image(image: np.ndarray, letterbox: Letterbox) -> np.ndarray:
 
 def check_image(image: np.ndarray) -> None:
     """Raise ImageArrayError where it is no (H, W, 3) uint8 array with sides that are taken."""
-    good = (
-        isinstance(image, np.ndarray)
-        and image.dtype == np.uint8
-        and image.ndim == 3
-        and image.shape[2] == 3
-        and 0 < min(image.shape)
-        and max(image.shape) <= LARGEST_SIDE
-    )
-    if not good:
-        got = (
-            f"{image.dtype} array of shape {image.shape}"
-            if isinstance(image, np.ndarray)
-            else type(image).__name__
-        )
+    if not isinstance(image, np.ndarray):
+        raise ImageArrayError(f"expected an (H, W, 3) uint8 array, got {type(image).__name__}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ImageArrayError(
-            f"expected an (H, W, 3) uint8 array with sides of 1 to {LARGEST_SIDE}, got {got}"
+            f"expected an (H, W, 3) uint8 array, got {image.dtype} array of shape {image.shape}"
+        )
+    height, width = image.shape[:2]
+    if not (0 < min(height, width) and max(height, width) <= LARGEST_SIDE):
+        raise ImageArrayError(
+            f"image of {width}x{height} pixels: expected sides of 1 to {LARGEST_SIDE}"
         )

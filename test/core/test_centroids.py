@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from kdc_core.codec.centroids import choose_centroids, mean_embedding, pixel_affinity
+from kdc_core.codec.centroids import choose_centroids, mean_embedding, pixel_affinity, smooth
 from kdc_core.codec.decode import decode
 from kdc_core.codec.grid import Level
-from kdc_core.codec.grouping import Poses
+from kdc_core.codec.grouping import Poses, person_size
 from kdc_core.codec.sample import Sample
 from kdc_core.config import DecodeConfig
 
@@ -82,6 +82,28 @@ def test_an_occluded_person_keeps_its_pixels_by_dynamic_centroids_only() -> None
     assert hidden_iou("static", 60) < 0.3
 
 
+@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("scale", [5, 100])
+def test_phi_is_what_its_formula_says_at_every_level(scale: int, factor: int) -> None:
+    """Of a person so small that the least sigma holds, and of a larger one."""
+    poses, own = poses_of(make_person(30, 20, scale)), codec(sigma_scale=0.25, sigma_min_px=8.0)
+    centroids, level = choose_centroids(poses, own.settings), Level.of(own.grid, factor)
+    generator = torch.Generator().manual_seed(0)
+    embedding = 20 * torch.randn(1, 18, 2, 12, 16, generator=generator)
+    found = pixel_affinity(embedding, poses, centroids, level, own)
+
+    sigma = max(8.0, 0.25 * float(person_size(poses.position)))
+    cells = torch.meshgrid(torch.arange(16.0), torch.arange(12.0), indexing="xy")
+    pixels = own.grid.to_pixel(torch.stack(cells))
+    wanted = torch.zeros(12, 16)
+    of_person = (centroids.types[0, 0], centroids.weight[0, 0], centroids.position[0, :, 0].T)
+    for type_, weight, place in zip(*of_person, strict=True):
+        off = level.to_image(pixels + embedding[0, type_]) - place[:, None, None]
+        wanted += weight * torch.exp(off.square().sum(0) / (-2 * sigma**2))
+    assert wanted.max() > 0.05
+    assert torch.allclose(found[0, 0], wanted, atol=1e-4)
+
+
 def test_phi_of_far_pixels_is_no_denormal_number() -> None:
     """Processors take many times as long for those, and most pixels are far from everybody."""
     person = make_person(20, 10, 30)
@@ -109,3 +131,22 @@ def test_mean_embedding_moves_a_wrong_centroid_to_where_pixels_point() -> None:
     truth = torch.from_numpy(person[:, :2])[centroids.types[0, 0]]
     assert (centroids.position[0, :, 0].T - truth).abs().max() == pytest.approx(8, abs=1e-3)
     assert (moved.position[0, :, 0].T - truth).abs().max() < 0.5
+
+
+def test_centroids_of_a_person_without_pixels_stay_where_they_are() -> None:
+    person = make_person(90, 10, 110)
+    fields = perfect_fields(make_people([person], SIZE))
+    poses, own = poses_of(person), codec()
+    centroids, level = choose_centroids(poses, own.settings), Level.of(own.grid, 1)
+    phi = pixel_affinity(fields.embedding, poses, centroids, level, own)
+    nobody = torch.zeros_like(fields.mask)
+    moved = mean_embedding(fields.embedding, phi, nobody, centroids, level, own)
+    assert torch.equal(moved.position, centroids.position)
+
+
+def test_smoothing_spreads_each_persons_phi_and_keeps_its_sum() -> None:
+    phi = torch.zeros(1, 2, 21, 21)
+    phi[0, 0, 10, 10] = 1
+    smoothed = smooth(phi, 1.0)
+    assert smoothed[0, 0].sum() == pytest.approx(1, abs=1e-5) and smoothed[0, 0].max() < 0.2
+    assert not smoothed[0, 1].any()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import fields
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 
 from kdc_core.codec.sample import Sample
 from kdc_core.codec.skeleton import COCO17
-from kdc_core.data.augment import View, draw_color, look, moved_boxes, warp
+from kdc_core.config import TrainConfig
+from kdc_core.data.augment import View, draw_color, draw_view, look, moved_boxes, warp
 from kdc_core.data.paste import LEAST_VISIBLE, can_be_pasted, draw_paste, put
 
 from .conftest import make_people, make_person
@@ -249,3 +252,61 @@ def test_padding_has_no_color() -> None:
     seen = look(sample, View(shift, False, color), 240, COCO17).image
     assert (seen[:, :220] == (85, 95, 105)).all() and (seen[:, 220:] == 0).all()
     assert draw_color(0.0, np.random.default_rng(0)) == pytest.approx(np.eye(3, 4))
+
+
+def test_a_mask_moved_by_half_a_pixel_does_not_grow() -> None:
+    sample = make_people([make_person(110, 20, 100)], SIZE)
+    sample.masks[:] = False
+    sample.masks[0, 60:80, 120:150] = True
+    sample.crowd[:] = sample.masks[0]
+    moved = warp(sample, np.array([[1.0, 0, 0.5], [0, 1, 0.5]]), SIZE, None)
+    assert moved.masks[0].sum() == moved.crowd.sum() == 20 * 30
+
+
+# What views are drawn
+
+
+def views(**options: Any) -> list[View]:
+    """Of an image of SIZE with a person in a corner, and one at the other side."""
+    sample = make_people([make_person(2, 2, 20), make_person(290, 60, 25)], SIZE)
+    train, rng = TrainConfig(**{"crop": 128, **options}), np.random.default_rng(0)
+    return [draw_view(SIZE, sample.boxes, train, rng) for _ in range(50)]
+
+
+@pytest.mark.parametrize("flip", [0.0, 0.2, 1.0])
+def test_as_many_views_are_mirrored_as_asked_for(flip: float) -> None:
+    drawn = views(flip=flip)
+    mirrored = [view.mirror for view in drawn]
+    assert mirrored == [bool(np.linalg.det(view.matrix[:, :2]) < 0) for view in drawn]
+    assert np.mean(mirrored) == pytest.approx(flip, abs=0.15 if 0 < flip < 1 else 0)
+
+
+def test_the_longer_side_is_scaled_as_asked_for() -> None:
+    drawn = views(flip=0, longer_side=(200, 800))
+    sides = max(SIZE) * np.sqrt([np.linalg.det(view.matrix[:, :2]) for view in drawn])
+    assert 200 <= sides.min() < 250 and 650 < sides.max() <= 800
+
+
+def test_a_crop_stays_in_an_image_that_is_larger() -> None:
+    corners = np.array([[-0.5, -0.5], [127.5, 127.5]])
+    last = np.array(SIZE[::-1]) - 0.5
+    for view in views(longer_side=(200, 600)):
+        seen = (corners - view.matrix[:, 2]) @ np.linalg.inv(view.matrix[:, :2]).T
+        assert (seen >= -0.5 - 1e-6).all() and (seen <= last + 1e-6).all()
+
+
+def test_contrast_leaves_middle_gray_and_saturation_leaves_lightness() -> None:
+    rng, lightness = np.random.default_rng(0), np.array([0.299, 0.587, 0.114])
+    drawn = [draw_color(0.3, rng).astype(float) for _ in range(200)]
+    for color in drawn:
+        gray = color @ (128, 128, 128, 1)
+        assert np.ptp(gray) < 1e-3 and 128 * 0.7 - 0.1 < gray[0] < 128 * 1.3 + 0.1
+        assert lightness @ color[:, :3] == pytest.approx(color[0, :3].sum() * lightness, abs=1e-5)
+
+
+def test_now_and_then_a_view_has_no_color() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (20, 30, 3), np.uint8)
+    seen = [cv2.transform(image, draw_color(0.3, rng)) for _ in range(200)]
+    colorless = [bool((np.ptp(colors, axis=2) <= 1).all()) for colors in seen]
+    assert 2 <= sum(colorless) <= 30

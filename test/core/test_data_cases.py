@@ -256,7 +256,7 @@ def test_images_of_each_data_set_may_be_named(start: Path, tmp_path: Path) -> No
     file = path.rename(tmp_path / "mine.json")
     change(file, lambda c: c["categories"].append({"id": 2, "name": "person"}))
     refused = train(start, file, tmp_path / "run")
-    assert_refused(refused, "--images (of --val, --val-images) names another folder or tar")
+    assert_refused(refused, "--images (of --val, --val-images), that names another folder or tar")
     where = ("--images", path.parent, "--val", file, "--val-images", path.parent)
     assert_refused(
         train(start, file, tmp_path / "run", *where, *where[:2]), "expected one for each"

@@ -491,7 +491,7 @@ def test_a_list_of_images_in_a_folder_beside_it_is_found(tmp_path: Path) -> None
 def test_images_may_be_named_apart(tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text((SAMPLES / "annotations.json").read_text())
     done = kdc("data", "check", tmp_path / "mine.json")
-    assert_refused(done, "--images (of --val, --val-images) names another folder")
+    assert_refused(done, "--images (of --val, --val-images), that names another folder")
     done = kdc("data", "check", tmp_path / "mine.json", "--images", SAMPLES)
     assert done.returncode == 0 and "nothing wrong" in done.stdout
     change(tmp_path / "mine.json", lambda content: content["images"].pop())

@@ -152,3 +152,28 @@ def test_torch_decodes_alike_on_one_and_two_threads() -> None:
     finally:
         torch.set_num_threads(before)
     assert torch.allclose(one.keypoints, two.keypoints, atol=1e-4)
+
+
+def test_a_wrist_that_two_people_share_is_given_to_one() -> None:
+    left, right = make_person(60, 20, 90), make_person(170, 20, 90)
+    left[9, :2] = right[9, :2]
+    people = decode([perfect_fields(make_people([left, right], SIZE))], codec())
+    assert (people.score[0] > 0).sum() == 2
+    assert (people.keypoints[0, :2, 9, 2] > 0).sum() == 1
+
+
+def test_scores_of_poses_are_raised_to_the_power() -> None:
+    fields = perfect_fields(make_people([make_person(50, 10, 100)], SIZE))
+    fields.heat -= 10  # less sure of every keypoint
+    plain, rooted = (decode([fields], codec(score_power=power)).score for power in (1.0, 0.5))
+    assert 0.1 < plain[0, 0] < 0.95
+    assert torch.allclose(rooted, plain.sqrt())
+
+
+def test_poses_below_the_least_score_are_left_out() -> None:
+    fields = perfect_fields(make_people([make_person(50, 10, 100)], SIZE))
+    score = float(decode([fields], codec()).score.max())
+    for least, found in ((score - 1e-3, 1), (score + 1e-6, 0)):
+        people = decode([fields], codec(min_pose_score=least))
+        assert int((people.score > 0).sum()) == found
+        assert bool(people.owner.any()) == bool(found)

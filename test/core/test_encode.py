@@ -171,6 +171,12 @@ def test_coverage_is_the_share_of_each_cells_square(offset: float) -> None:
             assert shares[row, column] == pytest.approx(fine[y : y + 8, x : x + 8].mean())
 
 
+@pytest.mark.parametrize("offset", [0.0, -1.0])
+def test_a_mask_that_covers_the_image_covers_cells_at_its_border_wholly(offset: float) -> None:
+    shares = coverage(np.ones((16, 16), bool), Grid(2, offset), 8, 8)
+    assert shares == pytest.approx(np.ones((8, 8)))
+
+
 @given(st.integers(4, 43), st.integers(4, 35))
 @settings(max_examples=20, deadline=None)
 def test_flipping_the_image_flips_the_targets(cell_x: int, cell_y: int) -> None:

@@ -124,6 +124,13 @@ def test_files_of_sixteen_bits_are_as_bright_as_the_camera_saw(kind: str, bits: 
     np.testing.assert_array_equal(got, np.dstack([full >> (bits - 8)] * 3).astype(np.uint8))
 
 
+def test_files_of_floats_are_read_as_eight_bits() -> None:
+    image = flag().astype(np.float32) / 255
+    _, data = cv2.imencode(".hdr", image[..., ::-1])
+    got = decode_image(data.tobytes(), "floats")
+    assert got.dtype == np.uint8 and np.abs(got.astype(int) - flag()).max() <= 2
+
+
 def test_an_image_that_stays_nearly_black_is_named(caplog: pytest.LogCaptureFixture) -> None:
     dark = np.full((40, 60), 300, np.uint16)
     dark[0, 0] = 65535

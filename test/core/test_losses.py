@@ -71,12 +71,13 @@ def test_perfect_fields_cost_nothing() -> None:
     assert losses["mask"] < 0.1, "what remains is the entropy of cells covered in part"
 
 
-def test_offsets_count_pixels_over_their_scale() -> None:
+@pytest.mark.parametrize(("name", "scale_px"), [("short", 12), ("mid", 24), ("embedding", 32)])
+def test_offsets_count_pixels_over_their_scale(name: str, scale_px: float) -> None:
     _, targets, weights = fields_and_targets(crowd=False)
     off = targets.map(torch.clone)
-    off.short = targets.short + torch.tensor([11.0, 11.0])[:, None, None]
-    loss = values(pose_losses(off, targets, weights, CODEC))["short"]
-    assert loss == pytest.approx((11 - 1) / 12), "smooth L1 of 11 px with beta 2 is 10"
+    setattr(off, name, getattr(targets, name) + 11)
+    loss = values(both(off, targets, weights))[name]
+    assert loss == pytest.approx((11 - 1) / scale_px), "smooth L1 of 11 px with beta 2 is 10"
 
 
 def test_no_gradient_where_the_weights_are_zero() -> None:
@@ -84,6 +85,34 @@ def test_no_gradient_where_the_weights_are_zero() -> None:
     total_loss(values(both(fields, targets, weights)), TrainConfig()).backward()
     for name in ("heat", "short", "mid", "mask", "embedding"):
         assert getattr(fields, name).grad.abs().max() == 0, name
+
+
+def test_score_loss_has_no_gradient_in_crowds() -> None:
+    fields, targets, weights = fields_and_targets(crowd=True)
+    torch.autograd.backward(score_loss(fields, targets, weights, tau_px=8.0).total)
+    assert fields.heat.grad is not None and fields.heat.grad.abs().max() == 0
+
+
+def test_dice_is_of_cells_whose_mask_is_known() -> None:
+    _, targets, weights = fields_and_targets(crowd=False)
+    perfect = targets.map(torch.clone)
+    perfect.mask = 40 * (2 * (targets.mask > 0.5) - 1.0)
+    targets.mask = (targets.mask > 0.5).float()
+    known = weights.map(torch.clone)
+    known.mask[..., 12:] = 0
+    assert targets.mask[..., 12:].any() and targets.mask[..., :12].any()
+    assert values(mask_losses(perfect, targets, known))["dice"] == pytest.approx(0, abs=1e-6)
+
+
+def test_images_without_masks_do_not_count_in_dice() -> None:
+    fields, targets, weights = fields_and_targets(crowd=False)
+    alone = values(mask_losses(fields, targets, weights))["dice"].item()
+    fields, targets, weights = (
+        maps.map(lambda one: torch.cat((one, one))) for maps in (fields, targets, weights)
+    )
+    weights.mask[1] = 0
+    together = values(mask_losses(fields, targets, weights))["dice"].item()
+    assert together == pytest.approx(alone) and alone > 0.1
 
 
 def test_gradient_reaches_every_field_elsewhere() -> None:
@@ -114,6 +143,18 @@ def test_instance_loss_is_small_where_pixels_point_at_their_own_person() -> None
     assert right < 0.05, "rims of cells that a person covers in part"
     assert loss(swapped) > 0.8
     assert loss(torch.zeros_like(swapped)) > right + 0.1
+
+
+def test_instance_loss_is_the_same_beside_a_finer_person_map() -> None:
+    targets, weights, instances = two_people()
+    generator = torch.Generator().manual_seed(0)
+    embedding = 20 * torch.randn(targets.embedding.shape, generator=generator)
+    weights.mask[..., :9] = 0
+    finer = weights.mask.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    plain, fine = (
+        instance_loss(embedding, weight, instances, CODEC) for weight in (weights.mask, finer)
+    )
+    assert fine.total == plain.total > 0 and fine.divisor == plain.divisor
 
 
 def test_instance_loss_of_nobody_is_nothing_and_crowds_give_no_gradient() -> None:

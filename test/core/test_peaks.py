@@ -9,14 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdc_core.codec.grid import Grid
+from kdc_core.codec.grouping import person_size
 from kdc_core.codec.peaks import find_peaks, score_map
-from kdc_core.codec.suppression import suppress
+from kdc_core.codec.skeleton import COCO17
+from kdc_core.codec.suppression import conflicts, pose_oks, soft_nms, suppress
 
 from .conftest import (
     SIZE,
+    codec,
     make_people,
     make_person,
     perfect_fields,
+    poses_of,
 )
 
 
@@ -130,3 +134,37 @@ def test_twelve_rounds_of_suppression_suffice_for_near_duplicates(seed: int) -> 
     conflict = torch.tensor(np.tril(near, -1))[None]
     alive = torch.ones(1, 96, dtype=torch.bool)
     assert torch.equal(suppress(alive, conflict, 12), suppress(alive, conflict, 96))
+
+
+def test_poses_conflict_where_the_root_is_the_same_or_oks_is_high() -> None:
+    own, person = codec(skip_radius_px=10.0, same_pose_oks=0.5), make_person(50, 10, 100)
+    same_root, alike, apart = person.copy(), person.copy(), person.copy()
+    root = int(poses_of(person).root)
+    same_root[np.arange(17) != root, 0] += 400
+    alike[root, 0] += 30
+    apart[:, 0] += 400
+    for other, conflict in ((same_root, True), (alike, True), (apart, False)):
+        found = conflicts(poses_of(person, other), own)[0]
+        assert found.tolist() == [[False, False], [conflict, False]]
+
+
+def test_oks_of_two_poses_is_by_the_size_of_the_larger() -> None:
+    large, small = make_person(50, 10, 100), make_person(80, 60, 30)
+    position = poses_of(large, small).position
+    sigmas = 2 * np.array(COCO17.sigmas) * float(person_size(position).max())
+    square = np.square(large - small)[:, :2].sum(1)
+    wanted = np.exp(-square / (2 * sigmas**2)).mean()
+    assert 0.01 < wanted < 0.9
+    oks = pose_oks(position, COCO17)[0].numpy()
+    assert oks == pytest.approx(np.array([[1, wanted], [wanted, 1]]), abs=1e-3)
+
+
+def test_a_shared_keypoint_counts_for_the_earlier_person_alone() -> None:
+    first = make_person(50, 10, 100)
+    second = first + np.array([400, 0, 0], np.float32)
+    second[5, :2], second[6, :2] = first[5, :2] + (9, 0), first[6, :2] + (11, 0)
+    poses = poses_of(first, second)
+    ours, theirs = soft_nms(poses, 10.0)[0]
+    assert ours.all() and (theirs == 0).nonzero().flatten().tolist() == [5]
+    poses.score[0, 0] = 0
+    assert soft_nms(poses, 10.0).all(), "who is suppressed has no keypoints"

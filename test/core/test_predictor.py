@@ -33,7 +33,8 @@ from kdc_core.inference.assembly import (
 from kdc_core.inference.export import cut_before_decode, export_onnx
 from kdc_core.inference.manifest import KEY, OUTPUTS, ManifestError, field_names
 from kdc_core.inference.model_files import find_model
-from kdc_core.inference.predictor import Predictor
+from kdc_core.inference.predictor import LARGEST_SIDE, Predictor, letterbox_image
+from kdc_core.inference.rotate import ROTATIONS, Degrees, rotate_back
 from kdc_core.inference.runtimes.choice import choose_runtime
 from kdc_core.inference.runtimes.protocol import UnusableRuntime
 from kdc_core.network.weights import load_model, save_model
@@ -116,6 +117,23 @@ def test_any_size_of_image(predictor: Predictor, image: np.ndarray, size: tuple[
     assert prediction.labels.shape == size
 
 
+def test_an_image_that_is_made_much_smaller_is_not_aliased() -> None:
+    """A checkerboard of single pixels comes to be gray."""
+    rows, columns = np.indices((200, 200))
+    checks = np.uint8(255 * ((rows + columns) % 2))
+    letterbox = Letterbox.into((200, 200), (60, 64))
+    frame = letterbox_image(np.dstack([checks] * 3), letterbox)
+    assert letterbox.content == (60, 60) and frame.shape == (60, 64, 3)
+    assert np.abs(frame[:, :60].astype(int) - 127).max() < 20
+    assert not frame[:, 60:].any()
+
+
+@pytest.mark.parametrize("degrees", ROTATIONS)
+def test_people_turned_back_keep_their_timings(degrees: Degrees) -> None:
+    turned = Prediction((4, 6), (), {"model": 1.0})
+    assert rotate_back(turned, degrees).timings_ms == {"model": 1.0}
+
+
 def test_views_with_strides_are_accepted(predictor: Predictor, image: np.ndarray) -> None:
     plain = predictor(np.ascontiguousarray(image[::2, ::2]))
     viewed = predictor(image[::2, ::2])
@@ -129,12 +147,14 @@ def test_views_with_strides_are_accepted(predictor: Predictor, image: np.ndarray
         np.zeros((480, 640, 4), np.uint8),
         np.zeros((480, 640, 3), np.float32),
         np.zeros((0, 640, 3), np.uint8),
+        np.zeros((LARGEST_SIDE + 1, 1, 3), np.uint8),
+        np.zeros((1, LARGEST_SIDE + 1, 3), np.uint8),
         "image.jpg",
         None,
     ],
 )
 def test_other_things_than_images_are_refused(predictor: Predictor, image: object) -> None:
-    with pytest.raises(ValueError, match="expected an .H, W, 3. uint8 array"):
+    with pytest.raises(ValueError, match="expected (an .H, W, 3. uint8 array|sides of 1 to)"):
         predictor(image)  # type: ignore[arg-type]
 
 

@@ -138,10 +138,3 @@ def test_attributes_that_mean_nothing_are_refused(
     predictor.rotate = 45  # type: ignore[assignment]
     with pytest.raises(ValueError, match="rotate: expected one of .*270.*, got 45"):
         predictor(images[0])
-
-
-def test_predictions_are_compared_by_identity(
-    predictor: Predictor, images: list[np.ndarray]
-) -> None:
-    one, other = predictor(images[0]), predictor(images[0])
-    assert one == one and one != other and one.persons[0] != other.persons[0]

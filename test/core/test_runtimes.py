@@ -600,6 +600,13 @@ class Bent:
             return replace(raw, keypoints=raw.keypoints[:-1])
         if self._bend == "owner":
             return replace(raw, owner=raw.owner + 99)
+        if self._bend == "more":  # somebody beside the image, as sure as the first
+            invented = np.roll(raw.owner == 1, 128, 1)
+            owner, mask = raw.owner.copy(), raw.mask_probability.copy()
+            owner[invented], mask[invented] = len(raw.score), 1
+            score, keypoints = raw.score.copy(), raw.keypoints.copy()
+            score[-1], keypoints[-1] = score[0], keypoints[0] + (256, 0, 0)
+            return Raw(score, keypoints, raw.centroids, owner, mask)
         if self._bend == "masks":
             owner, mask = (np.roll(m, 8, 1) for m in (raw.owner, raw.mask_probability))
             return replace(raw, owner=owner, mask_probability=mask)
@@ -636,6 +643,7 @@ def test_the_size_of_the_frame_moves_nobody(straight: Runtime, size: tuple[int, 
     ("bend", "precision", "text"),
     [
         ("nobody", "fp32", "4 missed"),
+        ("more", "fp32", "4 people matched, 0 missed, 2 more; keypoints within 0.0"),
         ("nan", "fp32", "gives 1 of 32 values of 'score' that are not finite"),
         ("shape", "fp32", r"gives 'keypoints' of shape \(31, 17, 3\), expected \(32, 17, 3\)"),
         ("owner", "fp32", r"with 99 to 1\d\d, expected two axes and 0 to 32"),

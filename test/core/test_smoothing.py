@@ -78,6 +78,12 @@ def test_a_person_out_of_sight_for_less_than_a_second_is_remembered(smoother: Sm
     assert 100 < after < 101
 
 
+def test_whoever_is_gone_for_longer_is_forgotten(smoother: Smoother) -> None:
+    for number in range(2, 50):
+        smoother(frame(person(100, number)), 0.6 * number)
+    assert set(smoother._states) == {48, 49}
+
+
 def test_an_image_of_another_size_begins_anew(smoother: Smoother) -> None:
     assert places(smoother(frame(person(101), size=(720, 1280)), 0.1)) == [101]
 

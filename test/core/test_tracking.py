@@ -22,9 +22,17 @@ from kdc_core.codec.skeleton import COCO17, CROWDPOSE14
 from kdc_core.data.images import Images
 from kdc_core.data.reading import read_annotations
 from kdc_core.errors import KdcError
+from kdc_core.inference import tracking
 from kdc_core.inference.assembly import Thresholds
 from kdc_core.inference.predictor import Predictor
-from kdc_core.inference.tracking import LAST_ID, LOST_S, Tracker, follow, tracking_thresholds
+from kdc_core.inference.tracking import (
+    LAST_ID,
+    LIMIT,
+    LOST_S,
+    Tracker,
+    follow,
+    tracking_thresholds,
+)
 
 from .commands import kdc
 
@@ -123,6 +131,16 @@ def test_who_was_away_for_longer_is_new(tracker: Tracker) -> None:
     assert (tracker.lost, tracker.regained) == (1, 0)
 
 
+def test_of_many_who_are_missing_those_seen_last_are_waited_for(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "MOST_MISSING", 1)
+    tracker(frame(person(100), person(500)), 0.0)
+    tracker(frame(person(100)), 0.1)
+    tracker(frame(), 0.2)
+    assert ids(tracker(frame(person(100), person(500)), 0.3)) == [1, 3]
+
+
 def test_the_timeout_may_be_changed(tracker: Tracker) -> None:
     for timeout_s, kept in ((5.0, True), (0.0, False)):
         tracker.reset()
@@ -150,6 +168,28 @@ def test_who_is_faint_is_followed_but_not_begun_with(tracker: Tracker) -> None:
     found = tracker(frame(person(300, score=0.4), person(100, score=0.4)), 0.2)
     assert ids(found) == [1] and found.persons[0].keypoints[0, 0] > 200
     assert tracking_thresholds(Thresholds(0.5, 0.3, 0.7, 4)) == Thresholds(0.45, 0.3, 0.7, 4)
+
+
+def cost_of(tracker: Tracker, before: Person, after: Person, shift: float) -> float:
+    """Of calling them the same, of whom the first should have moved to the right."""
+    tracker(frame(), 0.0)
+    _, cost = tracker._compare(
+        [before], [after], np.array([[shift, 0]], np.float32), np.ones(1, np.float32)
+    )
+    return float(cost[0, 0])
+
+
+def test_masks_are_compared_where_the_person_should_be(tracker: Tracker) -> None:
+    there, elsewhere = (cost_of(tracker, person(200), person(300), shift) for shift in (100, 0))
+    assert there == pytest.approx(0, abs=1e-3) and elsewhere > LIMIT
+
+
+def test_keypoints_that_are_not_seen_tell_nobody_apart(tracker: Tracker) -> None:
+    before, after = person(200), person(200)
+    after.keypoints[::2] = 0
+    assert cost_of(tracker, before, after, 0) == pytest.approx(0, abs=1e-3)
+    after.keypoints[::2, 2] = 1
+    assert cost_of(tracker, before, after, 0) > 0.1
 
 
 # Ids as such

@@ -17,15 +17,17 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import State
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image
 
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.inference.assembly import Thresholds
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.runtimes.protocol import Pending
+from kdc_ros.images import fill_image
 from kdc_ros.node import KdcNode
 
-from .peer import Peer
+from .peer import BLACK, Peer
 
 NUMBERS = itertools.count(1)
 STATUS_PERIOD_S = 0.1  # so that nobody waits a second for the next
@@ -156,3 +158,11 @@ def _spin(node: KdcNode, context: rclpy.Context) -> Callable[[], None]:
         thread.join(20)
 
     return stop
+
+
+def process_frame(node: KdcNode) -> None:
+    """As the worker does."""
+    assert node._loaded is not None
+    end = node._loaded.processing.begin(fill_image(Image(), BLACK, "rgb8"))
+    assert end is not None
+    end()

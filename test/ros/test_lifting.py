@@ -246,6 +246,25 @@ def test_a_keypoint_far_from_its_mask_or_hardly_seen_has_no_place() -> None:
     )
 
 
+def test_a_keypoint_beside_a_mask_that_fills_its_box_has_no_place() -> None:
+    mask = np.zeros(SIZE, bool)
+    mask[10:50, 10:50] = True
+    person = person_of(mask, np.array([[30.0, 30], [70, 30], [30, 70], [0, 30]]))
+    plane = np.full(SIZE, 2000, np.uint16)
+    depths = keypoint_depths(person, plane, THRESHOLD, DEPTH_MAX)
+    assert depths[0] == 2 and np.isnan(depths[1:]).all()
+
+
+def test_the_median_of_an_even_number_of_pixels_lies_between_two() -> None:
+    mask = np.zeros(SIZE, bool)
+    mask[100:102, 100:103] = True
+    plane = np.full(SIZE, 2000, np.uint16)
+    plane[101] = 2060
+    person = person_of(mask, np.array([[101.0, 100]]))
+    (depth,) = keypoint_depths(person, plane, THRESHOLD, DEPTH_MAX)
+    assert depth == pytest.approx(2.03, abs=1e-6)
+
+
 def test_nobody_is_lifted_to_nothing() -> None:
     plane = depth_plane(depth_image(np.full(SIZE, 2.0)), SIZE)
     nobody = Prediction(SIZE, ())

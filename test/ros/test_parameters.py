@@ -13,18 +13,15 @@ import pytest
 import yaml
 from rcl_interfaces.msg import ParameterDescriptor, ParameterType
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Image
 
 from kdc_core.inference.assembly import Thresholds
 from kdc_core.inference.tracking import tracking_thresholds
 from kdc_ros import env
-from kdc_ros.images import fill_image
 from kdc_ros.node import KdcNode
 from kdc_ros.outputs import Outputs
 from kdc_ros.parameters import TABLE, BadParameter, Settings, try_change
 
-from .local import local_node
-from .peer import BLACK
+from .local import local_node, process_frame
 
 pytestmark = pytest.mark.ros
 
@@ -234,14 +231,6 @@ def test_dynamic_parameters_may_change_while_configured(node: KdcNode, name: str
     value = others.get(name, usual.get(type(default)))
     assert change(node, name, value).successful
     assert in_force(node, name) == value
-
-
-def process_frame(node: KdcNode) -> None:
-    """As the worker does."""
-    assert node._loaded is not None
-    end = node._loaded.processing.begin(fill_image(Image(), BLACK, "rgb8"))
-    assert end is not None
-    end()
 
 
 @pytest.mark.parametrize("tracking", [False, True])

@@ -53,3 +53,9 @@ def test_people_come_back_to_the_pixels_they_were_cut_from() -> None:
 def test_a_region_that_reaches_out_of_the_image_is_refused(region: Region) -> None:
     with pytest.raises(OutsideError, match="60 wide and 40 high"):
         region.cut(np.zeros((40, 60, 3), np.uint8))
+
+
+@pytest.mark.parametrize("region", [Region(0, 0, 60, 40), Region(50, 30, 10, 10)])
+def test_a_region_may_reach_to_the_border(region: Region) -> None:
+    part = region.cut(np.zeros((40, 60, 3), np.uint8))
+    assert part.shape == (*region.size, 3)
