@@ -28,11 +28,10 @@ from kdc_core.data.sources import Frame, count_frames
 from kdc_core.inference.predictor import Predictor
 from kdc_core.inference.rotate import ROTATIONS, Degrees, rotate_back, rotate_image
 from kdc_core.show.overlays import OverlayWriter
+from kdc_core.stopping import SIGNALS
 
 from .commands import Done, assert_refused, kdc, kdc_process
 from .test_sources import SIZE, make_video, set_rate
-
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 class Finder:
@@ -151,6 +150,7 @@ def test_a_terminal_that_is_closed_ends_it_with_whole_files(samples: Path, tmp_p
     process, terminal = pty.fork()
     if process == 0:
         os.chdir(tmp_path)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests run under nohup
         command = [sys.executable, "-m", "kdc_core", "predict", str(samples / "people.mp4")]
         os.execv(command[0], [*command, "--json", "p.json"])
     part = tmp_path / f".p.{process}.part.json"

@@ -11,10 +11,9 @@ import time
 
 import pytest
 
-from kdc_core.stopping import Stop, Stopped, stop_by_signal, take_signals
+from kdc_core.stopping import SIGNALS, Stop, Stopped, stop_by_signal, take_signals
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
-ALL = (*BOTH, signal.SIGHUP)
 
 
 def noted(stop: Stop) -> int | None:
@@ -25,14 +24,14 @@ def noted(stop: Stop) -> int | None:
     return stop.signal
 
 
-@pytest.mark.parametrize("number", ALL)
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_noted_and_the_handlers_come_back(number: int) -> None:
-    before = [signal.getsignal(one) for one in ALL]
+    before = [signal.getsignal(one) for one in SIGNALS]
     with stop_by_signal() as stop:
         assert stop.signal is None
         os.kill(os.getpid(), number)
         assert noted(stop) == number
-    assert [signal.getsignal(one) for one in ALL] == before
+    assert [signal.getsignal(one) for one in SIGNALS] == before
     assert signal.set_wakeup_fd(-1) == -1
     assert "_read" not in str(threading.enumerate())
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from kdc_core.stopping import SIGNALS
 from kdc_ros.camera import NODE
 
 from .peer import MakePeer, Peer, persons
@@ -208,7 +209,7 @@ def staying(module_peers: MakePeer) -> Peer:
 
 @pytest.mark.parametrize(
     "signals",
-    [("SIGINT",), ("SIGTERM",), ("SIGHUP",), ("SIGINT", "SIGINT"), ("SIGINT", "SIGTERM")],
+    [*((number.name,) for number in SIGNALS), ("SIGINT", "SIGINT"), ("SIGINT", "SIGTERM")],
     ids=" ".join,
 )
 def test_a_signal_ends_the_node_cleanly(

@@ -39,10 +39,10 @@ DRIVER_LINE = re.compile(
     r"|libcuda\.so|cuInit"
 )
 
-OUT_OF_GPU_MEMORY = "out of GPU memory"  # begins each message that says so
+OUT_OF_GPU_MEMORY = "out of GPU memory"  # begins the next
 _OUT_OF_MEMORY = (
-    OUT_OF_GPU_MEMORY + " while {doing}: {free} MiB free{lent}: close other programs on the GPU, "
-    "or take a smaller input size"
+    "out of GPU memory while {doing}: {free} MiB free{lent}: close other programs on the GPU, or "
+    "take a smaller input size"
 )
 _LENT = ", workspace {workspace} MiB"
 _SIZES = "sizes do not fit the network: {shapes}: {line}"
