@@ -106,6 +106,7 @@ def status_of(name: str, now: NodeState, health: Health) -> DiagnosticStatus:
         "precision": about.get("precision", ""),
         "engine": monitor.building or ("ready" if loaded else "none"),
         "input_topic": now.source.topic,
+        "input_publishers": str(now.source.publishers),
         "input_reliability": "reliable" if now.source.reliable else "best_effort",
         "input_hz": f"{received:.1f}",
         "output_hz": f"{published:.1f}",

@@ -28,6 +28,10 @@ pytestmark = pytest.mark.ros
 # Both reliabilities, both start orders
 
 
+def has_publishers(count: str, status: DiagnosticStatus) -> bool:
+    return Peer.values(status)["input_publishers"] == count
+
+
 def has_reliability(wanted: str, status: DiagnosticStatus) -> bool:
     return Peer.values(status)["input_reliability"] == wanted
 
@@ -66,6 +70,9 @@ def test_node_before_camera(waiting: Peer, peer: MakePeer, reliable: bool) -> No
     camera.meet()
     wanted = "reliable" if reliable else "best_effort"
     camera.status(partial(has_reliability, wanted), f"{wanted} input")
+    with closing(Peer("/node_first", reliable, answers={})):
+        camera.status(partial(has_publishers, "2"), "two cameras")
+    camera.status(partial(has_publishers, "1"), "one of them has gone")
 
 
 @pytest.mark.timed
