@@ -46,12 +46,12 @@ def try_cv_bridge() -> tuple[frozenset[str], str]:
         return frozenset(), _complaint(f"did not answer within {TIMEOUT_S:.0f} s")
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        return frozenset(), _complaint(f"ended its process with {name}")
+        return frozenset(), _complaint(f"crashed with {name}")
     if done.returncode or not done.stdout:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         return frozenset(), _complaint(f"failed: {lines[-1]}")
     encodings = frozenset(json.loads(done.stdout.splitlines()[-1]))
-    return encodings, "" if encodings else _complaint("converts no encoding rightly")
+    return encodings, "" if encodings else _complaint("converts no encoding correctly")
 
 
 def describe() -> str:

@@ -17,6 +17,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from kdc_ros.diagnostics import LOSS_ADVICE
 from kdc_ros.image_input import QUEUE, SubscriptionEventCallbacks
 from kdc_ros.images import BadFrame
 from kdc_ros.stamps import stamp_ns
@@ -24,6 +25,7 @@ from kdc_ros.stamps import stamp_ns
 # Depth images that are kept: all of so long, by their stamps, for images get to the node late; a
 # few if they are fewer; and never more than so many, nor of more bytes.
 KEPT_NS, FEW, KEPT = 500_000_000, 8, 60
+LATEST_NS = 1_000_000_000  # a depth image that is later than so much is of another recording
 KEPT_BYTES = 256 << 20
 WAIT_S = 0.5  # for depth that is later than the people of its image
 # By qos_overrides; in the others the node follows the publishers.
@@ -175,10 +177,7 @@ class DepthInput:
         """
         why = self._absent[name]
         if name == "depth" and not why:
-            why = (
-                "what is published does not arrive, or is not published yet; start the camera "
-                "with config/fastdds_shm.xml, or let it publish reliable"
-            )
+            why = f"what is published does not arrive, or is not published yet; {LOSS_ADVICE}"
         return BadFrame(f"no {name} on {self._topics[name]}{why and f': {why}'}")
 
     def _subscribe(self, name: str, profile: QoSProfile) -> None:
@@ -204,8 +203,11 @@ class DepthInput:
     def _on_depth(self, depth: Image) -> None:
         with self._changed:
             now_ns = stamp_ns(depth.header)
-            if self._kept and now_ns < stamp_ns(self._kept[-1].header):
+            late_ns = stamp_ns(self._kept[-1].header) - now_ns if self._kept else 0
+            if late_ns > LATEST_NS:
                 self._kept.clear()  # a bag begins again
+            elif late_ns > 0:  # two came in the wrong order
+                return
             if self._kept and now_ns == stamp_ns(self._kept[-1].header):
                 self._kept.pop()  # of stamps that are alike, as without a clock, the latest counts
             self._kept.append(depth)

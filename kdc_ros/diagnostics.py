@@ -10,6 +10,7 @@ import numpy as np
 
 WINDOW = 100  # frames over which latencies, and the fraction of unusable ones, are taken
 UNUSABLE_FRACTION = 0.2  # of them; above, it is warned of
+LOSS_ADVICE = "start the camera with config/fastdds_shm.xml, or let it publish reliable"
 LOSS_S = 10.0  # seconds over which the share of lost images is taken
 LOST_SHARE = 0.2  # of the images sent; above, it is warned of
 BEHIND_MS = 1000.0  # between an image's stamp and its people; above, it is warned of
@@ -24,7 +25,7 @@ class Monitor:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.frames = self.lost = self.bad = self.faults = 0
+        self.frames = self.lost = self.bad = self.faults = self.skipped = 0
         self.received = 0
         self.lost_since_input = 0
         self.faults_in_a_row = 0
@@ -120,6 +121,11 @@ class Monitor:
             if self._unusable_since_s is None:
                 self._unusable_since_s = now_s
 
+    def got_skipped(self) -> None:
+        """An image was not to be processed."""
+        with self._lock:
+            self.skipped += 1
+
     def got_fault(self, reason: str) -> None:
         with self._lock:
             self._got_usable()
@@ -191,10 +197,7 @@ class Monitor:
         if not publishers:
             return f"no publisher on {topic}"
         if lost:
-            return (
-                f"images on {topic} are lost by the middleware: start the camera with "
-                "config/fastdds_shm.xml, or let it publish reliable"
-            )
+            return f"images on {topic} are lost by the middleware: {LOSS_ADVICE}"
         return f"no images on {topic} for {since_s:.0f} s"
 
     def none_usable(self, now_s: float, timeout_s: float, topic: str) -> str:
@@ -232,8 +235,7 @@ class Monitor:
             return ""
         return (
             f"{lost} of {came + lost} images on {topic} were lost by the middleware within "
-            f"{LOSS_S:.0f} s: start the camera with config/fastdds_shm.xml, or let it publish "
-            "reliable"
+            f"{LOSS_S:.0f} s: {LOSS_ADVICE}"
         )
 
     def behind(self) -> str:
@@ -258,6 +260,7 @@ class Monitor:
         with self._lock:
             return {
                 "frames": str(self.frames),
+                "skipped": str(self.skipped),
                 "lost": str(self.lost),
                 "bad": str(self.bad),
                 "faults": str(self.faults),

@@ -73,7 +73,7 @@ def _health_at_work(now: NodeState, loaded: Loaded) -> Health:
         now.source.complaint,
         silence,
         monitor.losses(now_s, topic),
-        now.sim_time.complaint(),
+        now.sim_time.complaint,
     ]
     idle = loaded.processing.idle
     if not idle:  # else nothing is known of images, people and depth

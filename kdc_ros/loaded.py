@@ -25,7 +25,7 @@ from kdc_ros.worker import LatestBox, Worker
 # Beyond `stall_timeout`, for a frame that has a program built for it, which may not be stopped.
 BUILD_S = 30.0
 POLL_S = 0.2
-STUCK = "a frame has not ended within stall_timeout: if it does not, restart the process"
+STUCK = "a frame is still in work after stall_timeout: if it never ends, restart the process"
 
 
 class Loaded:

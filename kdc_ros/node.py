@@ -13,9 +13,10 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -182,7 +183,7 @@ class KdcNode(LifecycleNode):
                 self._monitor,
                 lambda: self._settings,
                 lambda: self._enabled,
-                self._on_build,
+                partial(self._on_build, self._monitor),
                 self.stopping,
             )
         finally:
@@ -197,11 +198,12 @@ class KdcNode(LifecycleNode):
             f"{'cv_bridge and ' if self._convert.bridged else ''}numpy"
         )
 
-    def _on_build(self, phase: str, done: int, total: int) -> None:
+    def _on_build(self, monitor: Monitor, phase: str, done: int, total: int) -> None:
         """What the build of an engine does; called in the thread that waits for it."""
         part = f" {done} of {total}" if total else ""
-        self._monitor.builds(f"building an engine: {phase}{part}")
-        self.get_logger().info(self._monitor.building, **THROTTLED)
+        text = f"building an engine: {phase}{part}"
+        monitor.builds(text)
+        self.get_logger().info(text, **THROTTLED)
         if self._state != "active" and time.monotonic() - self._told_at >= 1.0:
             # Within configure no timer runs.
             self._told_at = time.monotonic()
@@ -287,15 +289,13 @@ class KdcNode(LifecycleNode):
         configured = self._loaded is not None
         self._settings, result = parameters.try_change(before, changes, configured)
         if self._loaded is not None and self._settings != before:
-            if self._settings.max_rate != before.max_rate:
-                self._loaded.processing.start_anew()
-            else:
-                self._monitor.forget_frames()
+            self._monitor.forget_frames()
             self._publish_info(self._loaded)
         return result
 
     def _on_status_timer(self) -> None:
         self._input.follow_publishers()
+        self._sim_time.look()
         loaded, monitor = self._loaded, self._monitor
         if loaded is not None and loaded.outputs_3d is not None:
             loaded.outputs_3d.follow_publishers()
@@ -303,7 +303,7 @@ class KdcNode(LifecycleNode):
         if self._state == "active" and loaded is not None:
             self._health_log.tell(*health)
             silent = monitor.silent(time.monotonic(), self._settings.input_timeout)
-            if silent or not self._enabled:
+            if silent or not self._enabled or health[0] == DiagnosticStatus.ERROR:
                 loaded.processing.fall_silent()
         self._publish_status(health)
         if self._state == "active" and monitor.faults_in_a_row >= FAULTS_IN_A_ROW:

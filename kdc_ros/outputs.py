@@ -19,7 +19,7 @@ from kdc_ros.parameters import Settings
 from kdc_ros.publishers import create_output
 
 
-class Mirror(Protocol):
+class OptionalOutput(Protocol):
     """Publishers of the same people as messages of a package that may be missing."""
 
     @property
@@ -60,7 +60,7 @@ class Outputs:
         self._annotated = self._create(Image, "annotated")
         self._annotated_jpeg = self._create(CompressedImage, "annotated/compressed")
         self._anonymized = self._create(Image, "anonymized")
-        self._mirrors = _mirrors(node, skeleton, hri)
+        self._optional = _optional_outputs(node, skeleton, hri)
 
     def _create(self, kind: type, topic: str) -> Publisher:
         self._publishers.append(create_output(self._node, kind, topic))
@@ -70,7 +70,7 @@ class Outputs:
     def subscribed(self) -> bool:
         """Whether anybody subscribes to any of the topics."""
         listened = any(publisher.get_subscription_count() for publisher in self._publishers)
-        return listened or any(mirror.subscribed for mirror in self._mirrors)
+        return listened or any(output.subscribed for output in self._optional)
 
     @property
     def hides_people(self) -> bool:
@@ -99,8 +99,8 @@ class Outputs:
         self._keypoints.publish(messages.keypoints_cloud(header, prediction, skeleton, threshold))
         self._persons.publish(messages.persons_cloud(header, prediction, threshold))
         self._labels.publish(messages.labels_image(header, prediction))
-        for mirror in self._mirrors:
-            mirror.publish(header, prediction, settings)
+        for output in self._optional:
+            output.publish(header, prediction, settings)
         if self._json.get_subscription_count():
             text = messages.persons_json(header, prediction, skeleton, threshold)
             self._json.publish(text)
@@ -138,35 +138,35 @@ class Outputs:
 
     def clear(self) -> None:
         """Take back what is in force until the next image, for none may come."""
-        for mirror in self._mirrors:
-            mirror.clear()
+        for output in self._optional:
+            output.clear()
 
     def destroy(self) -> None:
         """Take the topics down."""
         for publisher in self._publishers:
             self._node.destroy_publisher(publisher)
-        for mirror in self._mirrors:
-            mirror.destroy()
+        for output in self._optional:
+            output.destroy()
 
 
-def _mirrors(node: Node, skeleton: Skeleton, hri: bool) -> list[Mirror]:
+def _optional_outputs(node: Node, skeleton: Skeleton, hri: bool) -> list[OptionalOutput]:
     """Those whose message packages are installed."""
-    mirrors: list[Mirror] = []
+    found: list[OptionalOutput] = []
     try:
         from kdc_ros.vision import Detections
 
-        mirrors.append(Detections(node))
+        found.append(Detections(node))
     except ImportError as error:
         node.get_logger().info(f"no ~/detections and ~/labels/info without vision_msgs: {error}")
     if not hri:
-        return mirrors
+        return found
     try:
         from kdc_ros.hri import Bodies
 
-        mirrors.append(Bodies(node, skeleton))
+        found.append(Bodies(node, skeleton))
     except ImportError as error:
         node.get_logger().warning(
             f"the parameter hri does nothing without hri_msgs: {error}; install "
             "ros-$ROS_DISTRO-hri-msgs"
         )
-    return mirrors
+    return found

@@ -28,7 +28,7 @@ PATIENCE_S = 1.0  # without anybody lifted, until it is complained of
 
 
 @dataclass(frozen=True)
-class Flat:
+class LiftJob:
     """People of an image that are still to be lifted, and the depth of that image."""
 
     header: Header
@@ -62,7 +62,7 @@ class Outputs3d:
         self._lifted = self._missed = 0
         self._lifted_s = 0.0  # when people were lifted last, or the node began to wait for it
         self._cause = ""  # why the last were not
-        self._remarked: set[str] = set()
+        self._warned: set[str] = set()
 
     @property
     def subscribed(self) -> bool:
@@ -87,7 +87,7 @@ class Outputs3d:
     def open(self) -> None:
         """Subscribe and start the thread."""
         self._lifted_s, self._cause = time.monotonic(), ""
-        self._remarked.clear()
+        self._warned.clear()
         self._markers.forget()
         self._input.open()
         self._box = LatestBox(self._box.dropped)
@@ -125,24 +125,24 @@ class Outputs3d:
             depth: what `match` gave for it.
             settings: parameters in force for it.
         """
-        self._box.put(Flat(header, prediction, depth, settings))
+        self._box.put(LiftJob(header, prediction, depth, settings))
 
-    def _handle(self, flat: Flat) -> None:
+    def _handle(self, job: LiftJob) -> None:
         try:
-            placed = self._lift(flat)
+            placed = self._lift(job)
         except BadFrame as error:
             self._missed += 1
             self._cause = str(error)
         except Exception as error:
             self._missed += 1
             self._cause = f"{type(error).__name__}: {error}"
-            self._remark("fault", traceback.format_exc())
+            self._warn_once("fault", traceback.format_exc())
         else:
             self._lifted += placed
             self._missed += not placed
             self._lifted_s, self._cause = time.monotonic(), ""
 
-    def _lift(self, flat: Flat) -> bool:
+    def _lift(self, job: LiftJob) -> bool:
         """Publish the people of an image in metres.
 
         Returns:
@@ -151,18 +151,18 @@ class Outputs3d:
         Raises:
             BadFrame: nobody can have one.
         """
-        header, prediction, settings = flat.header, flat.prediction, flat.settings
+        header, prediction, settings = job.header, job.prediction, job.settings
         info = self._input.info
         if info is None:
             raise self._input.missing("camera_info")
         camera = pinhole_of(info, prediction.size)
         if any(info.d):
-            self._remark(
+            self._warn_once(
                 "distortion",
                 "camera_info has a distortion (D is not zero): rectified images and depth are "
                 "expected, in others places are off towards the borders",
             )
-        depth = self._input.depth_of(flat.depth, settings.sync_slop)
+        depth = self._input.depth_of(job.depth, settings.sync_slop)
         self._compare_frames(header, "depth", depth.header)
         self._compare_frames(header, "camera_info", info.header)
         plane = depth_plane(depth, prediction.size)
@@ -187,14 +187,14 @@ class Outputs3d:
 
     def _compare_frames(self, header: Header, what: str, other: Header) -> None:
         if header.frame_id and other.frame_id not in ("", header.frame_id):
-            self._remark(
+            self._warn_once(
                 f"frame of {what}",
                 f"{what} is in the frame {other.frame_id}, images in {header.frame_id}: depth "
                 "registered to the image is expected, and the image's own camera_info",
             )
 
-    def _remark(self, what: str, text: str) -> None:
+    def _warn_once(self, what: str, text: str) -> None:
         """Warn of something once while the node is active."""
-        if what not in self._remarked:
-            self._remarked.add(what)
+        if what not in self._warned:
+            self._warned.add(what)
             self._node.get_logger().warning(text)

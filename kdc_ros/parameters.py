@@ -281,7 +281,7 @@ def try_change(
         if change.name not in TABLE:
             continue
         if configured and not TABLE[change.name].metadata["dynamic"]:
-            reason = f"'{change.name}' cannot change now: clean the node up first"
+            reason = f"'{change.name}' cannot be changed while configured: run cleanup first"
             return settings, SetParametersResult(successful=False, reason=reason)
         try:
             check(change.name, change.value)

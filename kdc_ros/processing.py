@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import traceback
@@ -42,7 +43,7 @@ Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
-class Begun:
+class FrameInWork:
     """A frame under way.
 
     Attributes:
@@ -101,49 +102,56 @@ class Processing:
         self._convert, self._monitor, self._settings = convert, monitor, settings
         self._enabled = enabled
         self.abandoned = False
-        self._next_frame = 0.0
-        self._people, self._publishing = threading.Lock(), threading.Lock()
+        self._last_due = -math.inf  # when the last frame that was taken was due
+        self._tracker_lock, self._publish_lock = threading.Lock(), threading.Lock()
         self._tracker = Tracker(predictor.skeleton, settings().track_timeout)
         self._smoother = Smoother()
 
     @property
     def idle(self) -> bool:
         """Whether frames are left out because nobody subscribes to what would come of them."""
+        return self._is_idle(self._settings())
+
+    def _is_idle(self, settings: Settings) -> bool:
         listened_3d = self._outputs_3d is not None and self._outputs_3d.subscribed
         shown = self._view is not None and not self._view.ended
         listened = self._outputs.subscribed or listened_3d or shown
-        return self._settings().lazy and not listened
+        return settings.lazy and not listened
 
     def forget_people(self) -> None:
         """Forget who is followed; ids begin with 1 again."""
-        with self._people:
+        with self._tracker_lock:
             self._tracker.reset()
             self._smoother = Smoother()
 
     def fall_silent(self) -> None:
         """Say that nobody is seen; to be called once no more people are to be published."""
-        if self._publishing.acquire(timeout=LONGEST_PUBLISHING_S):
+        if self._publish_lock.acquire(timeout=LONGEST_PUBLISHING_S):
             try:
                 self._outputs.clear()
             finally:
-                self._publishing.release()
+                self._publish_lock.release()
 
     def start_anew(self) -> None:
         """Take the next frame, however soon it comes and however those before it went."""
-        self._next_frame = 0.0
+        self._last_due = -math.inf
         self._monitor.forget_frames()
 
     def begin(self, image: Message) -> Callable[[], None] | None:
         """Start on a frame; what is returned publishes its people, None = it is done with."""
+        return self._count_failure(partial(self._begin, image))
+
+    def _begin(self, image: Message) -> Callable[[], None] | None:
         settings = self._settings()
-        idle = self.idle
+        idle = self._is_idle(settings)
         if idle:
             self._monitor.forget_frames()
         if not self._enabled() or idle or self._too_soon(settings.max_rate):
+            self._monitor.got_skipped()
             return None
         begun_s = time.monotonic()
         self._monitor.began(begun_s)
-        begun = self._counted(partial(self._submit, image, settings))
+        begun = self._count_failure(partial(self._submit, image, settings))
         if begun is None:
             self._monitor.ended(begun_s)
             return None
@@ -153,14 +161,14 @@ class Processing:
         if not max_rate:
             return False
         now, period = time.monotonic(), 1 / max_rate
-        if now < self._next_frame:
+        due = self._last_due + period
+        if now < due:
             return True
         # From the time that it was due, so that the rate is kept; after a gap from now.
-        due = self._next_frame if now - self._next_frame < period else now
-        self._next_frame = due + period
+        self._last_due = due if now - due < period else now
         return False
 
-    def _submit(self, image: Message, settings: Settings) -> Begun:
+    def _submit(self, image: Message, settings: Settings) -> FrameInWork:
         before = time.monotonic()
         depth = None if self._outputs_3d is None else self._outputs_3d.match(image.header)
         pixels = self._convert(image)
@@ -174,13 +182,13 @@ class Processing:
         self._predictor.thresholds = thresholds.lowered(UNSURE) if unsure else thresholds
         self._predictor.rotate = settings.rotation
         pending = self._predictor.submit(part)
-        return Begun(image, pixels, settings, region, pending, depth, unsure, converted_s)
+        return FrameInWork(image, pixels, settings, region, pending, depth, unsure, converted_s)
 
-    def _end(self, begun: Begun, begun_s: float) -> None:
-        self._counted(partial(self._publish, begun))
+    def _end(self, begun: FrameInWork, begun_s: float) -> None:
+        self._count_failure(partial(self._publish, begun))
         self._monitor.ended(begun_s)
 
-    def _publish(self, begun: Begun) -> None:
+    def _publish(self, begun: FrameInWork) -> None:
         settings, taken_s = begun.settings, stamp_s(begun.image.header)
         prediction = begun.pending.collect()
         predicted = time.monotonic()
@@ -194,7 +202,7 @@ class Processing:
             prediction = replace(prediction, persons=large)
         if settings.tracking:
             prediction = self._follow(prediction, settings, taken_s or time.monotonic())
-        with self._publishing:
+        with self._publish_lock:
             if self.abandoned or not self._enabled():
                 return
             self._outputs.publish(
@@ -220,20 +228,20 @@ class Processing:
             self._view.show(begun.pixels, prediction, threshold, milliseconds, taken_s or None)
 
     def _follow(self, prediction: Prediction, settings: Settings, time_s: float) -> Prediction:
-        with self._people:
+        with self._tracker_lock:
             self._tracker.timeout_s = settings.track_timeout
             self._tracker.confidence = settings.confidence
             prediction = self._tracker(prediction, time_s)
             self._monitor.got_tracks(self._tracker.lost, self._tracker.regained)
             return self._smoother(prediction, time_s) if settings.smoothing else prediction
 
-    def _counted(self, work: Callable[[], Done]) -> Done | None:
-        """Do a part of a frame; whatever goes wrong with it is counted, and the next one comes."""
+    def _count_failure(self, work: Callable[[], Done]) -> Done | None:
+        """Do a part of a frame; None where it fails, which is counted, and the next one comes."""
         logger = self._node.get_logger()
         try:
             return work()
-        except BuildCancelled as error:
-            self._monitor.got_fault(str(error))
+        except BuildCancelled as error:  # by a deactivation
+            self._monitor.got_skipped()
             logger.info(str(error))
         except BadFrame as error:
             self._monitor.got_bad_frame(str(error), time.monotonic())

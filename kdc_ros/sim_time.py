@@ -16,10 +16,15 @@ JUMP = JumpThreshold(
 
 
 class SimTime:
-    """Watches the node's clock, which gives stamps and latencies; the timers run on another."""
+    """Watches the node's clock, which gives stamps and latencies; the timers run on another.
+
+    Attributes:
+        complaint: what was missing at the last look, "" = nothing.
+    """
 
     def __init__(self, node: Node):
         self._node, self._clock = node, node.get_clock()
+        self.complaint = ""
         self._time_ns = 0
         self._moved_s: float | None = None  # when this time was first seen
         self._jump, self._jumped_s = "", 0.0
@@ -31,8 +36,11 @@ class SimTime:
             self._jump = f"/clock jumped by {jump.delta.nanoseconds / 1e9:+.1f} s"
             self._jumped_s = time.monotonic()
 
-    def complaint(self) -> str:
-        """What is missing, "" while nothing is; ask about every second."""
+    def look(self) -> None:
+        """See how the time goes; to be called about every second."""
+        self.complaint = self._complaint()
+
+    def _complaint(self) -> str:
         if not self._node.get_parameter("use_sim_time").value:
             self._moved_s = None
             return ""

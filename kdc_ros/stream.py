@@ -14,8 +14,8 @@ from rclpy.time import Time
 
 from kdc_ros.camera import Camera, NoAnswer, Stamp, stamp_of
 
-# Counters of the diagnostics. A frame that the node received ends as one of the first four.
-ENDS = ("frames", "dropped", "bad", "faults")
+# Counters of the diagnostics. A frame that the node received ends as one of these.
+ENDS = ("frames", "dropped", "bad", "faults", "skipped")
 COUNTERS = (*ENDS, "lost")
 TIMEOUT_S = 30.0
 LAST_S = 5.0  # for the answer to the last frame

@@ -62,7 +62,7 @@ class Detections:
         self._node = node
         self._detections = create_output(node, Detection2DArray, "detections")
         self._label_info = create_output(node, LabelInfo, "labels/info", latched=True)
-        self._ids: list[int] | None = None  # that subscribers know
+        self._told: tuple[list[int], float] | None = None  # ids and threshold of the last labels
 
     @property
     def subscribed(self) -> bool:
@@ -75,9 +75,9 @@ class Detections:
         if self._detections.get_subscription_count():
             self._detections.publish(detections(header, prediction))
         ids = [id for id, _ in people_by_id(prediction)]
-        if ids != self._ids:
+        if (ids, settings.confidence) != self._told:
             self._label_info.publish(label_info(header, ids, settings.confidence))
-            self._ids = ids
+            self._told = ids, settings.confidence
 
     def clear(self) -> None:
         """Nothing: the last labels still mean what they meant."""

@@ -75,8 +75,8 @@ class CvBridge(stub.CvBridge):
 """
 
 BROKEN = {
-    "dies": ("import os\nos.abort()", "ended its process with SIGABRT"),
-    "segfault": ("import ctypes\nctypes.string_at(0)", "ended its process with SIGSEGV"),
+    "dies": ("import os\nos.abort()", "crashed with SIGABRT"),
+    "segfault": ("import ctypes\nctypes.string_at(0)", "crashed with SIGSEGV"),
     "leaves": ("import os\nos._exit(0)", "failed: exit status 0"),
     "does not import": (
         "raise ImportError('numpy.core.multiarray failed to import')",
@@ -88,13 +88,13 @@ BROKEN = {
     ),
     "raises": (
         "class CvBridge:\n    def imgmsg_to_cv2(self, *_, **__):\n        raise AttributeError",
-        "converts no encoding rightly",
+        "converts no encoding correctly",
     ),
     "gives bytes of another type": (
         AS_STUB.format("np.float32"),
-        "converts no encoding rightly",
+        "converts no encoding correctly",
     ),
-    "gives another shape": (AS_STUB.format("np.ravel"), "converts no encoding rightly"),
+    "gives another shape": (AS_STUB.format("np.ravel"), "converts no encoding correctly"),
 }
 
 
@@ -152,7 +152,7 @@ def test_a_cv_bridge_that_is_not_installed_is_no_fault(
 def test_doctor_has_a_row_of_it(install: Install) -> None:
     install("import os\nos.abort()")
     text = dict(doctor._packages())["cv_bridge"]
-    assert f"cv_bridge 3.2.1 beside numpy {np.__version__} ended its process with SIGABRT" in text
+    assert f"cv_bridge 3.2.1 beside numpy {np.__version__} crashed with SIGABRT" in text
     assert "pip install 'numpy<2'" in text
 
 

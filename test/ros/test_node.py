@@ -218,7 +218,7 @@ def test_a_refused_change_changes_nothing(shared: Peer, people: np.ndarray) -> N
 def test_the_model_cannot_change_while_the_node_runs(shared: Peer) -> None:
     result = shared.set_parameter("model", "other.onnx")
     assert not result.successful
-    assert "clean the node up first" in result.reason
+    assert "run cleanup first" in result.reason
 
 
 def test_info_is_there_for_a_late_subscriber(shared: Peer) -> None:

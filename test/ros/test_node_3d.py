@@ -467,6 +467,21 @@ def test_the_depth_of_an_image_that_is_taken_up_late_is_still_there(
     assert kept.match(images[0].header).nearest is images[29], "for half a second alone"
 
 
+def test_depth_that_comes_late_costs_none_that_came(here: tuple[Local, DepthCamera]) -> None:
+    """Two in the wrong order; a second and more back, another recording has begun."""
+    kept = depth_module.DepthInput(here[0].node)
+    images: dict[tuple[int, int], Image] = {}
+    for sec, nanosec in ((7, 0), (7, 40_000_000), (7, 20_000_000), (5, 0)):
+        depth = depth_image(np.full((4, 4), 2.0))
+        depth.header.stamp.sec, depth.header.stamp.nanosec = sec, nanosec
+        if sec == 5:
+            assert kept.match(images[7, 0].header).nearest is images[7, 0]
+            assert kept.match(images[7, 20_000_000].header).nearest is not None
+        kept._on_depth(depth)
+        images[sec, nanosec] = depth
+    assert kept.match(images[7, 0].header).nearest is images[5, 0]
+
+
 def test_of_depth_without_stamps_the_latest_alone_is_kept_and_none_while_inactive(
     here: tuple[Local, DepthCamera],
 ) -> None:

@@ -16,6 +16,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import Image
 
+from kdc_core.inference.engine.messages import BuildCancelled
 from kdc_ros import outputs
 from kdc_ros.camera import stamp_of
 from kdc_ros.diagnostics import Monitor
@@ -254,7 +255,7 @@ def test_a_frame_that_has_a_program_built_is_waited_for(local: Local) -> None:
     began = threading.Event()
 
     def build() -> None:
-        local.node._on_build("a program for frames of 384x640", 0, 0)
+        local.node._on_build(local.node._monitor, "a program for frames of 384x640", 0, 0)
         began.set()
         time.sleep(2.0)
 
@@ -283,13 +284,24 @@ def test_a_build_in_one_thread_does_not_end_with_the_work_of_another() -> None:
 
 def test_a_failed_build_is_over_in_the_diagnostics(local: Local) -> None:
     def build() -> None:
-        local.node._on_build("tactics", 3, 11)
+        local.node._on_build(local.node._monitor, "tactics", 3, 11)
         raise RuntimeError("no memory")
 
     local.predictor.while_busy = build
     local.peer.publisher.publish(local.peer.frame())
     status = local.peer.status(lambda s: local.peer.values(s)["faults"] == "1", "a fault")
     assert "building" not in status.message and local.peer.values(status)["engine"] == "ready"
+
+
+def test_a_build_that_was_given_up_is_no_fault(local: Local) -> None:
+    def give_up() -> None:
+        raise BuildCancelled("engine build cancelled")
+
+    local.predictor.while_busy = give_up
+    local.peer.publisher.publish(local.peer.frame())
+    status = local.peer.status(lambda s: local.peer.values(s)["skipped"] == "1", "left out")
+    values = local.peer.values(status)
+    assert (values["faults"], values["last_error"]) == ("0", "")
 
 
 def test_a_node_that_is_destroyed_leaves_no_thread_and_closes_its_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -22,6 +23,7 @@ def test_enable_pauses_and_resumes(local: Local) -> None:
     assert local.peer.enable(False).success
     status = local.peer.send_and_watch(lambda values: float(values["output_hz"]) == 0)
     assert (status.level, status.message) == (DiagnosticStatus.OK, "paused by ~/enable")
+    assert int(local.peer.values(status)["skipped"]) > 0
     assert local.peer.enable(True).success
     assert set(local.peer.answer()) == set(OUTPUTS)
 
@@ -52,7 +54,7 @@ def test_max_rate_is_kept_from_the_first_frame_on(
     rate: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     processing, now = Processing.__new__(Processing), 1000.0
-    processing._next_frame = 0.0
+    processing._last_due = -math.inf
     monkeypatch.setattr(time, "monotonic", lambda: now)
     taken = []
     for frame in range(1200):

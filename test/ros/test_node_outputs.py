@@ -431,7 +431,7 @@ def test_there_are_topics_of_so_many_bodies_at_most(
     hri.peer.wait(lambda: bodies(hri) == {"tracked"} | left, "the last two bodies")
 
 
-@pytest.mark.parametrize("end", ["pause", "deactivate", "shutdown", "no images", "hang"])
+@pytest.mark.parametrize("end", ["pause", "deactivate", "shutdown", "no images", "bad", "hang"])
 def test_who_follows_bodies_is_told_that_the_node_sees_nobody_any_more(
     hri: Local, end: str
 ) -> None:
@@ -448,6 +448,16 @@ def test_who_follows_bodies_is_told_that_the_node_sees_nobody_any_more(
         hri.peer.enable(False)
     elif end == "no images":
         hri.peer.set_parameters(input_timeout=0.3)
+    elif end == "bad":
+        hri.peer.set_parameters(input_timeout=0.3)
+        bad = hri.peer.frame(COLORS)
+        bad.encoding = "no such"
+
+        def nobody() -> bool:
+            hri.peer.publisher.publish(bad)
+            return not told[-1].ids
+
+        hri.peer.wait(nobody, "nobody, though images come")
     elif end == "hang":
         hri.peer.set_parameters(stall_timeout=1.0)
         hri.predictor.while_busy = lambda: time.sleep(3)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from std_msgs.msg import Header
 
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.codec.skeleton import COCO17
+from kdc_ros.parameters import Settings
 
 pytestmark = pytest.mark.usefixtures("optional_messages")
 
@@ -95,6 +98,22 @@ def test_label_info_names_what_the_label_image_holds() -> None:
         (65535, "person_65535"),
     ]
     assert message.threshold == 0.25
+
+
+def test_labels_are_told_again_where_people_or_threshold_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from kdc_ros import vision
+
+    told: list[float] = []
+    publisher = SimpleNamespace(
+        get_subscription_count=lambda: 0, publish=lambda info: told.append(info.threshold)
+    )
+    monkeypatch.setattr(vision, "create_output", lambda *_, **__: publisher)
+    detections = vision.Detections(cast(Any, None))
+    for confidence in (0.5, 0.5, 0.25, 0.25):
+        detections.publish(HEADER, Prediction(SIZE, ()), Settings(confidence=confidence))
+    assert told == [0.5, 0.25]
 
 
 def test_ids_of_bodies_are_fit_for_topics() -> None:

@@ -212,7 +212,7 @@ def test_fixed_parameters_are_refused_while_configured(node: KdcNode, name: str)
     node.trigger_configure()
     result = change(node, name, other)
     assert not result.successful
-    assert name in result.reason and "clean the node up first" in result.reason
+    assert name in result.reason and "run cleanup first" in result.reason
     assert in_force(node, name) == before
 
 
