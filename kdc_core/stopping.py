@@ -117,7 +117,7 @@ def _read(pipe: int, stop: Stop, twice: bool) -> None:
             continue
         if stop.signal is None:
             stop.signal, first = read[0], time.monotonic()
-        # Of a terminal that is closed each process around may send one.
+        # When a terminal is closed, kernel and shell may each send one.
         elif twice and read[0] != signal.SIGHUP and time.monotonic() - first > TOGETHER_S:
             os._exit(128 + read[0])
 

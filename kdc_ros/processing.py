@@ -179,9 +179,10 @@ class Processing:
             raise BadFrame(str(error)) from error
         converted_s = time.monotonic() - before
         unsure, thresholds = self._outputs.hides_people, _thresholds_of(settings)
-        self._predictor.thresholds = thresholds.lowered(UNSURE) if unsure else thresholds
         self._predictor.rotate = settings.rotation
-        pending = self._predictor.submit(part)
+        pending = self._predictor.submit(
+            part, thresholds.lowered(UNSURE) if unsure else thresholds
+        )
         return FrameInWork(image, pixels, settings, region, pending, depth, unsure, converted_s)
 
     def _end(self, begun: FrameInWork, begun_s: float) -> None:

@@ -10,7 +10,7 @@ from typer import Option
 
 from kdc_core.commands.options import Json
 from kdc_core.commands.outputs import check_outputs
-from kdc_core.commands.printing import print_figures, save
+from kdc_core.commands.printing import print_figures, saved
 from kdc_core.errors import Work
 
 NAMESPACE = "/kdc_soak"
@@ -28,8 +28,8 @@ def soak(
     check_outputs([json_file])
     Work.begun = True
     figures = run_soak(minutes)
-    print_figures(figures)
-    save(json_file, figures)
+    with saved(json_file, figures):
+        print_figures(figures)
     if figures["memory_growth"] > LARGEST_GROWTH or figures["faults"] or figures["bad"]:
         raise typer.Exit(1)
 

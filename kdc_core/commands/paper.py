@@ -101,10 +101,11 @@ def table2(
     output.mkdir(parents=True, exist_ok=True)
     parts = (("person_keypoints", "keypoints"), ("detections", "segmentation"))
     masks = [{**result, "score": score_of_mask(result)} for result in results]
-    for (part, key), ranked in zip(parts, (results, masks), strict=True):
-        path = output / f"{part}_test-dev2017_{Path(model).stem}_results.json"
+    paths = [output / f"{p}_test-dev2017_{Path(model).stem}_results.json" for p, _ in parts]
+    for path, (_, key), ranked in zip(paths, parts, (results, masks), strict=True):
         keys = ("image_id", "category_id", "score", key)
         save(path, [{k: result[k] for k in keys} for result in ranked])
+    for path in paths:
         typer.echo(f"wrote '{path}', {len(results)} people of {len(listed.images)} images")
     show("Table II, COCO test-dev", "table2", [])
     refuse(failed)
@@ -203,10 +204,11 @@ def figure4(
             "ms": ms,
         }
         points[name if stems.count(stem) > 1 else stem] = mask_ap, ms
-        typer.echo(f"{name:24} mask AP {mask_ap:.3f}  {ms:.0f} ms an image")
     title, time_label = about(figures.values()), "ms an image (median, reading it included)"
     draw_points(output, title, points, f"mask AP ({COCO_PERSONS})", time_label)
-    save(json_file, figures)
+    with saved(json_file, figures):
+        for name, of in figures.items():
+            typer.echo(f"{name:24} mask AP {of['mask_ap']:.3f}  {of['ms']:.0f} ms an image")
 
 
 @app.command("figure5")

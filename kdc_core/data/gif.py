@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import BinaryIO
 
 GIF = b"GIF8"
-EXTENSION, IMAGE, TRAILER = b"\x21", b"\x2c", b"\x3b"
+EXTENSION, IMAGE = b"\x21", b"\x2c"
 TABLE = 0x80  # bit of the flags before a table of colors, whose size is in the last three
 
 
 def is_cut(file: BinaryIO) -> bool:
-    """Whether a gif ends before the mark of its end; of a damaged one it is not known.
+    """Whether a gif ends within a block; between two, as where the mark of its end is left out, it
+    does not say that anything is missing.
 
     Args:
         file: to be read; the blocks of images are skipped.
@@ -25,9 +26,11 @@ def is_cut(file: BinaryIO) -> bool:
         elif mark != EXTENSION:
             return False
         file.seek(1, 1)  # kind of the extension, or bits of the image's codes
-        while length := int.from_bytes(file.read(1), "little"):
-            file.seek(length, 1)
-    return True
+        while (length := file.read(1)) != b"\0":
+            if not length:
+                return True
+            file.seek(length[0], 1)
+    return False
 
 
 def _skip_table(file: BinaryIO, flags: bytes) -> None:

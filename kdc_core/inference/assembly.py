@@ -122,7 +122,9 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         for name in ("confidence", "keypoint", "mask"):
-            if not 0 <= (value := getattr(self, name)) <= 1:  # nor what is no number
+            value = getattr(self, name)
+            number = isinstance(value, (int, float, np.number))
+            if not (number and 0 <= value <= 1):  # nor NaN
                 raise ValueError(f"{name}: expected 0 to 1, got {value!r}")
         if self.max_persons < 1:
             raise ValueError(f"max_persons: expected 1 or more, got {self.max_persons!r}")

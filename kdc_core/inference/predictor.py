@@ -128,7 +128,7 @@ class Predictor:
             BuildCancelled: by `cancelled` of the engines' cache.
             ValueError: no such image format, thresholds or number of threads.
         """
-        if threads is not None and not (isinstance(threads, int) and threads > 0):
+        if threads is not None and not (isinstance(threads, (int, np.integer)) and threads > 0):
             raise ValueError(f"threads: expected a whole number from 1, or None, got {threads!r}")
         choice = choose_runtime(
             model, runtime, device, threads, precision, size, engines, one_size
@@ -142,7 +142,7 @@ class Predictor:
                 keypoint=default.keypoint if keypoint is None else keypoint,
                 mask=default.mask if mask is None else mask,
             )
-        except ValueError:
+        except BaseException:
             choice.runtime.close()
             raise
         predictor.refused = choice.refused
@@ -154,11 +154,12 @@ class Predictor:
         about = self.runtime.describe()
         return f"{about['runtime']} in {about['precision']} on {about['device']}"
 
-    def __call__(self, image: np.ndarray) -> Prediction:
+    def __call__(self, image: np.ndarray, thresholds: Thresholds | None = None) -> Prediction:
         """Find the people of one image.
 
         Args:
             image: (H, W, 3) uint8 in `image_format`, any strides.
+            thresholds: for this image; None = the attribute's.
 
         Returns:
             People in pixels of the image, best first; none gives an empty Prediction.
@@ -167,10 +168,13 @@ class Predictor:
             ImageArrayError: not such an array.
             UnusableRuntime: the predictor is closed, or was opened by another process.
         """
+        self._check_open()  # before the lock, which a thread may hold that a fork left behind
         with self._one_call:
-            return self.submit(image).collect()
+            return self.submit(image, thresholds).collect()
 
-    def submit(self, image: np.ndarray) -> Pending[Prediction]:
+    def submit(
+        self, image: np.ndarray, thresholds: Thresholds | None = None
+    ) -> Pending[Prediction]:
         """As calling it, without waiting: `collect()` of what is returned gives the people.
 
         So the next image can be submitted while this one runs: two at once, from one thread, and
@@ -182,6 +186,21 @@ class Predictor:
             UnusableRuntime: the predictor is closed, or was opened by another process.
             ValueError: `rotate` is none of `ROTATIONS`.
         """
+        self._check_open()
+        check_image(image)
+        degrees = self.rotate
+        image = rotate_image(image, degrees)
+        pending = submit_image(
+            image,
+            self._submit,
+            self.config,
+            thresholds or self.thresholds,
+            self.longer_side,
+            self.size,
+        )
+        return Pending(lambda: rotate_back(pending.collect(), degrees))
+
+    def _check_open(self) -> None:
         if self._closed:
             raise UnusableRuntime("this predictor is closed: open another one")
         if self._process != os.getpid():
@@ -189,13 +208,6 @@ class Predictor:
                 "this predictor was opened by the process that this one was forked off: its "
                 "threads did not come along. Open one here, or start processes by spawn"
             )
-        check_image(image)
-        degrees = self.rotate
-        image = rotate_image(image, degrees)
-        pending = submit_image(
-            image, self._submit, self.config, self.thresholds, self.longer_side, self.size
-        )
-        return Pending(lambda: rotate_back(pending.collect(), degrees))
 
     def _submit(self, frame: np.ndarray, letterbox: Letterbox) -> Pending[Raw]:
         if self._image_format == "bgr":

@@ -261,13 +261,8 @@ def follow(predictor: Predictor, tracker: Tracker, time_s: float, image: np.ndar
     Raises:
         ImageArrayError: not such an array.
     """
-    thresholds = predictor.thresholds
-    tracker.confidence = thresholds.confidence
-    predictor.thresholds = tracking_thresholds(thresholds)
-    try:
-        return tracker(predictor(image), time_s)
-    finally:
-        predictor.thresholds = thresholds
+    tracker.confidence = predictor.thresholds.confidence
+    return tracker(predictor(image, tracking_thresholds(predictor.thresholds)), time_s)
 
 
 def _keypoints(persons: Sequence[Person]) -> tuple[np.ndarray, np.ndarray]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kdc_core.errors import Work
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 T = TypeVar("T")
 
@@ -16,7 +19,6 @@ def track(items: Iterable[T], total: int | None, label: str) -> Iterator[T]:
 
     Once the first of them is done, `Work` has begun.
     """
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -32,7 +34,7 @@ def track(items: Iterable[T], total: int | None, label: str) -> Iterator[T]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
+    bar = Progress(*columns, console=_stderr(), refresh_per_second=4)
     task = bar.add_task(label, total=total, rate="")
     bar.start()
     try:
@@ -46,13 +48,23 @@ def track(items: Iterable[T], total: int | None, label: str) -> Iterator[T]:
             bar.stop()
 
 
+def _stderr() -> Console:
+    """Of rich, which would end the process where nobody reads its stderr any more."""
+    from rich.console import Console
+
+    class Stderr(Console):
+        def on_broken_pipe(self) -> None:
+            self.quiet = True
+
+    return Stderr(stderr=True)
+
+
 @contextmanager
 def build_bar() -> Iterator[Callable[[str, int, int], None]]:
     """A bar on stderr, from the first step on: what the build of an engine does, for how long.
 
     With the first step, `Work` has begun.
     """
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -63,7 +75,7 @@ def build_bar() -> Iterator[Callable[[str, int, int], None]]:
 
     phase_of = TextColumn("{task.description}", markup=False)  # TensorRT names them
     columns = (phase_of, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
+    bar = Progress(*columns, console=_stderr(), refresh_per_second=4)
     task = bar.add_task("", total=None)
 
     def progress(phase: str, done: int, total: int) -> None:

@@ -94,9 +94,9 @@ def train(
         ConfigError: the folder holds another run, or is in use; or there is no such device.
         AnnotationError, ImageError, ModelFileError: an input cannot be used.
         TrainingError: loss, gradient or weights are no numbers any more.
-        Stopped: SIGINT or SIGTERM came; checkpoint and model are written after the step under
-            way, or are those of the step before an evaluation under way. A second signal ends the
-            process at once.
+        Stopped: by a signal; checkpoint and model are written after the step under way, or are
+            those of the step before an evaluation under way. A second signal ends the process at
+            once.
     """
     end = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
     accelerator = _accelerator(device)

@@ -282,7 +282,7 @@ class Camera:
             image = self._kept(np.zeros((48, 64, 3), np.uint8))
             yield Frame(source, number, image, None, number / 10, 0.1)
 
-    def __call__(self, image: np.ndarray) -> Prediction:
+    def __call__(self, image: np.ndarray, thresholds: Any = None) -> Prediction:
         mask = self._kept(np.ones((20, 10), bool))
         box = np.array([5, 5, 15, 25], np.float32)
         person = Person(0.9, np.zeros((17, 3)), box, mask, (5, 5), np.zeros((0, 4)))

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from typer.testing import CliRunner
 
 from kdc_core.cli import app
 from kdc_core.codec.results import Person, Prediction
 from kdc_core.data.sources import read_frames
 from kdc_core.evaluation.flicker import box_iou, count_flicker
+from kdc_core.stopping import SIGNALS
 
 
 def frame(*xs: float) -> Prediction:
@@ -107,3 +111,30 @@ def test_figures_are_written_although_nobody_reads_them(samples: Path, tmp_path:
         )
     assert done.returncode == 1 and b"No space left" in done.stderr
     assert len(json.loads((tmp_path / "f.json").read_text())) == 1
+
+
+def test_figures_are_written_although_nobody_reads_the_progress(
+    samples: Path, tmp_path: Path
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "kdc_core", "flicker", str(samples / "people.mp4")]
+    done = subprocess.run(
+        [*command, "--json", "f.json"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=writing
+    )
+    os.close(writing)
+    assert done.returncode == 0 and b"people.mp4" in done.stdout
+    assert len(json.loads((tmp_path / "f.json").read_text())) == 1
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_within_a_frame_is_no_crash(number: int, samples: Path, tmp_path: Path) -> None:
+    """The thread that runs the model is waited for, before Python ends."""
+    command = [sys.executable, "-m", "kdc_core", "flicker", *[str(samples / "people.mp4")] * 10]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    time.sleep(2.5)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    assert "terminate" not in err and "Traceback" not in err

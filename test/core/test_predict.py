@@ -51,7 +51,7 @@ class Finder:
         self.asked = settings
         return self
 
-    def __call__(self, image: np.ndarray) -> Prediction:
+    def __call__(self, image: np.ndarray, thresholds: Any = None) -> Prediction:
         height, width = image.shape[:2]
         box = np.array([0, 0, width, height], np.float32) - 0.5
         keypoints, mask = np.zeros((17, 3), np.float32), np.ones((height, width), bool)

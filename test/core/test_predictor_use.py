@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import queue
 import subprocess
 import sys
 import threading
@@ -89,6 +90,42 @@ def test_a_process_that_is_forked_off_is_told_to_open_its_own(
         process.join()
 
 
+def test_a_process_forked_off_during_a_call_is_told_so_too(
+    predictor: Predictor, images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that holds the lock is not there."""
+    inside, leave = threading.Event(), threading.Event()
+
+    def wait(*_: object) -> Prediction:
+        inside.set()
+        leave.wait()
+        raise UnusableRuntime("not a frame")
+
+    monkeypatch.setattr(predictor, "submit", wait)
+    caller = threading.Thread(target=_outcome, args=(predictor, images[0], queue.Queue()))
+    caller.start()
+    assert inside.wait(10)
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    process = context.Process(target=_outcome, args=(predictor, images[0], results))
+    process.start()
+    try:
+        assert "forked off" in results.get(timeout=60)
+    finally:
+        process.kill()
+        process.join()
+        leave.set()
+        caller.join()
+
+
+def test_thresholds_may_be_given_with_an_image(
+    predictor: Predictor, images: list[np.ndarray]
+) -> None:
+    before = predictor.thresholds
+    assert not predictor(images[0], Thresholds(1.0, 0.3, 0.5)).persons
+    assert predictor(images[0]).persons and predictor.thresholds == before
+
+
 def test_a_thread_goes_on_after_the_main_thread_has_ended() -> None:
     done = subprocess.run(
         [sys.executable, "-c", LAST_LINE_OF_A_SCRIPT], capture_output=True, text=True, timeout=100
@@ -101,6 +138,8 @@ def test_a_closed_one_says_so(predictor: Predictor, images: list[np.ndarray]) ->
     predictor.close()
     with pytest.raises(UnusableRuntime, match="this predictor is closed"):
         predictor(images[0])
+    with pytest.raises(UnusableRuntime, match="the model is closed"):
+        predictor.runtime.submit(np.zeros((64, 64, 3), np.uint8))
 
 
 def test_one_that_is_forgotten_leaves_no_thread() -> None:
@@ -119,6 +158,7 @@ def test_one_that_is_forgotten_leaves_no_thread() -> None:
         ({"confidence": 50}, "confidence: expected 0 to 1, got 50"),
         ({"keypoint": float("nan")}, "keypoint: expected 0 to 1, got nan"),
         ({"mask": -1.0}, "mask: expected 0 to 1, got -1.0"),
+        ({"confidence": "0.5"}, "confidence: expected 0 to 1, got '0.5'"),
         ({"threads": 1.5}, "threads: expected a whole number from 1, or None, got 1.5"),
         ({"threads": 0}, "threads: expected a whole number from 1, or None, got 0"),
     ],

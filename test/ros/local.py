@@ -40,6 +40,7 @@ class StubPredictor:
         while_busy: called while a prediction is collected.
         submitted: images so far.
         last: of them.
+        thresholds: of the last image that came with some.
         persons: found in every image.
         opened_with: what `from_pretrained` was given by place.
         while_opening: called with what `from_pretrained` is given by name.
@@ -66,10 +67,13 @@ class StubPredictor:
             manifest=SimpleNamespace(config=SimpleNamespace(name="stub")),
         )
 
-    def __call__(self, image: np.ndarray) -> Prediction:
-        return self.submit(image).collect()
+    def __call__(self, image: np.ndarray, thresholds: Thresholds | None = None) -> Prediction:
+        return self.submit(image, thresholds).collect()
 
-    def submit(self, image: np.ndarray) -> Pending[Prediction]:
+    def submit(
+        self, image: np.ndarray, thresholds: Thresholds | None = None
+    ) -> Pending[Prediction]:
+        self.thresholds = thresholds or self.thresholds
         self.submitted += 1
         self.last = image
 

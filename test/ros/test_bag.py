@@ -146,7 +146,7 @@ class Stub:
         self.rotate, self.about = 0, "a stub"
         self.seen: list[float] = []
 
-    def __call__(self, image: np.ndarray) -> Prediction:
+    def __call__(self, image: np.ndarray, thresholds: Thresholds) -> Prediction:
         self.seen.append(float(image.mean()))
         size = (image.shape[0], image.shape[1])
         if image.mean() < BRIGHT:
@@ -179,9 +179,8 @@ class Model:
         self.thresholds = predictor.thresholds
         self.found: list[Prediction] = []
 
-    def __call__(self, image: np.ndarray) -> Prediction:
-        self._predictor.thresholds = self.thresholds
-        self.found.append(self._predictor(image))
+    def __call__(self, image: np.ndarray, thresholds: Thresholds) -> Prediction:
+        self.found.append(self._predictor(image, thresholds))
         return self.found[-1]
 
 
@@ -376,9 +375,9 @@ def test_what_comes_meanwhile_is_not_overwritten(
     given, output = write_bag(tmp_path / "in", raw(0, gray(0))), tmp_path / name
     find = Stub.__call__
 
-    def write_and_find(self: Stub, image: np.ndarray) -> Prediction:
+    def write_and_find(self: Stub, image: np.ndarray, thresholds: Thresholds) -> Prediction:
         output.write_text("of another")
-        return find(self, image)
+        return find(self, image, thresholds)
 
     monkeypatch.setattr(Stub, "__call__", write_and_find)
     done = bag(given, "--output", output)

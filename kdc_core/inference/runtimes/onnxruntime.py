@@ -74,11 +74,13 @@ class Session:
         self.raw = onnxruntime.InferenceSession(model, options, providers=providers or [CPU])
         # No executor: Python ends those before the threads that may still use this one.
         self._jobs: Jobs = SimpleQueue()
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=_work, args=(self._jobs,), name="kdc_onnxruntime", daemon=True
         )
-        self._thread.start()
-        self._end_thread = weakref.finalize(self, self._jobs.put, None)
+        thread.start()
+        # Also where it is forgotten, and before Python ends, in which nothing may run.
+        self._end_thread = weakref.finalize(self, _end, self._jobs, thread)
+        self._closing, self._closed = threading.Lock(), False
 
     def run(self, outputs: list[str] | None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Execute; None = all outputs."""
@@ -87,16 +89,24 @@ class Session:
     def submit(
         self, outputs: list[str] | None, inputs: dict[str, np.ndarray]
     ) -> Future[list[np.ndarray]]:
-        """As `run`, without waiting."""
+        """As `run`, without waiting.
+
+        Raises:
+            UnusableRuntime: it is closed.
+        """
         found: Future[list[np.ndarray]] = Future()
-        self._jobs.put((found, partial(self.raw.run, outputs, inputs)))
+        with self._closing:
+            if self._closed:
+                raise UnusableRuntime("the model is closed")
+            self._jobs.put((found, partial(self.raw.run, outputs, inputs)))
         return found
 
     def close(self) -> None:
         """End the thread, after what was submitted, and free the model."""
+        with self._closing:
+            before, self._closed = self._closed, True
         self._end_thread()
-        self._thread.join()
-        if hasattr(self, "raw"):  # else it is closed already
+        if not before:
             del self.raw
 
 
@@ -109,6 +119,12 @@ def _work(jobs: Jobs) -> None:
         except Exception as error:  # onnxruntime raises classes of its own for every cause
             found.set_exception(error)
         del job, found, run  # while it waits for the next one, this one's model may be freed
+
+
+def _end(jobs: Jobs, thread: threading.Thread) -> None:
+    jobs.put(None)
+    if thread is not threading.current_thread():  # which may hold the last reference
+        thread.join()
 
 
 class OnnxRuntime:
