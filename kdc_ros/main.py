@@ -46,9 +46,7 @@ def main(args: list[str] | None = None) -> int:
     # Only now, for importing takes the better part of a second, in which a signal may come.
     try:
         import rclpy
-        from lifecycle_msgs.msg import State as StateId
         from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-        from rclpy.lifecycle import State
         from rclpy.signals import SignalHandlerOptions
     except ModuleNotFoundError as error:
         print(f"kdc_node: {about_missing(error)}", file=sys.stderr)
@@ -75,7 +73,7 @@ def main(args: list[str] | None = None) -> int:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = KdcNode()
     except (BadParameter, rclpy.exceptions.ParameterException, RuntimeError) as error:
-        print(f"kdc: {error}{about_security()}", file=sys.stderr)
+        print(f"kdc_node: {error}{about_security()}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2
     executor = SingleThreadedExecutor()
@@ -96,6 +94,17 @@ def main(args: list[str] | None = None) -> int:
     thread = threading.Thread(target=spin, name="kdc_executor", daemon=True)
     thread.start()
     os.read(awake, 1)
+    take_down(node, executor, thread)
+    ignore_signals()
+    return 1 if failed.is_set() else 0
+
+
+def take_down(node: KdcNode, executor: Executor, thread: threading.Thread) -> None:
+    """Shut the node down, and the thread that spins it; after STOP_S the process ends anyway."""
+    import rclpy
+    from lifecycle_msgs.msg import State as StateId
+    from rclpy.lifecycle import State
+
     node.stopping.set()
     too_late = threading.Timer(STOP_S, end_at_once)
     too_late.daemon = True
@@ -106,15 +115,13 @@ def main(args: list[str] | None = None) -> int:
     node.destroy_node()
     rclpy.try_shutdown()
     too_late.cancel()
-    ignore_signals()
-    return 1 if failed.is_set() else 0
 
 
 def end_at_once() -> None:
     """End the process although a callback or a frame hangs: tearing down under it would crash."""
     try:
         print(
-            f"kdc: what was under way did not end within {STOP_S:.0f} s of the signal:",
+            f"kdc_node: still busy {STOP_S:.0f} s after the signal, ending now:",
             file=sys.stderr,
             flush=True,
         )

@@ -15,18 +15,18 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from kdc_ros import env
 
-# Parameters of the node that go over params_file where they are given, with their types: launch
-# reads untyped values as YAML, and model:=1 would become a number.
+# Parameters of the node that go over params_file where they are given, with their types (launch
+# reads untyped values as YAML, and model:=1 would become a number) and descriptions.
 PARAMETERS = {
-    "autostart": bool,
-    "model": str,
-    "device": str,
-    "runtime": str,
-    "use_sim_time": bool,
-    "image_transport": str,
-    "enable_3d": bool,
-    "hri": bool,
-    "view": bool,
+    "autostart": (bool, "configure and activate by itself"),
+    "model": (str, "kdc_light or a file"),
+    "device": (str, "auto, cpu, cuda or cuda:N"),
+    "runtime": (str, "what executes the model"),
+    "use_sim_time": (bool, "take the time from /clock"),
+    "image_transport": (str, "raw or compressed"),
+    "enable_3d": (bool, "people in metres, by depth and camera_info"),
+    "hri": (bool, "REP-155's topics"),
+    "view": (bool, "a live view for browsers"),
 }
 
 
@@ -39,15 +39,10 @@ def generate_launch_description() -> LaunchDescription:
         "namespace": ("", "namespace of the node, for several cameras"),
         "name": ("kdc", "name of the node"),
         "params_file": (str(env.find_config("kdc.yaml")), "parameters of the node"),
-        "autostart": ("", "configure and activate by itself; empty: as in params_file"),
-        "model": ("", "kdc_light or a file; empty: as in params_file"),
-        "device": ("", "auto, cpu, cuda or cuda:N; empty: as in params_file"),
-        "runtime": ("", "what executes the model; empty: as in params_file"),
-        "use_sim_time": ("", "take the time from /clock; empty: as in params_file"),
-        "image_transport": ("", "raw or compressed; empty: as in params_file"),
-        "enable_3d": ("", "people in metres, by depth and camera_info; empty: as in params_file"),
-        "hri": ("", "REP-155's topics; empty: as in params_file"),
-        "view": ("", "a live view for browsers; empty: as in params_file"),
+        **{
+            name: ("", f"{description}; empty: as in params_file")
+            for name, (_, description) in PARAMETERS.items()
+        },
         "fastdds_profile": (
             os.environ.get(env.PROFILE_SWITCH, "true"),
             "use config/fastdds_shm.xml, without which images get lost, unless the environment "
@@ -74,7 +69,7 @@ def start_node(context: LaunchContext) -> list[Action]:
     value = LaunchConfiguration
     given = {
         name: ParameterValue(value(name), value_type=python_type)
-        for name, python_type in PARAMETERS.items()
+        for name, (python_type, _) in PARAMETERS.items()
         if value(name).perform(context)
     }
     node = LifecycleNode(

@@ -312,15 +312,15 @@ def test_a_bad_value_at_start_is_told_with_name_expectation_and_value(
     [
         (
             "confidence:=1",
-            "kdc: parameter confidence: expected a decimal number (1.0) from 0.0 to 1.0, got 1",
+            "parameter confidence: expected a decimal number (1.0) from 0.0 to 1.0, got 1",
         ),
         (
             "confidence:=1.5",
-            "kdc: parameter confidence: expected a decimal number (1.0) from 0.0 to 1.0, got 1.5",
+            "parameter confidence: expected a decimal number (1.0) from 0.0 to 1.0, got 1.5",
         ),
         (
             "reliability:=maybe",
-            "kdc: parameter reliability: expected one of auto, reliable, best_effort, got 'maybe'",
+            "parameter reliability: expected one of auto, reliable, best_effort, got 'maybe'",
         ),
     ],
 )
@@ -331,7 +331,7 @@ def test_the_process_ends_with_2_and_one_line(domain: int, argument: str, messag
         text=True,
         timeout=60,
     )
-    assert (ended.returncode, ended.stderr.strip()) == (2, message)
+    assert (ended.returncode, ended.stderr.strip()) == (2, f"kdc_node: {message}")
 
 
 def test_the_parameter_file_lists_the_table_with_its_defaults() -> None:
