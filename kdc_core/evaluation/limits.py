@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from kdc_core.codec.decode import as_logits
 from kdc_core.codec.encode import encode
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grouping import Poses
+from kdc_core.codec.person_map import near_edge
 from kdc_core.codec.results import Prediction
 from kdc_core.codec.skeleton import SKELETONS
 from kdc_core.data.annotations import AnnotatedImage, Progress
@@ -171,10 +171,3 @@ def with_truth(
             there &= near_edge(truth.mask > 0, part.edge_cells * truth.mask_fineness)
         maps[name] = torch.where(there, getattr(truth, name), maps[name])
     return Fields(**maps)
-
-
-def near_edge(mask: Tensor, cells: int) -> Tensor:
-    """Which cells of a mask (B, 1, h, w) bool have its edge within so many cells."""
-    side = 2 * cells + 1
-    inside, outside = (F.max_pool2d(part.float(), side, 1, cells) > 0 for part in (mask, ~mask))
-    return inside & outside

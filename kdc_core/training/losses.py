@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from kdc_core.codec.codec import Codec
 from kdc_core.codec.encode import Instances
 from kdc_core.codec.fields import Fields
+from kdc_core.codec.person_map import near_edge
 from kdc_core.config import Config, ConfigError, TrainConfig
 
 # Offsets are learnt in units near their typical length, so that no term dwarfs the others.
@@ -148,7 +149,7 @@ def mask_losses(
         mask (binary cross-entropy), dice, embedding (smooth L1).
     """
     bce = F.binary_cross_entropy_with_logits(fields.mask, targets.mask, reduction="none")
-    edge = at_edge(targets.mask, weights.mask > 0)
+    edge = near_edge(targets.mask > 0.5, EDGE_CELLS, weights.mask > 0)
     known = weights.mask * torch.where(edge, weight_edge, 1.0)
     probability = torch.sigmoid(fields.mask) * weights.mask
     truth = targets.mask * weights.mask
@@ -164,23 +165,6 @@ def mask_losses(
             fields.embedding, targets.embedding, weights.embedding, EMBEDDING_SCALE_PX, smooth_px
         ),
     }
-
-
-def at_edge(mask: Tensor, known: Tensor) -> Tensor:
-    """Whether a cell of a person map has cells of people and of nobody within EDGE_CELLS.
-
-    Cells of one kind alone, as beside people without a mask, would push the edge to one side.
-
-    Args:
-        mask: (B, 1, h, w) fraction of each cell that people cover.
-        known: (B, 1, h, w) bool, of which cells that is known.
-    """
-    person, side = mask > 0.5, 2 * EDGE_CELLS + 1
-    people, nobody = (
-        F.max_pool2d((part & known).to(mask.dtype), side, 1, EDGE_CELLS) > 0
-        for part in (person, ~person)
-    )
-    return people & nobody
 
 
 def instance_loss(

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from kdc_core.codec.fields import Fields
-from kdc_core.evaluation.limits import ORACLE, TRUTHS, Truth, near_edge, with_truth
+from kdc_core.codec.person_map import near_edge
+from kdc_core.evaluation.limits import ORACLE, TRUTHS, Truth, with_truth
 
 from .commands import assert_refused, kdc
 

@@ -12,14 +12,15 @@ from kdc_core.codec.codec import Codec
 from kdc_core.codec.encode import Instances, encode
 from kdc_core.codec.fields import Fields
 from kdc_core.codec.grid import Grid
+from kdc_core.codec.person_map import near_edge
 from kdc_core.codec.sample import Sample
 from kdc_core.codec.skeleton import COCO17
 from kdc_core.config import ConfigError, DecodeConfig, TrainConfig
 from kdc_core.config_file import load_preset
 from kdc_core.training.losses import (
+    EDGE_CELLS,
     Loss,
     all_losses,
-    at_edge,
     instance_loss,
     mask_losses,
     pose_losses,
@@ -247,21 +248,20 @@ def test_the_parts_that_learn_have_losses(parts: str, refine: bool, names: set[s
 
 
 def test_edges_are_within_two_cells_of_a_border() -> None:
-    mask = torch.zeros(1, 1, 12, 20)
-    mask[..., 4:, 6:] = 1
-    everywhere = torch.ones_like(mask, dtype=torch.bool)
-    edge = at_edge(mask, everywhere)[0, 0]
+    mask = torch.zeros(1, 1, 12, 20, dtype=torch.bool)
+    mask[..., 4:, 6:] = True
+    edge = near_edge(mask, 2)[0, 0]
     assert edge[:, 0:4].sum() == 0 and edge[:2].sum() == 0
     assert edge[6:, 8:].sum() == 0, "inside"
     assert edge[2:6, 8:].all() and edge[6:, 4:8].all()
     for one in (torch.ones_like(mask), torch.zeros_like(mask)):
-        assert not at_edge(one, everywhere).any(), "the image's border is none"
-    assert not at_edge(mask, mask > 0).any(), "one side alone is known"
+        assert not near_edge(one, 2).any(), "the image's border is none"
+    assert not near_edge(mask, 2, known=mask).any(), "one side alone is known"
 
 
 def test_errors_at_edges_weigh_more_in_the_cross_entropy_alone() -> None:
     _, targets, weights = fields_and_targets(crowd=False)
-    edge = at_edge(targets.mask, weights.mask > 0)
+    edge = near_edge(targets.mask > 0.5, EDGE_CELLS, weights.mask > 0)
     assert 0 < edge.sum() < edge.numel() / 2
 
     def loss(wrong: torch.Tensor, weight: float) -> dict[str, torch.Tensor]:
