@@ -1,6 +1,6 @@
 """Find the people of one image, print them, and draw them.
 
-python examples/predict_image.py street.jpg people.jpg
+python examples/predict_image.py kdc_core/samples/000000507015.jpg people.jpg
 """
 
 from __future__ import annotations

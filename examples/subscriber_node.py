@@ -66,7 +66,7 @@ def main() -> None:
     node = PeoplePrinter()
     try:
         rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except (KeyboardInterrupt, ExternalShutdownException, BrokenPipeError):
         pass
     finally:
         node.destroy_node()

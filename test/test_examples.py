@@ -137,6 +137,52 @@ def test_a_subscriber_of_a_running_node(ros: str, tmp_path: Path) -> None:
     assert f"{stamp.sec}.{stamp.nanosec:09d} camera: " in log.read_text()
 
 
+@pytest.mark.ros
+def test_a_video_played_to_a_node_and_its_subscriber(ros: str, tmp_path: Path) -> None:
+    """For longer than it lasts: it begins again."""
+    from kdc_ros.camera import node_process
+
+    namespace = ["-r", f"__ns:={ros}"]
+    image = ["-r", f"image:={ros}/camera/image_raw"]
+    log = tmp_path / "printed.txt"
+    commands = (
+        ["video_camera.py", str(SAMPLES / "people.mp4"), "--ros-args", *namespace],
+        ["subscriber_node.py", "--ros-args", *namespace],
+    )
+    with open(log, "w") as out, node_process(*namespace, *image, log=tmp_path / "node.txt"):
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-u", str(EXAMPLES / name), *arguments],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+            for name, *arguments in commands
+        ]
+        try:
+            end = time.monotonic() + TIMEOUT_S
+            while log.read_text().count(" camera: ") < 45:
+                assert time.monotonic() < end, log.read_text()[-500:]
+                time.sleep(0.1)
+        finally:
+            for process in started:
+                process.send_signal(signal.SIGINT)
+                process.wait(TIMEOUT_S)
+    assert [process.returncode for process in started] == [0, 0], log.read_text()[-500:]
+
+
+def test_what_is_no_video_is_said_so(tmp_path: Path) -> None:
+    pytest.importorskip("rclpy")
+    (tmp_path / "a.mp4").write_bytes(b"")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "video_camera.py"), "a.mp4"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1 and "'a.mp4' is not a video" in done.stderr
+
+
 CPP = EXAMPLES / "cpp"
 STUB = Path(__file__).parent / "stub" / "rclcpp"
 # Reads the files keypoints and labels, and prints what the header of the example makes of them.

@@ -27,10 +27,12 @@ from kdc_core.config import Config, DecodeConfig
 from kdc_core.config_file import load_preset
 from kdc_core.datacheck.check import Check, check_data
 from kdc_core.inference.assembly import Thresholds, assemble
+from kdc_core.inference.model_files import MODELS
 from kdc_core.inference.program import as_raw
 
 SAMPLES = Path(str(files("kdc_core") / "samples"))
 SHARED = Path(__file__).parents[2].parent / "shared"
+PROGRAM = MODELS / "kdc_light.onnx"
 
 # A standing person in a box of 1 x 2: x, y of the 17 keypoints.
 STANDING = np.array(

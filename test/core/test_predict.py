@@ -31,7 +31,7 @@ from kdc_core.show.overlays import OverlayWriter
 from kdc_core.stopping import SIGNALS
 
 from .commands import Done, assert_refused, kdc, kdc_process
-from .test_sources import SIZE, make_video, set_rate
+from .videos import SIZE, make_video, set_rate
 
 
 class Finder:

@@ -14,7 +14,7 @@ from kdc_core.data import avi, matroska
 from kdc_core.data.avi import count_repeats
 from kdc_core.data.matroska import count_frames
 
-from .test_sources import element, make_video, number, read
+from .videos import element, make_video, number, read
 
 SEGMENT, CLUSTER, TRACKS, TRACK, VIDEO = 0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE, 0xE0
 SIMPLE, GROUP, BLOCK, VOID = 0xA3, 0xA0, 0xA1, 0xEC

@@ -10,23 +10,27 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pytest
 
+from kdc_core import cli
+from kdc_core.inference.predictor import Predictor
 from kdc_ros import env
 
 from .built_messages import built_messages
 
-if TYPE_CHECKING:  # these need rclpy
+if TYPE_CHECKING:  # these need rclpy or rosbags
+    from .bags import Stub
     from .local import Local
     from .peer import MakePeer
     from .process import Start
 
 NEED_NO_RCLPY = (
     "test_bag.py",
+    "test_bag_damage.py",
     "test_bridge.py",
     "test_compressed.py",
     "test_diagnostics.py",
@@ -204,3 +208,25 @@ def people() -> np.ndarray:
     assert image is not None
     height = round(image.shape[0] * 320 / image.shape[1])
     return cv2.resize(image[..., ::-1], (320, height), interpolation=cv2.INTER_AREA)
+
+
+@pytest.fixture
+def bag(capsys: pytest.CaptureFixture[str]) -> Any:
+    """bag(*arguments): `kdc bag` in this process."""
+    from .bags import Done
+
+    def bag(*arguments: object) -> Done:
+        code = cli.run(["bag", *map(str, arguments)])
+        return Done(code, *capsys.readouterr())
+
+    return bag
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
+    """In the place of the model, which takes its time."""
+    from .bags import Stub
+
+    stub = Stub()
+    monkeypatch.setattr(Predictor, "from_pretrained", lambda *_, **given: stub)
+    return stub
