@@ -53,7 +53,7 @@ def open_predictor(
         ),
         one_size=True,  # a camera's
     )
-    predictor.thresholds, predictor.rotate = settings.thresholds, settings.rotation
+    predictor.rotate = settings.rotation
     region = settings.region
     image = np.zeros((*(USUAL_SIZE if region is None else region.size), 3), np.uint8)
     # An engine is for one size of input, known only with the first image.

@@ -76,18 +76,24 @@ def _outcome(predictor: Predictor, image: np.ndarray, results: Any) -> None:
         results.put(str(error))
 
 
-def test_a_process_that_is_forked_off_is_told_to_open_its_own(
-    predictor: Predictor, images: list[np.ndarray]
-) -> None:
+def told_in_a_fork(predictor: Predictor, image: np.ndarray) -> str:
+    """What a process that is forked off now is told when it calls the predictor."""
     context = multiprocessing.get_context("fork")
     results = context.Queue()
-    process = context.Process(target=_outcome, args=(predictor, images[0], results))
+    process = context.Process(target=_outcome, args=(predictor, image, results))
     process.start()
     try:
-        assert "forked off" in results.get(timeout=60)
+        told: str = results.get(timeout=60)
+        return told
     finally:
         process.kill()
         process.join()
+
+
+def test_a_process_that_is_forked_off_is_told_to_open_its_own(
+    predictor: Predictor, images: list[np.ndarray]
+) -> None:
+    assert "forked off" in told_in_a_fork(predictor, images[0])
 
 
 def test_a_process_forked_off_during_a_call_is_told_so_too(
@@ -105,15 +111,9 @@ def test_a_process_forked_off_during_a_call_is_told_so_too(
     caller = threading.Thread(target=_outcome, args=(predictor, images[0], queue.Queue()))
     caller.start()
     assert inside.wait(10)
-    context = multiprocessing.get_context("fork")
-    results = context.Queue()
-    process = context.Process(target=_outcome, args=(predictor, images[0], results))
-    process.start()
     try:
-        assert "forked off" in results.get(timeout=60)
+        assert "forked off" in told_in_a_fork(predictor, images[0])
     finally:
-        process.kill()
-        process.join()
         leave.set()
         caller.join()
 
